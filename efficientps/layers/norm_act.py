@@ -1,0 +1,262 @@
+"""In-place activated batch normalisation (iABN), synchronised over ranks, with an exact eager equivalent.
+
+Batch normalisation followed by a leaky ReLU normally keeps two activations for its backward pass: its input and the
+activation's input. Both are functions of the *output*, because the leaky ReLU is invertible and the normalisation is
+affine per channel, so that keeping the output alone is enough (Rota Bulò et al., "In-Place Activated BatchNorm for
+Memory-Optimized Training of DNNs", CVPR 2018, Sec. 3). The next convolution keeps that same tensor as its input: the
+layer costs no memory of its own.
+
+The scale is ``abs(weight) + eps``, never 0, because the backward pass divides by it
+(mapillary/inplace_abn:src/inplace_abn.cpp).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn import functional as F
+
+NormAct = Callable[[int], nn.Module]
+"""Builds a normalisation with its activation for a number of channels."""
+
+Implementation = Literal["in_place", "eager", "compiled"]
+
+
+class InPlaceABN(nn.Module):
+    """Batch normalisation and leaky ReLU in one layer that keeps only its output for the backward pass.
+
+    Statistics are taken over all ranks of the default process group where one with several ranks is running. The
+    parameters and the state dict are those of the ``inplace-abn`` package.
+
+    Args:
+        num_features: channels C of the input ``[B, C, ...]``.
+        eps: added to the variance and to the absolute weight. ImageNet weights ported from TensorFlow need 1e-3.
+        momentum: weight of the newest batch in the running statistics (0.1, the default of PyTorch and inplace-abn).
+        slope: negative slope of the leaky ReLU; 1 is the identity (0.01, DeepSceneSeg/EfficientPS:configs,
+            ``activation_param``).
+
+    Attributes:
+        frozen: while true, the running statistics are used and kept even in training mode (see ``freeze_norms``).
+        implementation: ``in_place``; ``eager`` composes PyTorch's own two layers, for comparison and debugging;
+            ``compiled`` calls the ``inplace-abn`` package on CUDA tensors (see ``set_norm_implementation``).
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1, slope: float = 0.01) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.slope = slope
+        self.frozen = False
+        self.implementation: Implementation = "in_place"
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise and activate ``x`` ``[B, C, ...]``; the result has its shape, dtype and memory format."""
+        use_batch_statistics = self.training and not self.frozen
+        world_size = _world_size() if use_batch_statistics else 1
+        if self.implementation == "compiled" and x.is_cuda:
+            return self._compiled(x, use_batch_statistics, synchronise=world_size > 1)
+        if self.implementation == "eager" and world_size == 1:
+            return eager_abn(
+                x, self.weight, self.bias, self.running_mean, self.running_var,
+                use_batch_statistics=use_batch_statistics, momentum=self.momentum, eps=self.eps, slope=self.slope,
+            )  # fmt: skip
+        output: Tensor = _InPlaceABNFunction.apply(
+            x, self.weight, self.bias, self.running_mean, self.running_var,
+            use_batch_statistics, self.momentum, self.eps, self.slope, world_size,
+        )  # type: ignore[no-untyped-call] # fmt: skip
+        return output
+
+    def _compiled(self, x: Tensor, use_batch_statistics: bool, synchronise: bool) -> Tensor:
+        from inplace_abn import functional as compiled
+
+        activation = "identity" if self.slope == 1 else "leaky_relu"
+        arguments = (
+            x, self.weight, self.bias, self.running_mean, self.running_var,
+            use_batch_statistics, self.momentum, self.eps, activation, self.slope,
+        )  # fmt: skip
+        function = compiled.inplace_abn_sync if synchronise else compiled.inplace_abn
+        output: Tensor = function(*arguments)
+        return output
+
+    def extra_repr(self) -> str:
+        """Describe the layer in ``repr(model)``."""
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, slope={self.slope}"
+
+
+def eager_abn(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    *,
+    use_batch_statistics: bool,
+    momentum: float,
+    eps: float,
+    slope: float,
+) -> Tensor:
+    """Compute the same function by PyTorch's own layers; the running statistics are updated in place.
+
+    Args:
+        x: ``[B, C, ...]``.
+        weight: ``[C]``; the scale is its absolute value + eps.
+        bias: ``[C]``.
+        running_mean: ``[C]``.
+        running_var: ``[C]``.
+        use_batch_statistics: normalise by the batch and update the running statistics.
+        momentum: weight of the batch in the running statistics.
+        eps: added to the variance and to the absolute weight.
+        slope: negative slope of the leaky ReLU; 1 is the identity.
+    """
+    normalised = F.batch_norm(
+        x, running_mean, running_var, weight.abs() + eps, bias, use_batch_statistics, momentum, eps
+    )
+    return normalised if slope == 1 else F.leaky_relu(normalised, slope)
+
+
+class _InPlaceABNFunction(torch.autograd.Function):
+    """Keeps the output, and per channel the scale, the bias and the inverse standard deviation."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        use_batch_statistics: bool,
+        momentum: float,
+        eps: float,
+        slope: float,
+        world_size: int,
+    ) -> Tensor:
+        scale = weight.abs() + eps
+        mean, var, count = running_mean, running_var, 1.0
+        if use_batch_statistics and world_size > 1:
+            mean, var, count = _statistics_over_ranks(x.to(scale.dtype), world_size)
+            if count > 0:
+                running_mean.lerp_(mean, momentum)
+                running_var.lerp_(var * (count / max(count - 1, 1)), momentum)
+        if use_batch_statistics and world_size == 1 and x.numel() > 0:
+            y, _, inverse_std = torch.native_batch_norm(x, scale, bias, running_mean, running_var, True, momentum, eps)
+        else:
+            inverse_std = (var + eps).rsqrt()
+            y = torch.native_batch_norm(x, scale, bias, mean, var, False, 0.0, eps)[0]
+        if slope != 1:
+            y = F.leaky_relu_(y, slope)
+        ctx.save_for_backward(y, weight, bias, scale, inverse_std)
+        ctx.use_batch_statistics = use_batch_statistics
+        ctx.world_size, ctx.count, ctx.eps, ctx.slope = world_size, count, eps, slope
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        y, weight, bias, scale, inverse_std = ctx.saved_tensors
+        grad_y = _like(grad_y, y)
+        # z, the activation's input, and the gradient with respect to it.
+        z, grad_z = y, grad_y
+        if ctx.slope != 1:
+            z = F.leaky_relu(y, 1 / ctx.slope)
+            grad_z = torch.ops.aten.leaky_relu_backward(grad_y, y, ctx.slope, True)
+        # z itself is a batch-normalised tensor of mean ``bias`` and standard deviation ``scale``: its normalisation is
+        # that of x, so the fused kernel, told these two as its statistics, computes every sum that is needed.
+        synchronise = ctx.use_batch_statistics and ctx.world_size > 1
+        needs_x = ctx.needs_input_grad[0]
+        if y.numel() > 0:
+            grad_x, grad_scale, grad_bias = torch.ops.aten.native_batch_norm_backward(
+                grad_z, z, scale.square() * inverse_std, bias, scale.square() - ctx.eps, bias, 1 / scale,
+                ctx.use_batch_statistics and not synchronise, ctx.eps,
+                [needs_x and not synchronise, True, True],
+            )  # fmt: skip
+        else:  # The kernel divides by the number of values.
+            grad_x, grad_scale, grad_bias = torch.empty_like(y), torch.zeros_like(scale), torch.zeros_like(scale)
+        if synchronise and needs_x:
+            sums = torch.stack([grad_bias, grad_scale])
+            dist.all_reduce(sums)
+            mean_grad, mean_grad_normalised = (sums / max(ctx.count, 1)).unbind()
+            shape = [1, -1] + [1] * (y.dim() - 2)
+            slope_z = -inverse_std * mean_grad_normalised
+            offset = -scale * inverse_std * mean_grad - slope_z * bias
+            grad_x = (grad_z * (scale * inverse_std).view(shape) + z * slope_z.view(shape) + offset.view(shape)).to(
+                y.dtype
+            )
+        grad_weight = grad_scale * torch.where(weight < 0, -1.0, 1.0)
+        return grad_x, grad_weight, grad_bias, *[None] * 7
+
+
+def _statistics_over_ranks(x: Tensor, world_size: int) -> tuple[Tensor, Tensor, float]:
+    """Return mean ``[C]`` and biased variance ``[C]`` over the batches of all ranks, and the number of values averaged.
+
+    A rank without any value takes part with a count of 0, so that no other waits for it.
+    """
+    channels = x.shape[1]
+    local = x.new_zeros(2 * channels + 1)
+    count = x.numel() // channels
+    if count > 0:
+        dims = [0, *range(2, x.dim())]
+        var, mean = torch.var_mean(x, dim=dims, correction=0)
+        local[:channels], local[channels:-1], local[-1] = mean, var, count
+    gathered = [torch.empty_like(local) for _ in range(world_size)]
+    dist.all_gather(gathered, local)
+    table = torch.stack(gathered)
+    means, variances, counts = table[:, :channels], table[:, channels:-1], table[:, -1:]
+    total = counts.sum()
+    mean = (means * counts).sum(0) / total.clamp(min=1)
+    var = ((variances + (means - mean).square()) * counts).sum(0) / total.clamp(min=1)
+    return mean, var, float(total)
+
+
+def _like(grad: Tensor, y: Tensor) -> Tensor:
+    """Return the gradient in the memory format of the output, which the fused kernels want alike."""
+    if y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last):
+        return grad.contiguous(memory_format=torch.channels_last)
+    return grad.contiguous()
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def freeze_norms(module: nn.Module) -> None:
+    """Fix every ``InPlaceABN`` inside a module: running statistics in use and kept, weight and bias not trained.
+
+    The paper trains its last 10 epochs so (DeepSceneSeg/EfficientPS issue 18).
+    """
+    for layer in module.modules():
+        if isinstance(layer, InPlaceABN):
+            layer.frozen = True
+            layer.weight.requires_grad_(False)
+            layer.bias.requires_grad_(False)
+
+
+def set_norm_implementation(module: nn.Module, implementation: Implementation) -> None:
+    """Choose how every ``InPlaceABN`` inside a module computes; the function, parameters and state dict stay the same.
+
+    Raises:
+        ModuleNotFoundError: ``compiled`` was asked for and the ``inplace-abn`` package is not installed.
+    """
+    if implementation == "compiled":
+        try:
+            import inplace_abn  # noqa: F401
+        except ImportError as error:
+            raise ModuleNotFoundError(
+                "The norm implementation 'compiled' needs the inplace-abn package; install the extra 'inplace-abn' "
+                "or choose 'in_place'."
+            ) from error
+    for layer in module.modules():
+        if isinstance(layer, InPlaceABN):
+            layer.implementation = implementation

@@ -1,0 +1,17 @@
+from efficientps.models.backbone import EfficientNetBackbone
+from efficientps.models.efficientps import EfficientPS
+from efficientps.models.instance_head import InstanceHead
+from efficientps.models.mask_rcnn import MaskRCNNHead
+from efficientps.models.network import PanopticNetwork
+from efficientps.models.semantic_head import SemanticHead
+from efficientps.models.two_way_fpn import TwoWayFPN
+
+__all__ = [
+    "EfficientNetBackbone",
+    "EfficientPS",
+    "InstanceHead",
+    "MaskRCNNHead",
+    "PanopticNetwork",
+    "SemanticHead",
+    "TwoWayFPN",
+]

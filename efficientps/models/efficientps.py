@@ -1,0 +1,127 @@
+"""EfficientPS: backbone, two-way FPN, semantic head, instance head and panoptic fusion put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from efficientps.models.backbone import EfficientNetBackbone
+from efficientps.models.instance_head import InstanceHead
+from efficientps.models.network import PanopticNetwork
+from efficientps.models.panoptic_fusion import panoptic_fusion
+from efficientps.models.semantic_head import SemanticHead
+from efficientps.models.two_way_fpn import TwoWayFPN
+from efficientps.structures import FeaturePyramid, ImageBatch, Prediction, TrainingBatch
+
+STRIDE = 32
+"""Images are padded to multiples of it."""
+
+
+class EfficientPS(PanopticNetwork):
+    """Efficient Panoptic Segmentation (Mohan and Valada, IJCV 2021, arXiv 2004.02307).
+
+    The defaults, here and in the parts, are the paper's; where the authors' code differs, the argument says so.
+
+    Args:
+        num_stuff: number of stuff classes; they are the first train ids.
+        num_things: number of thing classes.
+        backbone: gives four levels and declares their channels.
+        instance_head: builds the instance head for a number of thing classes and of pyramid channels.
+        neck: builds the two-way FPN for the backbone's channels.
+        semantic_head: builds the semantic head for a number of classes and of pyramid channels.
+        overlap_thresh: see ``panoptic_fusion``.
+        min_stuff_area: pixels at the size of the network's input; see ``panoptic_fusion``.
+        image_mean: of each channel R, G, B in [0, 255] (ImageNet's, which its weights expect). The authors' code takes
+            those of Mapillary Vistas, 106.433, 116.617, 119.559.
+        image_std: likewise (Mapillary Vistas: 65.496, 67.6, 74.123).
+    """
+
+    image_mean: Tensor
+    image_std: Tensor
+
+    def __init__(
+        self,
+        num_stuff: int,
+        num_things: int,
+        *,
+        backbone: EfficientNetBackbone,
+        instance_head: Callable[[int, int], InstanceHead],
+        neck: Callable[[Sequence[int]], TwoWayFPN] = TwoWayFPN,
+        semantic_head: Callable[[int, int], SemanticHead] = SemanticHead,
+        overlap_thresh: float = 0.5,
+        min_stuff_area: int = 2048,
+        image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53),
+        image_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
+    ) -> None:
+        super().__init__()
+        self.num_stuff = num_stuff
+        self.overlap_thresh = overlap_thresh
+        self.min_stuff_area = min_stuff_area
+        self.backbone = backbone
+        self.neck = neck(backbone.channels)
+        self.semantic_head = semantic_head(num_stuff + num_things, self.neck.out_channels)
+        self.instance_head = instance_head(num_things, self.neck.out_channels)
+        self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1), persistent=False)
+
+    def pyramid(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> FeaturePyramid:
+        """Return the features P4 to P32 of images, uint8 ``[B, 3, H, W]`` with valid sizes ``(h, w)``.
+
+        Raises:
+            ValueError: H or W is not a multiple of 32.
+        """
+        height, width = images.shape[-2:]
+        if height % STRIDE or width % STRIDE:
+            raise ValueError(
+                f"The images are {height}x{width}; EfficientPS needs a height and a width that are multiples of "
+                f"{STRIDE}: pad them."
+            )
+        pyramid: FeaturePyramid = self.neck(self.backbone(self.normalize(images, image_sizes)))
+        return pyramid
+
+    def normalize(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
+        """Return float32 images of mean 0 and deviation 1 on ImageNet; padding becomes 0, the mean colour."""
+        x = (images - self.image_mean) / self.image_std
+        for image, (height, width) in zip(x, image_sizes, strict=True):
+            image[:, height:] = 0
+            image[:, :, width:] = 0
+        # Depthwise convolutions on a CPU are many times faster so; on a GPU it feeds tensor cores.
+        return x.contiguous(memory_format=torch.channels_last) if _is_channels_last(self) else x
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Return the loss terms of both heads, with unit weights (EfficientPS, Sec. 3.4)."""
+        pyramid = self.pyramid(batch["images"], batch["image_sizes"])
+        return {
+            **self.semantic_head.loss(pyramid, batch["semantic"]),
+            **self.instance_head.loss(pyramid, batch["instances"]),
+        }
+
+    def predict(self, batch: ImageBatch) -> list[Prediction]:
+        """Return the panoptic map, the semantic map and the instances of each image, at its valid size."""
+        image_sizes = batch["image_sizes"]
+        pyramid = self.pyramid(batch["images"], image_sizes)
+        semantic_logits = self.semantic_head(pyramid)
+        instances = self.instance_head.predict(pyramid, image_sizes)
+        del pyramid
+        predictions = []
+        for logits, (height, width), found in zip(semantic_logits, image_sizes, instances, strict=True):
+            # Upsampled to the padded canvas and then cropped: resizing to the valid size would shift everything.
+            logits = self.semantic_head.upsample(logits[None].float())[0, :, :height, :width]
+            panoptic = panoptic_fusion(
+                logits,
+                found,
+                num_stuff=self.num_stuff,
+                score_thresh=self.instance_head.score_thresh,
+                overlap_thresh=self.overlap_thresh,
+                min_stuff_area=self.min_stuff_area,
+                mask_logit_scale=self.instance_head.mask_logit_scale,
+            )
+            predictions.append(Prediction(panoptic, logits.argmax(dim=0).to(torch.uint8), found))
+        return predictions
+
+
+def _is_channels_last(module: nn.Module) -> bool:
+    weight = next(p for p in module.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[-1] > 1)
+    return weight.is_contiguous(memory_format=torch.channels_last)

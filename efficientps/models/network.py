@@ -1,0 +1,29 @@
+"""The contract between training and any panoptic network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from efficientps.structures import ImageBatch, Prediction, TrainingBatch
+
+
+class PanopticNetwork(nn.Module, ABC):
+    """A network that learns from panoptic ground truth and predicts panoptic maps.
+
+    Training, data and metrics know nothing else of a model family. Training and prediction are two methods, not two
+    modes of one; the module's own ``train()`` and ``eval()`` decide about norms and dropout only.
+    """
+
+    @abstractmethod
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Return the named loss terms, float32 scalars; their sum is what training minimises.
+
+        Every trainable parameter takes part in every call, images without instances included, so that no rank waits
+        for another's gradients.
+        """
+
+    @abstractmethod
+    def predict(self, batch: ImageBatch) -> list[Prediction]:
+        """Return one prediction for each image of the batch, at its valid size."""

@@ -1,0 +1,183 @@
+"""In-place ABN against PyTorch's own layers, finite differences, and one process with the joint batch."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from torch import multiprocessing as mp
+from torch import nn
+from torch.nn import functional as F
+
+from efficientps.layers.norm_act import InPlaceABN, eager_abn, freeze_norms, set_norm_implementation
+
+
+def random_norm(channels: int, *, slope: float = 0.01, seed: int = 0) -> InPlaceABN:
+    """A norm with weights of both signs and running statistics away from their start."""
+    generator = torch.Generator().manual_seed(seed)
+    norm = InPlaceABN(channels, slope=slope).double()
+    with torch.no_grad():
+        norm.weight.normal_(generator=generator)
+        norm.bias.normal_(generator=generator)
+        norm.running_mean.normal_(generator=generator)
+        norm.running_var.uniform_(0.5, 2, generator=generator)
+    return norm
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 6), (7, 4)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("slope", [0.01, 1.0])
+def test_equals_batch_norm_and_leaky_relu(slope, training, memory_format, shape):
+    """Oracle: torch's batch_norm with |weight| + eps followed by leaky_relu, in outputs, gradients and statistics."""
+    norm = random_norm(4, slope=slope).train(training)
+    reference = copy.deepcopy(norm)
+    x = torch.randn(shape, dtype=torch.double)
+    if len(shape) == 4:
+        x = x.to(memory_format=memory_format)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    grad = torch.randn(shape, dtype=torch.double)
+
+    y = norm(ours)
+    y.backward(grad)
+    expected = F.batch_norm(
+        theirs, reference.running_mean, reference.running_var, reference.weight.abs() + reference.eps, reference.bias,
+        training, 0.1, reference.eps,
+    )  # fmt: skip
+    expected = F.leaky_relu(expected, slope)
+    expected.backward(grad)
+
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(norm.weight.grad, reference.weight.grad)
+    torch.testing.assert_close(norm.bias.grad, reference.bias.grad)
+    torch.testing.assert_close(norm.running_mean, reference.running_mean)
+    torch.testing.assert_close(norm.running_var, reference.running_var)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_backward_is_the_derivative(training):
+    """Oracle: finite differences (gradcheck)."""
+    norm = random_norm(3).train(training)
+    x = torch.randn(4, 3, 2, 2, dtype=torch.double, requires_grad=True)
+
+    def function(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1)
+        return torch.func.functional_call(norm, {"weight": weight, "bias": bias}, (x,))
+
+    assert torch.autograd.gradcheck(
+        function, (x, norm.weight.detach().requires_grad_(), norm.bias.detach().requires_grad_())
+    )
+
+
+def test_keeps_one_activation_where_eager_keeps_two():
+    """Oracle: the tensors that autograd packs, counted by hooks, for conv -> norm -> conv."""
+
+    def saved_bytes(implementation: str) -> int:
+        network = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), InPlaceABN(8), nn.Conv2d(8, 8, 1, bias=False))
+        set_norm_implementation(network, implementation)
+        storages: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.dim() == 4 and tensor.shape[0] == 2:
+                storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = network(torch.randn(2, 8, 16, 16))
+        del output
+        return sum(storages.values())
+
+    one_activation = 2 * 8 * 16 * 16 * 4
+    assert saved_bytes("in_place") == 2 * one_activation  # The input of the network and the output of the norm.
+    assert saved_bytes("eager") == 4 * one_activation
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_input_keeps_its_dtype_and_is_near(dtype):
+    """Oracle: the double-precision result, within the precision of the input's type."""
+    norm = InPlaceABN(4)
+    x = torch.randn(2, 4, 8, 8)
+    y = norm(x.to(dtype).requires_grad_())
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.float(), InPlaceABN(4)(x), atol=3e-2, rtol=3e-2)
+
+
+def test_no_values_at_all():
+    """Oracle: definition; an empty batch changes no statistics and gives gradients of zero."""
+    norm = InPlaceABN(4)
+    before = copy.deepcopy(norm.state_dict())
+    x = torch.zeros(0, 4, 3, 3, requires_grad=True)
+    norm(x * 1).sum().backward()
+    assert x.grad.shape == x.shape
+    assert norm.weight.grad.abs().sum() == norm.bias.grad.abs().sum() == 0
+    for key, value in norm.state_dict().items():
+        torch.testing.assert_close(value, before[key])
+
+
+def test_state_dict_has_the_keys_of_the_compiled_package():
+    """Oracle: the parameters and buffers of mapillary/inplace_abn:inplace_abn/abn.py."""
+    assert set(InPlaceABN(2).state_dict()) == {"weight", "bias", "running_mean", "running_var"}
+
+
+def test_frozen_norm_keeps_its_statistics_in_training():
+    """Oracle: the evaluation-mode result of the same layer."""
+    norm = random_norm(3)
+    expected = copy.deepcopy(norm).eval()
+    freeze_norms(norm.train())
+    x = torch.randn(2, 3, 4, 4, dtype=torch.double)
+    torch.testing.assert_close(norm(x), expected(x))
+    torch.testing.assert_close(norm.running_mean, expected.running_mean)
+    assert not norm.weight.requires_grad
+
+
+def test_compiled_implementation_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "inplace_abn", None)
+    with pytest.raises(ModuleNotFoundError, match="install the extra 'inplace-abn'"):
+        set_norm_implementation(InPlaceABN(1), "compiled")
+
+
+CASES = ([2, 2], [3, 1], [4, 0])
+
+
+def _run_rank(rank: int, world_size: int, store: str, norm: InPlaceABN, x, grad, results) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
+    for case, sizes in enumerate(CASES):
+        layer = copy.deepcopy(norm)  # What was sent is shared between the processes.
+        mine = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+        local = x[mine].clone().requires_grad_()
+        y = layer(local)
+        y.backward(grad[mine])
+        results[case, rank] = (
+            y.detach(), local.grad, layer.weight.grad, layer.bias.grad, layer.running_mean, layer.running_var,
+        )  # fmt: skip
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one_with_the_joint_batch(tmp_path):
+    """Oracle: the eager layers on the joint batch in one process, however the images are spread."""
+    norm = random_norm(3)
+    reference = copy.deepcopy(norm)
+    x, grad = torch.randn(2, 4, 3, 5, 5, dtype=torch.double)
+    joint = x.clone().requires_grad_()
+    expected = eager_abn(
+        joint, reference.weight, reference.bias, reference.running_mean, reference.running_var,
+        use_batch_statistics=True, momentum=0.1, eps=reference.eps, slope=0.01,
+    )  # fmt: skip
+    expected.backward(grad)
+
+    with mp.get_context("spawn").Manager() as manager:
+        shared = manager.dict()
+        mp.spawn(_run_rank, (2, str(tmp_path / "store"), norm, x, grad, shared), nprocs=2)
+        results = dict(shared)
+
+    for case in range(len(CASES)):
+        first, second = results[case, 0], results[case, 1]
+        torch.testing.assert_close(torch.cat([first[0], second[0]]), expected.detach())
+        torch.testing.assert_close(torch.cat([first[1], second[1]]), joint.grad)
+        torch.testing.assert_close(first[2] + second[2], reference.weight.grad)
+        torch.testing.assert_close(first[3] + second[3], reference.bias.grad)
+        for mean, var in (first[4:], second[4:]):
+            torch.testing.assert_close(mean, reference.running_mean)
+            torch.testing.assert_close(var, reference.running_var)
