@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from efficientps.models.mask_rcnn.roi_align import roi_align_channels_last
 from efficientps.structures import FeaturePyramid
 
 STRIDES = (4, 8, 16, 32)
@@ -50,7 +51,13 @@ def pyramid_roi_align(
     pooled = pyramid.p4.new_zeros((len(rois), pyramid.p4.shape[1], output_size, output_size), dtype=torch.float32)
     for level, (features, stride) in enumerate(zip(pyramid, STRIDES, strict=True)):
         chosen = (levels == level).nonzero().squeeze(1)
+        features = features.float()
         # Called for every level, empty ones too: each stays part of the graph.
-        values = roi_align(features.float(), rois[chosen], output_size, 1 / stride, sampling_ratio, aligned)
+        if aligned and not features.is_cuda:
+            values = roi_align_channels_last(
+                features, rois[chosen], output_size=output_size, stride=stride, sampling_ratio=sampling_ratio
+            )
+        else:
+            values = roi_align(features, rois[chosen], output_size, 1 / stride, sampling_ratio, aligned)
         pooled = pooled.index_put((chosen,), values)
     return pooled

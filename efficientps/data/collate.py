@@ -1,0 +1,50 @@
+"""Stacking samples to a batch on one canvas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from efficientps.structures import PanopticBatch, PanopticSample
+
+
+def collate(
+    samples: Sequence[PanopticSample], *, canvas: tuple[int, int] | None = None, multiple: int = 32
+) -> PanopticBatch:
+    """Stack samples on one canvas, each image in its top-left corner, the rest zero.
+
+    Args:
+        samples: at least one.
+        canvas: (H, W), the same for every batch in training; None takes the smallest multiple of ``multiple`` that
+            every image of the batch fits in.
+        multiple: the greatest stride of the network.
+
+    Returns:
+        The batch; ``image_sizes`` says which part of the canvas is valid, and maps stay as they are.
+
+    Raises:
+        ValueError: if an image is larger than the canvas.
+    """
+    sizes = [(sample["image"].shape[-2], sample["image"].shape[-1]) for sample in samples]
+    if canvas is None:
+        height, width = (math.ceil(max(extent) / multiple) * multiple for extent in zip(*sizes, strict=True))
+    else:
+        height, width = canvas
+    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+    for slot, sample, (h, w) in zip(images, samples, sizes, strict=True):
+        if h > height or w > width:
+            raise ValueError(
+                f"Image '{sample['image_id']}' is {h}x{w} pixels after augmentation and does not fit the training size "
+                f"{height}x{width}."
+            )
+        slot[:, :h, :w] = sample["image"]
+    return PanopticBatch(
+        images=images,
+        image_sizes=sizes,
+        original_sizes=[sample["original_size"] for sample in samples],
+        image_ids=[sample["image_id"] for sample in samples],
+        segment_ids=[sample["segment_ids"] for sample in samples],
+        segments=[sample["segments"] for sample in samples],
+    )

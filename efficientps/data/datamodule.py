@@ -1,0 +1,242 @@
+"""The loaders of Cityscapes (and of anything in its tree) for training, evaluation and prediction."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from efficientps.data.albumentations_adapter import AlbumentationsTransform
+from efficientps.data.categories import Categories
+from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES, CityscapesPanoptic
+from efficientps.data.collate import collate
+from efficientps.data.image_folder import ImageFolder
+from efficientps.data.panoptic_dataset import PanopticDataset, Transform
+from efficientps.data.photometric import PhotometricJitter
+from efficientps.data.samplers import EvaluationSampler, TrainingSampler
+from efficientps.data.targets import training_batch
+from efficientps.data.transforms import Compose, RandomHorizontalFlip, RandomScaleCrop, ResizeImage
+from efficientps.structures import PanopticBatch, PanopticSample, TrainingBatch
+
+STRIDE = 32
+"""Canvases are multiples of the greatest stride of the networks."""
+
+
+class CityscapesDataModule(LightningDataModule):
+    """Cityscapes for Lightning: training on "train", validation and test on "val", prediction on anything.
+
+    The labels of Cityscapes' "test" split are not public: testing uses "val" as well, and the test split is predicted
+    with ``predict_path="test"``. Another data set in another tree overrides ``dataset`` and ``categories``.
+
+    Images travel as bytes; the network normalises them on its device. Targets of training batches are derived on the
+    device, from the segment ids.
+
+    Attributes:
+        categories: the table of classes.
+    """
+
+    categories: Categories = CITYSCAPES_CATEGORIES
+
+    def __init__(
+        self,
+        *,
+        root: str = "datasets/cityscapes",
+        image_size: tuple[int, int] = (512, 1024),
+        train_size: tuple[int, int] | None = None,
+        eval_size: tuple[int, int] | None = None,
+        batch_size: int = 3,
+        eval_batch_size: int = 1,
+        num_workers: int = 4,
+        scale_range: tuple[float, float] = (0.5, 2.0),
+        flip_prob: float = 0.5,
+        photometric: bool = False,
+        albumentations: str | None = None,
+        seed: int = 0,
+        predict_path: str = "val",
+    ) -> None:
+        """Check and store the choices; nothing is read yet.
+
+        Args:
+            root: folder with ``leftImg8bit`` and ``gtFine``.
+            image_size: (height, width) of the training crop and of every training canvas, multiples of 32.
+            train_size: (height, width) that whole images fit in before random scaling, their shape kept; by default
+                ``image_size``. For full-resolution training with a smaller crop, give 1024, 2048.
+            eval_size: (height, width) that images fit in for evaluation and prediction, their shape kept; by default
+                ``train_size``. Predictions are compared at the size of the ground truth all the same.
+            batch_size: training images per process.
+            eval_batch_size: images per process in evaluation and prediction.
+            num_workers: loading processes of each loader; 0 loads in the training process.
+            scale_range: least and greatest factor of random scaling (0.5 to 2 in the published recipe).
+            flip_prob: probability of mirroring.
+            photometric: whether to jitter brightness, contrast, saturation and hue (not in the published recipe).
+            albumentations: YAML or JSON file with an Albumentations pipeline, applied after the other augmentation.
+            seed: seed of shuffling and augmentation.
+            predict_path: an image, a folder of images, or the name of a split ("train", "val" or "test").
+
+        Raises:
+            ValueError: if a size is not positive, ``image_size`` is no multiple of 32, or a number is out of range.
+        """
+        super().__init__()
+        for name, size in (("image_size", image_size), ("train_size", train_size), ("eval_size", eval_size)):
+            if size is not None and (len(size) != 2 or min(size) < 1):
+                raise ValueError(f"{name} is {tuple(size)}; give height and width, both positive.")
+        if any(extent % STRIDE for extent in image_size):
+            rounded = tuple(max(1, round(extent / STRIDE)) * STRIDE for extent in image_size)
+            raise ValueError(
+                f"image_size is {image_size[0]}x{image_size[1]}; height and width must be multiples of {STRIDE}, "
+                f"for instance {rounded[0]}x{rounded[1]}."
+            )
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}.")
+        self.root = root
+        self.image_size = (image_size[0], image_size[1])
+        self.train_size = train_size or self.image_size
+        self.eval_size = eval_size or self.train_size
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.predict_path = predict_path
+        self.train_transform: Transform = Compose(
+            [
+                RandomScaleCrop(crop_size=self.image_size, nominal_size=self.train_size, scale_range=scale_range),
+                RandomHorizontalFlip(prob=flip_prob),
+                *([PhotometricJitter()] if photometric else []),
+                *([AlbumentationsTransform(path=albumentations)] if albumentations else []),
+            ]
+        )
+        self.eval_transform: Transform = ResizeImage(size=self.eval_size)
+        self.train_dataset: PanopticDataset | None = None
+        self.eval_dataset: PanopticDataset | None = None
+        self.predict_dataset: ImageFolder | None = None
+
+    def dataset(self, split: str, transform: Transform) -> PanopticDataset:
+        """Return the data set of a split, "train" or "val"."""
+        return CityscapesPanoptic(root=self.root, split=split, transform=transform, seed=self.seed)
+
+    def setup(self, stage: str) -> None:
+        """Open what a stage needs, so that bad paths are reported before anything runs.
+
+        Raises:
+            FileNotFoundError: if a path does not exist.
+            ValueError: if the annotations are not usable.
+        """
+        if stage == "fit":
+            self.train_dataset = self.dataset("train", self.train_transform)
+        if stage in ("fit", "validate", "test"):
+            self.eval_dataset = self.dataset("val", self.eval_transform)
+        if stage == "predict":
+            self.predict_dataset = ImageFolder(path=self._predict_source(), transform=self.eval_transform)
+
+    def train_dataloader(self) -> DataLoader[PanopticSample]:
+        """Return the loader of this process' share of shuffled, augmented batches of one shape."""
+        dataset = cast(PanopticDataset, self.train_dataset)
+        rank, world_size = self._rank_and_world_size()
+        sampler = TrainingSampler(dataset, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        return self._loader(dataset, sampler, self.batch_size, canvas=self.image_size, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[PanopticSample]:
+        """Return the loader of this process' share of "val", each image once over all processes.
+
+        Raises:
+            ValueError: if there are fewer images than processes: one without any would not meet the others at the end.
+        """
+        dataset = cast(PanopticDataset, self.eval_dataset)
+        rank, world_size = self._rank_and_world_size()
+        if len(dataset) < world_size:
+            raise ValueError(
+                f"The evaluation set has {len(dataset)} images, fewer than the {world_size} processes; "
+                f"run at most {len(dataset)}."
+            )
+        return self._loader(dataset, EvaluationSampler(dataset, rank=rank, world_size=world_size), self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[PanopticSample]:
+        """Return the loader of "val": the labels of Cityscapes' test split are not public."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[PanopticSample]:
+        """Return the loader of this process' share of the images to predict on."""
+        dataset = cast(ImageFolder, self.predict_dataset)
+        rank, world_size = self._rank_and_world_size()
+        return self._loader(dataset, EvaluationSampler(dataset, rank=rank, world_size=world_size), self.eval_batch_size)
+
+    def transfer_batch_to_device(
+        self, batch: PanopticBatch, device: torch.device, dataloader_idx: int
+    ) -> PanopticBatch:
+        """Move the tensors; the hundreds of plain numbers beside them need no visit one by one."""
+        batch["images"] = batch["images"].to(device, non_blocking=True)
+        batch["segment_ids"] = [segment_ids.to(device, non_blocking=True) for segment_ids in batch["segment_ids"]]
+        return batch
+
+    def on_after_batch_transfer(self, batch: PanopticBatch, dataloader_idx: int) -> PanopticBatch | TrainingBatch:
+        """Derive the targets of a training batch on its device; leave other batches as they are."""
+        # Pinning memory turns plain tuples into lists.
+        batch["image_sizes"] = [(height, width) for height, width in batch["image_sizes"]]
+        batch["original_sizes"] = [(height, width) for height, width in batch["original_sizes"]]
+        if self.trainer is not None and self.trainer.training:
+            return training_batch(batch, self.categories.num_stuff)
+        return batch
+
+    def _predict_source(self) -> Path:
+        """Return the file or folder that ``predict_path`` means; the name of a split comes first."""
+        path = Path(self.predict_path)
+        split = Path(self.root, "leftImg8bit", self.predict_path)
+        if len(path.parts) == 1 and split.is_dir():
+            return split
+        if path.exists():
+            return path
+        raise FileNotFoundError(
+            f"predict_path is '{self.predict_path}', which is neither an image nor a folder nor a split of "
+            f"'{self.root}'."
+        )
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        """Return this process' number and the number of processes."""
+        if self.trainer is not None:
+            return self.trainer.global_rank, self.trainer.world_size
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def _loader(
+        self,
+        dataset: Dataset[PanopticSample],
+        sampler: TrainingSampler | EvaluationSampler,
+        batch_size: int,
+        *,
+        canvas: tuple[int, int] | None = None,
+        drop_last: bool = False,
+    ) -> DataLoader[PanopticSample]:
+        """Return a loader whose workers outlive the epoch."""
+        on_cuda = self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=drop_last,
+            collate_fn=partial(collate, canvas=canvas, multiple=STRIDE),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=on_cuda,
+            worker_init_fn=_init_worker,
+            # The loader's own numbers are used nowhere; without this it would advance the global generator.
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+
+def _init_worker(worker_id: int) -> None:
+    """Keep OpenCV, where Albumentations has loaded it, to one thread per worker: torch does so by itself."""
+    if "cv2" in sys.modules:
+        cast(Any, sys.modules["cv2"]).setNumThreads(0)

@@ -1,0 +1,151 @@
+"""A data set in the COCO panoptic format, whatever its classes and file names."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from efficientps.data.categories import Categories
+from efficientps.data.image_file import read_image
+from efficientps.data.panoptic_format import PanopticEntry, present_ids, read_id_map, read_panoptic_json
+from efficientps.data.samplers import SampleIndex
+from efficientps.structures import PanopticSample, Segment
+
+
+class Transform(Protocol):
+    """A change of an image and its map; everything random in it comes from ``rng``."""
+
+    def __call__(self, image: Tensor, segment_ids: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return the image uint8 ``[3, h, w]`` and the map int32 ``[h, w]`` after the change."""
+        ...
+
+
+class PanopticDataset(Dataset[PanopticSample]):
+    """Images with their panoptic maps: one JSON file, a folder of id maps, a folder of images.
+
+    A new data set is a table of classes and, where the JSON does not name the image files as they are called, a
+    subclass with its own ``image_path``.
+
+    An item is a function of (seed, epoch, index) alone, whichever worker makes it; the sampler hands the epoch over
+    as part of the index (plain integers mean epoch 0).
+
+    Attributes:
+        categories: the table of classes.
+        entries: what the JSON file says of each image, in the order of the indices.
+    """
+
+    def __init__(
+        self,
+        *,
+        annotation_file: str | os.PathLike[str],
+        map_root: str | os.PathLike[str],
+        image_root: str | os.PathLike[str],
+        categories: Categories,
+        transform: Transform | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Read and check the annotations; images and maps are read and checked one by one, as they are asked for.
+
+        Args:
+            annotation_file: COCO panoptic JSON.
+            map_root: folder of the PNG files with segment ids.
+            image_root: folder that ``image_path`` is relative to.
+            categories: the table of classes; the JSON may have no other.
+            transform: applied to image and map.
+            seed: seed of the transform.
+
+        Raises:
+            FileNotFoundError: if the file or a folder does not exist.
+            ValueError: if the JSON is not of the format, holds no image, or names a file outside the folders.
+        """
+        self.categories = categories
+        self.transform = transform
+        self.seed = seed
+        self.entries = read_panoptic_json(annotation_file, categories)
+        if not self.entries:
+            raise ValueError(f"Annotation file '{annotation_file}' holds no image.")
+        for folder in (map_root, image_root):
+            if not os.path.isdir(folder):
+                raise FileNotFoundError(f"Folder '{folder}' does not exist; '{annotation_file}' refers to it.")
+        self._image_files = [_inside(image_root, self.image_path(entry), annotation_file) for entry in self.entries]
+        self._map_files = [_inside(map_root, entry.map_file_name, annotation_file) for entry in self.entries]
+
+    def image_path(self, entry: PanopticEntry) -> str:
+        """Return the path of an image relative to the image root: the naming rule of the data set."""
+        return entry.image_file_name
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.entries)
+
+    def __getitem__(self, index: int | SampleIndex) -> PanopticSample:
+        """Load, check and transform one sample.
+
+        Raises:
+            FileNotFoundError: if the image or the map is missing.
+            ValueError: if either is damaged, their sizes differ, or map and JSON disagree about the segments.
+        """
+        index, epoch = index if isinstance(index, SampleIndex) else (index, 0)
+        index = range(len(self))[index]
+        entry = self.entries[index]
+        image, segment_ids = self._read(index)
+        segments = self._segments(entry)
+        original_size = (image.shape[1], image.shape[2])
+        if self.transform is not None:
+            rng = np.random.default_rng((self.seed, epoch, index))
+            image, segment_ids = self.transform(image, segment_ids, rng)
+            present = set(present_ids(segment_ids.numpy()))
+            segments = [segment for segment in segments if segment.id in present]
+        return PanopticSample(
+            image=image,
+            segment_ids=segment_ids,
+            segments=segments,
+            image_id=entry.image_id,
+            original_size=original_size,
+        )
+
+    def _segments(self, entry: PanopticEntry) -> list[Segment]:
+        """Translate the segments of an entry from label ids to train ids."""
+        segments = []
+        for item in entry.segments:
+            train_id = self.categories.train_id(item.category_id)
+            is_thing = self.categories[train_id].is_thing
+            segments.append(Segment(item.id, train_id, is_thing, is_crowd=item.is_crowd))
+        return segments
+
+    def _read(self, index: int) -> tuple[Tensor, Tensor]:
+        """Read image and map as they are stored, and check that they fit each other and the JSON."""
+        entry, map_file = self.entries[index], self._map_files[index]
+        segment_ids = torch.from_numpy(read_id_map(map_file))
+        if entry.size is not None and tuple(segment_ids.shape) != entry.size:
+            raise ValueError(
+                f"Panoptic map '{map_file}' is {segment_ids.shape[0]}x{segment_ids.shape[1]} pixels (height x width) "
+                f"where its annotation says {entry.size[0]}x{entry.size[1]}; image and label must have one size."
+            )
+        listed = {segment.id for segment in entry.segments}
+        present = set(present_ids(segment_ids.numpy()))
+        if unlisted := present - listed:
+            raise ValueError(
+                f"Panoptic map '{map_file}' has pixels of segment {min(unlisted)}, which the annotation file does not "
+                f"list for image '{entry.image_id}'; make the maps and the JSON again, together."
+            )
+        if absent := listed - present:
+            raise ValueError(
+                f"Panoptic map '{map_file}' has no pixel of segment {min(absent)}, which the annotation file lists for "
+                f"image '{entry.image_id}'; make the maps and the JSON again, together."
+            )
+        size = (segment_ids.shape[0], segment_ids.shape[1])
+        return read_image(self._image_files[index], size=size), segment_ids
+
+
+def _inside(root: str | os.PathLike[str], name: str, source: str | os.PathLike[str]) -> str:
+    """Join a file name to its folder, and refuse one that leads out of it."""
+    path = os.path.normpath(name)
+    if not name or os.path.isabs(path) or path.split(os.sep)[0] == os.pardir or "\0" in name:
+        raise ValueError(f"Annotation file '{source}' names the file {name!r}, which is not inside '{root}'.")
+    return os.path.join(root, path)

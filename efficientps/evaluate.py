@@ -1,0 +1,150 @@
+"""Panoptic quality of a folder of predictions: ``python -m efficientps.evaluate GT_JSON GT_DIR PRED_JSON PRED_DIR``.
+
+Both sides are in the COCO panoptic format, whoever wrote them; the classes are those of the ground truth's file. The
+figures are those of cityscapesscripts and panopticapi.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+from efficientps.data.categories import Categories, Category
+from efficientps.data.panoptic_format import PanopticEntry, read_id_map, read_panoptic_json
+from efficientps.metrics.panoptic_matching import PanopticCounts, count_matches
+from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
+from efficientps.structures import PanopticSegmentation, Segment
+
+PathLike: TypeAlias = str | os.PathLike[str]
+_GREY = (128, 128, 128)
+_DESCRIPTION = "Panoptic quality of predictions in the COCO panoptic format, as panopticapi counts it."
+
+
+def evaluate(
+    gt_json: PathLike, gt_dir: PathLike, pred_json: PathLike, pred_dir: PathLike
+) -> tuple[PanopticQualityResult, Categories]:
+    """Compare the predictions of a folder with the ground truth of another.
+
+    Every image of the ground truth needs a prediction; predictions of other images are not looked at. Images are
+    read by several threads and forgotten one by one.
+
+    Args:
+        gt_json: annotations with ``categories``, whose entries say ``isthing``.
+        gt_dir: folder of the PNG files that they name.
+        pred_json: annotations of the predictions, with the same category ids.
+        pred_dir: folder of the PNG files that these name.
+
+    Returns:
+        The panoptic quality, and the classes, stuff first, that it is indexed by.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is damaged or not of the format, an image has no prediction, an id is in a PNG and not in
+            the JSON or the reverse, a category is unknown, or the sizes of a pair of maps differ.
+    """
+    categories = read_categories(gt_json)
+    truth = read_panoptic_json(gt_json, categories, require_images=False)
+    if not truth:
+        raise ValueError(f"Annotation file '{gt_json}' has no annotations; there is nothing to evaluate.")
+    predictions = {entry.image_id: entry for entry in read_panoptic_json(pred_json, categories, require_images=False)}
+    if missing := [entry.image_id for entry in truth if entry.image_id not in predictions]:
+        raise ValueError(f"'{pred_json}' has no prediction for the image '{missing[0]}' ({len(missing)} are missing).")
+
+    def count(entry: PanopticEntry) -> PanopticCounts:
+        prediction = _read(predictions[entry.image_id], pred_dir, categories)
+        target = _read(entry, gt_dir, categories)
+        try:
+            return count_matches(prediction, target, num_classes=len(categories))
+        except ValueError as error:
+            raise ValueError(f"Image '{entry.image_id}': {error}") from None
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        counts = list(threads.map(count, truth))
+    iou, tp, fp, fn = (torch.stack(values).sum(dim=0).numpy() for values in zip(*counts, strict=True))
+    return PanopticQualityResult.from_counts(iou, tp, fp, fn, num_stuff=categories.num_stuff), categories
+
+
+def read_categories(path: PathLike) -> Categories:
+    """Read the classes that a COCO panoptic JSON file lists, stuff first and else in the order of the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not JSON, or its list ``categories`` is missing, empty or not of the format.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        items = document["categories"]
+        categories = [
+            Category(int(item["id"]), str(item["name"]), tuple(item.get("color", _GREY)), bool(item["isthing"]))
+            for item in items
+        ]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Annotation file '{path}' does not exist.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"Annotation file '{path}' is not valid JSON ({error}); make it again.") from None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ValueError(
+            f"Annotation file '{path}' has no list 'categories' whose entries say 'id', 'name' and 'isthing'."
+        ) from None
+    try:
+        return Categories(sorted(categories, key=lambda category: category.is_thing))
+    except ValueError as error:
+        raise ValueError(f"Annotation file '{path}': {error}") from None
+
+
+def _read(entry: PanopticEntry, directory: PathLike, categories: Categories) -> PanopticSegmentation:
+    """Read the map of an entry, and its segments with train ids."""
+    segments: list[Segment] = []
+    for item in entry.segments:
+        train_id = categories.train_id(item.category_id)
+        segments.append(Segment(item.id, train_id, categories[train_id].is_thing, is_crowd=item.is_crowd))
+    return PanopticSegmentation(torch.from_numpy(read_id_map(Path(directory) / entry.map_file_name)), segments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate what the command line names, print the table, and return the exit code: 0, or 2 after bad input."""
+    parser = argparse.ArgumentParser(prog="python -m efficientps.evaluate", description=_DESCRIPTION)
+    parser.add_argument("gt_json", metavar="GT_JSON", help="annotations of the ground truth")
+    parser.add_argument("gt_dir", metavar="GT_DIR", help="folder of its PNG files")
+    parser.add_argument("pred_json", metavar="PRED_JSON", help="annotations of the predictions")
+    parser.add_argument("pred_dir", metavar="PRED_DIR", help="folder of their PNG files")
+    parser.add_argument("--json", metavar="OUT", help="write all figures to this file as well")
+    parser.add_argument("--per-class", action="store_true", help="show every class")
+    options = parser.parse_args(arguments)
+    try:
+        result, categories = evaluate(options.gt_json, options.gt_dir, options.pred_json, options.pred_dir)
+        names = [category.name for category in categories]
+        if options.json is not None:
+            _write_whole(Path(options.json), json.dumps(result.as_dict(names), indent=2) + "\n")
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(result.table(names if options.per_class else None))
+    return 0
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ValueError(f"Cannot write '{path}' ({error.strerror}); choose another file for --json.") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Panoptic quality (Kirillov et al., CVPR 2019, https://arxiv.org/abs/1801.00868), counted as panopticapi counts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from efficientps.metrics.panoptic_matching import count_matches
+from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
+from efficientps.structures import PanopticSegmentation
+
+__all__ = ["PanopticQuality", "PanopticQualityResult"]
+
+
+class PanopticQuality(Metric):
+    """Panoptic quality of everything that it is shown, summed over images and, by torchmetrics, over ranks.
+
+    Its state is four numbers per class, in doubles and 64-bit integers whatever the precision of the training.
+
+    Args:
+        num_stuff: number of stuff classes; their train ids are 0 .. num_stuff - 1.
+        num_things: number of thing classes; their train ids follow.
+
+    >>> from efficientps.structures import Segment
+    >>> metric = PanopticQuality(num_stuff=1, num_things=1)
+    >>> car = Segment(7, train_id=1, is_thing=True)
+    >>> image = PanopticSegmentation(torch.tensor([[7, 7, 0]]).int(), [car])
+    >>> metric.update([image], [image])
+    >>> metric.compute().things
+    PanopticAverage(pq=1.0, sq=1.0, rq=1.0, n=1)
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    iou_sum: Tensor
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+
+    def __init__(self, *, num_stuff: int, num_things: int) -> None:
+        """See the class."""
+        super().__init__()
+        if num_stuff < 0 or num_things < 0 or num_stuff + num_things == 0:
+            raise ValueError(f"There must be a class to count: num_stuff is {num_stuff} and num_things {num_things}.")
+        self.num_stuff = num_stuff
+        self.num_things = num_things
+        num_classes = num_stuff + num_things
+        self.add_state("iou_sum", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("tp", "fp", "fn"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predictions: Sequence[PanopticSegmentation], targets: Sequence[PanopticSegmentation]) -> None:
+        """Count the matches of each prediction with its target; both of one size ``[h, w]``, on any device.
+
+        Raises:
+            ValueError: if there are not as many predictions as targets, or for the reasons of ``count_matches``.
+        """
+        if len(predictions) != len(targets):
+            raise ValueError(f"There are {len(predictions)} predictions for {len(targets)} targets.")
+        for prediction, target in zip(predictions, targets, strict=True):
+            counts = count_matches(prediction, target, num_classes=self.num_stuff + self.num_things)
+            self.iou_sum += counts.iou_sum.to(self.iou_sum.device)
+            self.tp += counts.tp.to(self.tp.device)
+            self.fp += counts.fp.to(self.fp.device)
+            self.fn += counts.fn.to(self.fn.device)
+
+    def compute(self) -> PanopticQualityResult:
+        """Return the qualities of all images shown so far."""
+        counts = (state.cpu().numpy() for state in (self.iou_sum, self.tp, self.fp, self.fn))
+        return PanopticQualityResult.from_counts(*counts, num_stuff=self.num_stuff)

@@ -1,0 +1,107 @@
+"""All figures of an evaluation: panoptic quality, mean IoU and instance AP, counted image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from efficientps.data.categories import Categories
+from efficientps.metrics.instance_ap import InstanceAP, InstanceAPResult
+from efficientps.metrics.panoptic_quality import PanopticQuality
+from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
+from efficientps.metrics.semantic_iou import SemanticIoU, SemanticIoUResult
+from efficientps.structures import PanopticSegmentation, Prediction
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found; every figure is in [0, 1] and the same on all ranks.
+
+    Attributes:
+        panoptic: panoptic quality of the fused maps.
+        semantic: IoU of the semantic head's maps.
+        instance: AP of the instance head's masks, before fusion.
+        names: of the classes, by train_id.
+    """
+
+    panoptic: PanopticQualityResult
+    semantic: SemanticIoUResult
+    instance: InstanceAPResult
+    names: list[str]
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures that are logged, by their short names."""
+        averages = (("", self.panoptic.all), ("_things", self.panoptic.things), ("_stuff", self.panoptic.stuff))
+        figures = {
+            f"{name}{suffix}": float(getattr(average, name.lower()))
+            for suffix, average in averages
+            for name in ("PQ", "SQ", "RQ")
+        }
+        return figures | {"mIoU": self.semantic.mean, "AP": self.instance.ap, "AP50": self.instance.ap50}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every figure, of each class as well, in plain types (for JSON)."""
+        ious, aps = self.semantic.per_class, self.instance.per_class
+        things = self.names[len(self.names) - len(aps) :]
+        return {
+            "panoptic_quality": self.panoptic.as_dict(self.names),
+            "mIoU": self.semantic.mean,
+            "IoU": _by_name(self.names, ious),
+            "AP": self.instance.ap,
+            "AP50": self.instance.ap50,
+            "AP_per_class": _by_name(things, aps),
+        }
+
+    def table(self, *, per_class: bool = False) -> str:
+        """Lay the figures out as text, in percent."""
+        others = {"mIoU": self.semantic.mean, "AP": self.instance.ap, "AP50": self.instance.ap50}
+        last_line = "   ".join(f"{name} {100 * value:.1f}" for name, value in others.items())
+        return f"{self.panoptic.table(self.names if per_class else None)}\n{last_line}"
+
+
+def _by_name(names: Sequence[str], values: npt.NDArray[np.float64]) -> dict[str, float | None]:
+    """Pair names and values; what is not a number becomes None, which JSON can hold."""
+    return {name: None if np.isnan(value) else float(value) for name, value in zip(names, values, strict=True)}
+
+
+class Evaluator(nn.Module):
+    """The metrics of an evaluation; nothing is kept of an image beyond its counts.
+
+    Args:
+        categories: the classes of the data.
+    """
+
+    def __init__(self, categories: Categories) -> None:
+        """See the class."""
+        super().__init__()
+        self.names = [category.name for category in categories]
+        self.panoptic = PanopticQuality(num_stuff=categories.num_stuff, num_things=categories.num_things)
+        self.semantic = SemanticIoU(num_classes=len(categories))
+        self.instance = InstanceAP(num_stuff=categories.num_stuff, num_things=categories.num_things)
+
+    def update(self, prediction: Prediction, target: PanopticSegmentation) -> None:
+        """Count one image; what was predicted is brought to the size of the ground truth."""
+        height, width = target.segment_ids.shape
+        prediction = prediction.resize((height, width))
+        self.panoptic.update([prediction.panoptic], [target])
+        self.semantic.update([prediction.semantic], [target])
+        self.instance.update([prediction.instances], [target])
+
+    def compute(self) -> Evaluation:
+        """Return the figures of all images counted since the last ``reset``, over all ranks."""
+        return Evaluation(
+            panoptic=self.panoptic.compute(),
+            semantic=self.semantic.compute(),
+            instance=self.instance.compute(),
+            names=self.names,
+        )
+
+    def reset(self) -> None:
+        """Forget all images."""
+        for metric in (self.panoptic, self.semantic, self.instance):
+            metric.reset()

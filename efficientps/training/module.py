@@ -1,0 +1,184 @@
+"""The LightningModule of every panoptic network: steps, metrics and optimizers, and nothing of any architecture."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+
+from efficientps.data.categories import Categories
+from efficientps.models.efficientps import EfficientPS
+from efficientps.models.network import PanopticNetwork
+from efficientps.structures import PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
+from efficientps.training.checkpoint import explain_difference, init_from
+from efficientps.training.evaluation import Evaluation, Evaluator
+from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
+from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps
+
+OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
+
+
+class PanopticModule(pl.LightningModule):
+    """Trains, evaluates and runs a panoptic network.
+
+    Args:
+        network: builds the network for a number of stuff and of thing classes. The default is a family, whose parts
+            the configuration gives; in Python, bind them with ``functools.partial``.
+        categories: the classes of the data.
+        batch_size: images per device and step, as the data has it; ``scale_lr`` counts with it.
+        optimizer: builds the optimizer for groups of parameters. The default is the recipe of the authors' code, for a
+            total batch of 16 images: SGD, learning rate 0.07, momentum 0.9, weight decay 1e-4.
+        schedule: plan of the learning rate (see ``schedules``); the default is that of the authors' code.
+        scale_lr: total batch that the optimizer's learning rate is for; the rate is then scaled linearly to the batch
+            of this run, over all devices and accumulated batches. ``None`` takes the rate as it is.
+        weight_decay_norms: whether norms and biases are decayed like everything else (authors' code).
+        backbone_lr_factor: learning rate of the backbone as a factor of the others'.
+        init_from: file whose fitting weights the network starts from; not read where a checkpoint is resumed.
+        channels_last: memory layout of the network, faster on tensor cores and for depthwise convolutions.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: Callable[[int, int], PanopticNetwork] = EfficientPS,  # type: ignore[assignment] # see above
+        categories: Categories,
+        batch_size: int = 1,
+        optimizer: OptimizerFactory = lambda parameters: SGD(parameters, lr=0.07, momentum=0.9, weight_decay=1e-4),
+        schedule: Schedule = WarmupSteps(),  # noqa: B008 - frozen
+        scale_lr: int | None = None,
+        weight_decay_norms: bool = True,
+        backbone_lr_factor: float = 1.0,
+        init_from: str | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        """Build the network and its metrics."""
+        super().__init__()
+        self.network = network(categories.num_stuff, categories.num_things)
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.categories = categories
+        self.batch_size = batch_size
+        self.optimizer_factory = optimizer
+        self.schedule = schedule
+        self.scale_lr = scale_lr
+        self.weight_decay_norms = weight_decay_norms
+        self.backbone_lr_factor = backbone_lr_factor
+        self.init_from = init_from
+        self.evaluator = Evaluator(categories)
+        self.evaluation: Evaluation | None = None
+
+    def setup(self, stage: str) -> None:
+        """Start from other weights, unless Lightning is about to load a checkpoint."""
+        if self.init_from and not self.trainer.ckpt_path:
+            rank_zero_info(init_from(self.network, self.init_from))
+            self.init_from = None
+
+    # -------------------------------------------------------------------- training
+
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
+        """Return the sum of the network's loss terms."""
+        terms = self.network.loss(batch)
+        total = torch.stack(list(terms.values())).sum()
+        size = len(batch["image_ids"])
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
+        self.log("train/lr", self.learning_rate, batch_size=size)
+        return total
+
+    @property
+    def learning_rate(self) -> float:
+        """The highest learning rate of the optimizer's groups."""
+        optimizer = cast(Optimizer, self.optimizers())
+        return max(float(group["lr"]) for group in optimizer.param_groups)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what a sanity check or an interrupted validation left."""
+        self.evaluator.reset()
+
+    def validation_step(self, batch: PanopticBatch, batch_idx: int) -> dict[str, list[Prediction]]:
+        """Predict and count, one image after the other; the predictions live on until the next batch, for pictures."""
+        predictions = self.network.predict(batch)
+        for prediction, segment_ids, segments in zip(predictions, batch["segment_ids"], batch["segments"], strict=True):
+            self.evaluator.update(prediction, PanopticSegmentation(segment_ids, segments))
+        return {"predictions": predictions}
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute and log all figures, over all ranks."""
+        self._evaluate("val")
+
+    def on_test_epoch_start(self) -> None:
+        """As for validation."""
+        self.evaluator.reset()
+
+    def test_step(self, batch: PanopticBatch, batch_idx: int) -> None:
+        """As for validation."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """As for validation."""
+        self._evaluate("test")
+
+    def _evaluate(self, split: str) -> None:
+        if self.trainer.sanity_checking:  # a few images of an untrained network: nothing to report
+            self.evaluator.reset()
+            return
+        self.evaluation = self.evaluator.compute()
+        self.evaluator.reset()
+        # Every rank has the same figures already.
+        for name, value in self.evaluation.figures().items():
+            self.log(f"{split}/{name}", value, prog_bar=name == "PQ", batch_size=1)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            scheduler = self.lr_schedulers()
+            assert isinstance(scheduler, ScheduledLR)
+            # Here, before the checkpoint of this validation is written, so that it holds what the schedule has seen.
+            scheduler.observe(self.evaluation.panoptic.all.pq)
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict_step(self, batch: PanopticBatch, batch_idx: int) -> list[Prediction]:
+        """Return one prediction for each image of the batch, at its valid size."""
+        return self.network.predict(batch)
+
+    # ------------------------------------------------------------------ optimizers
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimizer over the parameter groups, and its schedule, stepped after each optimizer step."""
+        groups = parameter_groups(
+            self.network.named_parameters(),
+            weight_decay_norms=self.weight_decay_norms,
+            backbone_lr_factor=self.backbone_lr_factor,
+        )
+        optimizer = self.optimizer_factory(groups)
+        total_batch = self.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        scale_learning_rates(optimizer, linear_scale(total_batch=total_batch, reference_batch=self.scale_lr))
+        scheduler = self.schedule.scheduler(optimizer, **self._lengths())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _lengths(self) -> dict[str, int]:
+        """Return the optimizer steps of the run and of an epoch; without an end, more than any run has."""
+        if self.trainer.train_dataloader is None:
+            self.trainer.fit_loop.setup_data()
+        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        lengths = {"total_steps": self.trainer.estimated_stepping_batches, "steps_per_epoch": batches}
+        return {name: math.ceil(steps) if steps < sys.maxsize else sys.maxsize for name, steps in lengths.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another network with a sentence.
+
+        Raises:
+            ValueError: naming the first keys that differ.
+        """
+        problem = explain_difference(self.state_dict(), checkpoint["state_dict"], path=str(self.trainer.ckpt_path))
+        if problem:
+            raise ValueError(problem)

@@ -1,0 +1,95 @@
+"""Data that tests of several folders share: a synthetic Cityscapes tree, and small trees drawn by hand."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Label ids and instance ids of a hand-drawn scene; ids below 1000 of a thing class are crowd regions.
+SKY, ROAD, OUT_OF_ROI, CROWD, CAR_1, CAR_2 = 23, 7, 3, 24, 26000, 26001
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(tmp_path_factory):
+    """A synthetic Cityscapes tree: 8 training and 5 validation images of 128x256 pixels."""
+    from efficientps.data.synthetic import write_synthetic_cityscapes
+
+    root = tmp_path_factory.mktemp("synthetic_cityscapes")
+    write_synthetic_cityscapes(root, num_train=8, num_val=5, size=(128, 256), seed=0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def cityscapes_sample():
+    """The folder with a few real Cityscapes images; tests that use it carry the mark ``cityscapes``."""
+    folder = os.environ.get("EFFICIENTPS_CITYSCAPES_SAMPLE")
+    if not folder:
+        pytest.skip("EFFICIENTPS_CITYSCAPES_SAMPLE does not name a folder with Cityscapes images")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def hand_drawn_map():
+    """A scene uint16 [32, 64] in Cityscapes' own encoding: two stuff classes, two cars, a crowd, void at the left."""
+    ids = np.full((32, 64), ROAD, dtype=np.uint16)
+    ids[:16] = SKY
+    ids[20:28, 10:20] = CAR_1
+    ids[18:26, 30:50] = CAR_2
+    ids[12:20, 52:60] = CROWD
+    ids[:, :4] = OUT_OF_ROI
+    return ids
+
+
+@pytest.fixture(scope="session")
+def write_cityscapes(hand_drawn_map):
+    """A function that writes scenes into a Cityscapes tree without the panoptic maps: (root, split, image_ids)."""
+
+    def write(root, split, image_ids):
+        for seed, image_id in enumerate(image_ids):
+            city = image_id.split("_")[0]
+            for part in ("leftImg8bit", "gtFine"):
+                (root / part / split / city).mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(seed).integers(0, 256, (*hand_drawn_map.shape, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "leftImg8bit" / split / city / f"{image_id}_leftImg8bit.png")
+            Image.fromarray(hand_drawn_map).save(root / "gtFine" / split / city / f"{image_id}_gtFine_instanceIds.png")
+
+    return write
+
+
+@pytest.fixture
+def cityscapes_root(tmp_path, write_cityscapes):
+    """A prepared Cityscapes tree of hand-drawn scenes: 7 for training, 3 for validation."""
+    from efficientps.data.cityscapes_conversion import prepare_split
+
+    root = tmp_path / "cityscapes"
+    write_cityscapes(root, "train", [f"aachen_{number:06d}_000019" for number in range(7)])
+    write_cityscapes(root, "val", [f"{city}_000000_000000" for city in ("lindau", "munster", "frankfurt")])
+    for split in ("train", "val"):
+        prepare_split(root, split)
+    return root
+
+
+@pytest.fixture
+def write_panoptic_folder():
+    """A function that writes a COCO panoptic folder of one image, "a", and returns arguments of ``PanopticDataset``."""
+
+    def write(root, *, ids, segments, image_size=None, **overrides):
+        ids = np.asarray(ids)
+        (root / "maps").mkdir(parents=True)
+        (root / "images").mkdir()
+        rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
+        Image.fromarray(rgb).save(root / "maps" / "a.png")
+        Image.new("RGB", (image_size or ids.shape)[::-1], (10, 20, 30)).save(root / "images" / "a.png")
+        document = {
+            "images": [{"id": "a", "file_name": "a.png", "height": ids.shape[0], "width": ids.shape[1]}],
+            "annotations": [{"image_id": "a", "file_name": "a.png", "segments_info": segments}],
+            "categories": [],
+            **overrides,
+        }
+        (root / "a.json").write_text(json.dumps(document))
+        return {"annotation_file": root / "a.json", "map_root": root / "maps", "image_root": root / "images"}
+
+    return write

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+
+from efficientps.metrics.joint_areas import _runs_on_cpu, _runs_on_device, joint_areas
+
+
+def naive(rows, columns, row_ids, column_ids):
+    areas = np.zeros((len(row_ids) + 1, len(column_ids) + 1), dtype=np.int64)
+    for row, column in zip(rows.flatten().tolist(), columns.flatten().tolist(), strict=True):
+        i = row_ids.index(row) if row in row_ids else len(row_ids)
+        j = column_ids.index(column) if column in column_ids else len(column_ids)
+        areas[i, j] += 1
+    return areas
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 1), (9, 11)])
+def test_counts_are_those_of_a_naive_loop(size):
+    # Oracle: naive loop over the pixels; unlisted, negative and huge ids among them, lists out of order.
+    rng = np.random.default_rng(0)
+    ids = [0, 26001, 7, 16_777_215, -3, 999]
+    for _ in range(20):
+        rows = torch.from_numpy(rng.choice(ids, size).astype(np.int32))
+        columns = torch.from_numpy(rng.choice(ids, size).astype(np.int32))
+        got = joint_areas(rows, columns, [26001, 0, 7], [16_777_215, 7, -3, 0])
+        assert got.dtype == torch.int64
+        np.testing.assert_array_equal(got.numpy(), naive(rows, columns, [26001, 0, 7], [16_777_215, 7, -3, 0]))
+
+
+def test_any_integer_type_and_layout():
+    # Oracle: naive loop; a byte map (semantic) against a transposed, hence not contiguous, int32 map.
+    rng = np.random.default_rng(1)
+    rows = torch.from_numpy(rng.integers(0, 3, (8, 5)).astype(np.int32)).T
+    columns = torch.from_numpy(rng.choice([0, 1, 255], (5, 8)).astype(np.uint8))
+    got = joint_areas(rows, columns, [0, 1, 2], [0, 1, 255])
+    np.testing.assert_array_equal(got.numpy(), naive(rows, columns, [0, 1, 2], [0, 1, 255]))
+
+
+def test_empty_map_and_empty_lists():
+    # Oracle: by hand; no pixels count nothing, and with no ids everything is unlisted.
+    assert joint_areas(torch.zeros(0, 4).int(), torch.zeros(0, 4).int(), [1], [2]).sum() == 0
+    assert joint_areas(torch.ones(2, 3).int(), torch.ones(2, 3).int(), [], []).tolist() == [[6]]
+
+
+def test_different_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"one size \[h, w\], and are \[2, 3\] and \[3, 2\]"):
+        joint_areas(torch.zeros(2, 3).int(), torch.zeros(3, 2).int(), [0], [0])
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 2, 500])
+def test_both_ways_to_find_runs_agree(pixels):
+    # Oracle: NumPy's way against torch's, on the CPU; lengths fill the map.
+    rng = np.random.default_rng(3)
+    rows = torch.from_numpy(np.repeat(rng.integers(0, 3, pixels), 4)[:pixels].astype(np.int32))
+    columns = torch.from_numpy(np.repeat(rng.integers(0, 3, pixels), 3)[:pixels].astype(np.uint8))
+    for numpy_way, torch_way in zip(_runs_on_cpu(rows, columns), _runs_on_device(rows, columns), strict=True):
+        np.testing.assert_array_equal(numpy_way, torch_way)
+    assert _runs_on_cpu(rows, columns)[2].sum() == pixels
+
+
+@pytest.mark.gpu
+def test_device_counts_what_the_cpu_counts():
+    # Oracle: the CPU path.
+    rng = np.random.default_rng(2)
+    rows = torch.from_numpy(np.repeat(rng.integers(0, 9, (50, 16)), 8, axis=1).astype(np.int32))
+    columns = torch.from_numpy(np.repeat(rng.integers(0, 9, (50, 32)), 4, axis=1).astype(np.int32))
+    expected = joint_areas(rows, columns, list(range(8)), [8, 3, 0])
+    got = joint_areas(rows.cuda(), columns.cuda(), list(range(8)), [8, 3, 0])
+    assert got.device.type == "cpu"
+    assert torch.equal(got, expected)

@@ -1,0 +1,93 @@
+"""Every configuration that is shipped, through fit, validate and predict on small synthetic data."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from train_net import main
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
+
+each_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+
+SMALL = [
+    *("--data.image_size", "[64, 128]", "--data.batch_size", "2", "--data.num_workers", "0"),
+    *("--model.network.backbone.pretrained", "false", "--model.scale_lr", "16"),
+    *("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.precision", "32-true"),
+    *("--trainer.fast_dev_run", "2", "--trainer.enable_progress_bar", "false"),
+    *("--trainer.enable_model_summary", "false"),
+]
+"""Two steps on two small images each, without weights from the net."""
+
+SMALL_MASK_RCNN = [
+    *("--model.network.instance_head.box_hidden", "64", "--model.network.instance_head.box_samples_per_image", "32"),
+    *("--model.network.instance_head.rpn_proposals_train", "100"),
+    *("--model.network.instance_head.rpn_proposals_test", "100"),
+]
+
+
+def run_all(config, root, tmp_path, variant):
+    """Run the three subcommands; return the module that was trained."""
+    options = ["--config", str(config), "--data.root", str(root), *SMALL, "--model.network.backbone.variant", variant]
+    if "MaskRCNNHead" in config.read_text():
+        options += SMALL_MASK_RCNN
+    fitted = main(["fit", *options])
+    assert fitted.trainer.global_step == 2
+    assert torch.isfinite(fitted.trainer.callback_metrics["train/loss"])
+    assert all(torch.isfinite(value).all() for value in fitted.model.state_dict().values())
+    assert 0 <= fitted.trainer.callback_metrics["val/PQ"] <= 1
+    assert 0 <= main(["validate", *options]).trainer.callback_metrics["val/PQ"] <= 1
+    main(["predict", *options, "--predictions.output_dir", str(tmp_path / "out")])
+    assert len(list((tmp_path / "out/panoptic").glob("*.png"))) == 2
+    assert len(list((tmp_path / "out/overlays").glob("*.png"))) == 2
+    return fitted.model
+
+
+@each_config
+def test_runs_two_steps(config, synthetic_root, tmp_path):
+    run_all(config, synthetic_root, tmp_path, "b0")
+
+
+@pytest.mark.slow
+@each_config
+def test_runs_two_steps_with_its_own_backbone(config, synthetic_root, tmp_path):
+    variant = yaml.safe_load(config.read_text())["model"]["network"]["backbone"]["variant"]
+    run_all(config, synthetic_root, tmp_path, variant)
+
+
+@each_config
+def test_says_what_differs_from_the_defaults_only_once(config):
+    # Oracle: the file is short enough to be read, and explains itself at the top.
+    text = config.read_text()
+    assert text.startswith("# ")
+    assert len(text.splitlines()) <= 60
+    assert not re.search(r"/(home|tmp|work|mnt|data)/", text)
+
+
+def network(config):
+    """Return a preset's network at its full size, on no memory."""
+    options = ["--model.network.backbone.pretrained", "false", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    modules = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train_net.PanopticCLI.validate", lambda self, model, **_: modules.update(model=model))
+        quick = ["--trainer.fast_dev_run", "1", "--trainer.precision", "32-true"]
+        with torch.device("meta"):
+            main(["validate", "--config", str(config), *options, *quick])
+    return modules["model"].network
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("cityscapes_paper", 40.891080), ("cityscapes_official", 42.99)],
+)
+def test_parameters_of_the_presets(name, millions):
+    # Oracle: the paper's 40.89 M, layer by layer 40,891,080; and 42.99 M of the authors' configuration.
+    count = sum(parameter.numel() for parameter in network(ROOT / f"configs/{name}.yaml").parameters())
+    if name == "cityscapes_paper":
+        assert count == round(millions * 1e6)
+    else:
+        assert round(count / 1e6, 2) == millions

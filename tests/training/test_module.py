@@ -1,0 +1,152 @@
+"""The LightningModule around a network of two convolutions; the whole of it runs in ``tests/test_train_net.py``."""
+
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.optim import SGD
+from torch.utils.data import DataLoader
+
+from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
+from efficientps.data.targets import training_batch
+from efficientps.structures import PanopticBatch, Segment
+from efficientps.training.module import PanopticModule
+from efficientps.training.schedules import WarmupSteps
+from tests.tiny_network import TinyNetwork
+
+
+def batch(count=2):
+    """Road in the lower half of 32x64 pixels, void above."""
+    segment_ids = torch.zeros(32, 64, dtype=torch.int32)
+    segment_ids[16:] = 7
+    generator = torch.Generator().manual_seed(0)
+    return PanopticBatch(
+        images=torch.randint(0, 256, (count, 3, 32, 64), dtype=torch.uint8, generator=generator),
+        image_sizes=[(32, 64)] * count,
+        original_sizes=[(32, 64)] * count,
+        image_ids=[f"image_{index}" for index in range(count)],
+        segment_ids=[segment_ids] * count,
+        segments=[[Segment(7, 0, is_thing=False)]] * count,
+    )
+
+
+def module(**options):
+    torch.manual_seed(0)
+    options = {"network": partial(TinyNetwork, width=4), "schedule": WarmupSteps(warmup_iterations=0)} | options
+    return PanopticModule(categories=CITYSCAPES_CATEGORIES, **options)
+
+
+def loader(batches):
+    return DataLoader(batches, batch_size=None)
+
+
+def trainer(tmp_path, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    return pl.Trainer(default_root_dir=tmp_path, enable_checkpointing=False, **quiet, **options)
+
+
+def targets(count=2):
+    return training_batch(batch(count), CITYSCAPES_CATEGORIES.num_stuff)
+
+
+def test_two_steps_equal_a_loop_by_hand(tmp_path):
+    # Oracle: the plain loop of torch with the same batches.
+    expected = module().network
+    optimizer = SGD(expected.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(expected.loss(targets()).values()).backward()
+        optimizer.step()
+    trained = module(optimizer=lambda groups: SGD(groups, lr=0.05, momentum=0.9, weight_decay=1e-4))
+    trainer(tmp_path, max_epochs=1).fit(trained, loader([targets(), targets()]))
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(trained.network.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_logs_every_term_and_their_sum(tmp_path):
+    # Oracle: the network's own loss, before the first step.
+    terms = module().network.loss(targets())
+    fit = trainer(tmp_path, max_steps=1)
+    fit.fit(module(), loader([targets()]))
+    logged = fit.callback_metrics
+    for name, value in terms.items():
+        torch.testing.assert_close(logged[f"train/{name}"], value.detach())
+    torch.testing.assert_close(logged["train/loss"], sum(terms.values()).detach())
+    assert logged["train/lr"] == pytest.approx(0.07)
+
+
+def test_validation_and_test_are_one(tmp_path):
+    tested = module()
+    run = trainer(tmp_path)
+    validated = run.validate(tested, loader([batch(), batch(1)]), verbose=False)[0]
+    again = run.test(tested, loader([batch(), batch(1)]), verbose=False)[0]
+    assert {name.removeprefix("val/"): value for name, value in validated.items()} == {
+        name.removeprefix("test/"): value for name, value in again.items()
+    }
+    assert tested.evaluation.panoptic.fn[0] + tested.evaluation.panoptic.tp[0] == 3
+
+
+def test_two_validations_do_not_add_up(tmp_path):
+    validated = module()
+    run = trainer(tmp_path)
+    for _ in range(2):
+        run.validate(validated, loader([batch()]), verbose=False)
+        assert validated.evaluation.panoptic.fn[0] + validated.evaluation.panoptic.tp[0] == 2
+
+
+def test_predicts_one_result_for_each_image(tmp_path):
+    results = trainer(tmp_path).predict(module(), loader([batch(2), batch(1)]))
+    assert [len(predictions) for predictions in results] == [2, 1]
+    assert results[0][0].panoptic.segment_ids.shape == (32, 64)
+
+
+def test_channels_last_changes_the_layout_and_nothing_else():
+    plain, last = module(), module(channels_last=True)
+    assert last.network.backbone[0].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last.network.loss(targets()), plain.network.loss(targets()))
+
+
+def test_optimizer_gets_its_groups(tmp_path):
+    # Oracle: hand-worked; half of the reference batch, and a tenth of that for the backbone.
+    fit = trainer(tmp_path, max_steps=1)
+    tiny = module(scale_lr=4, batch_size=2, backbone_lr_factor=0.1, weight_decay_norms=False)
+    fit.fit(tiny, loader([targets()]))
+    groups = {group["name"]: (group["lr"], group["weight_decay"]) for group in fit.optimizers[0].param_groups}
+    assert groups == {
+        "backbone": pytest.approx((0.0035, 1e-4)),
+        "backbone_norms": pytest.approx((0.0035, 0)),
+        "network": pytest.approx((0.035, 1e-4)),
+        "network_norms": pytest.approx((0.035, 0)),
+    }
+
+
+@pytest.mark.parametrize(("accumulate", "expected"), [(1, [1, 1, 1, 0.1, 0.1, 0.1]), (2, [1, 1, 0.1, 0.1])])
+def test_milestones_count_epochs_of_optimizer_steps(tmp_path, accumulate, expected):
+    # Oracle: hand-worked; an epoch of 3 batches has 3 steps, or 2 where two batches are accumulated.
+    rates = []
+
+    class Record(pl.Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            rates.append(optimizer.param_groups[0]["lr"] / 0.07)
+
+    tiny = module(schedule=WarmupSteps(warmup_iterations=0, milestones=(1,)))
+    fit = trainer(tmp_path, max_epochs=2, accumulate_grad_batches=accumulate, callbacks=[Record()])
+    fit.fit(tiny, loader([targets()] * 3))
+    assert rates == pytest.approx(expected)
+
+
+def test_endless_training_has_a_schedule(tmp_path):
+    tiny = module(schedule=WarmupSteps(warmup_iterations=0, milestones=(1,)))
+    fit = trainer(tmp_path, max_epochs=-1, max_steps=5)
+    fit.fit(tiny, loader([targets()] * 3))
+    assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.007)
+
+
+def test_refuses_the_checkpoint_of_another_network(tmp_path):
+    run = trainer(tmp_path)
+    run.validate(module(), loader([batch()]), verbose=False)
+    run.save_checkpoint(tmp_path / "tiny.ckpt")
+    other = module(network=partial(TinyNetwork, width=5))
+    with pytest.raises(ValueError, match=r"tiny\.ckpt is of another network .*'network\.backbone\.0\.bias' has"):
+        trainer(tmp_path).validate(other, loader([batch()]), ckpt_path=tmp_path / "tiny.ckpt", weights_only=True)

@@ -1,0 +1,222 @@
+"""Train, evaluate and run a panoptic network: ``python train_net.py [fit | validate | test | predict] [options]``.
+
+Without any argument it trains what ``config.yaml`` describes. Every value of the configuration is an option as well,
+for instance ``--data.root path/to/cityscapes`` or ``--model.network.instance_head=SOLOv2Head``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+import efficientps.models  # noqa: F401 - a configuration can name its classes without their modules
+from efficientps.data.datamodule import CityscapesDataModule
+from efficientps.training.callbacks import EvaluationReport, PredictionWriter, ThroughputMonitor, ValidationOverlays
+from efficientps.training.checkpoint import check_checkpoint
+from efficientps.training.errors import explain
+from efficientps.training.module import PanopticModule
+from efficientps.training.resume import CHECKPOINT_NAME, resolve_checkpoint
+from efficientps.training.run_files import RunConfig, run_loggers
+
+DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
+
+
+class PanopticCLI(LightningCLI):
+    """The command line: options of module, data, trainer and callbacks, by their constructors."""
+
+    def init_parser(self, **kwargs: object) -> LightningArgumentParser:
+        """Let errors be raised, to be explained in one sentence; and take no option for the beginning of another."""
+        return super().init_parser(exit_on_error=False, allow_abbrev=False, **kwargs)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks, and tell the module what the data knows."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EvaluationReport, "report")
+        parser.add_lightning_class_args(ValidationOverlays, "overlays")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/PQ",
+                "checkpoint.mode": "max",
+                "checkpoint.save_top_k": 2,
+                "checkpoint.save_last": True,
+                "checkpoint.filename": CHECKPOINT_NAME,
+                "checkpoint.auto_insert_metric_name": False,
+            }
+        )
+        parser.link_arguments("data.categories", "model.categories", apply_on="instantiate")
+        parser.link_arguments("data.batch_size", "model.batch_size")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Leave out the arguments of the trainer's methods that have one right value here."""
+        fixed = {"model", "datamodule", "weights_only", "verbose", "return_predictions"}
+        return {
+            "fit": fixed | {"train_dataloaders", "val_dataloaders"},
+            "validate": fixed | {"dataloaders"},
+            "test": fixed | {"dataloaders"},
+            "predict": fixed | {"dataloaders"},
+        }
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, without the base class's warning about a program that has a command line of its own."""
+        self.config = parser.parse_args(args) if isinstance(args, list) else parser.parse_object(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Do not take over configuration from inside a checkpoint, as the base class does: it is an untrusted file."""
+
+    def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
+        """Add the loggers of the run; where no checkpoints are wanted, leave out the callback that writes them."""
+        settings = self.config_init[self.subcommand].trainer
+        if settings.logger in (None, True) and not settings.fast_dev_run:
+            kwargs["logger"] = run_loggers(settings.default_root_dir)
+        if settings.enable_checkpointing is False or settings.fast_dev_run:
+            self._parser(self.subcommand).callback_keys.remove("checkpoint")
+        return super().instantiate_trainer(**kwargs)
+
+    def fit(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
+        """Train, from the start or from a checkpoint."""
+        path = self._resolve(ckpt_path)
+        if ckpt_path == "last" and path is None:
+            print(f"There is no last.ckpt below {self.trainer.default_root_dir} yet: training from the start.")
+        self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+
+    def validate(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
+        """Evaluate on the validation images."""
+        path = self._resolve(ckpt_path, needed=True)
+        self.trainer.validate(model, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True)
+
+    def test(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
+        """Evaluate on the test images."""
+        path = self._resolve(ckpt_path, needed=True)
+        self.trainer.test(model, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True)
+
+    def predict(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
+        """Predict on images and write the results; nothing is kept in memory."""
+        path = self._resolve(ckpt_path, needed=True)
+        if path is None and model.init_from is None:
+            print("Neither --ckpt_path nor --model.init_from is given: predicting with an untrained network.")
+        self.trainer.predict(model, datamodule=datamodule, ckpt_path=path, return_predictions=False, weights_only=True)
+
+    def _resolve(self, ckpt_path: str | None, *, needed: bool = False) -> Path | None:
+        """Find and check the checkpoint before anything is set up, so that a bad one leaves no traces."""
+        if ckpt_path is None:
+            return None
+        root = self.trainer.default_root_dir
+        path = resolve_checkpoint(str(ckpt_path), root)
+        if path is None and needed:
+            raise FileNotFoundError(f"--ckpt_path {ckpt_path}: there is no such checkpoint below {root}.")
+        if path is not None:
+            check_checkpoint(path, resume=self.subcommand == "fit")
+        return path
+
+
+def with_default_config(arguments: Sequence[str]) -> list[str]:
+    """Complete a command line: without a subcommand it means ``fit``, and without ``--config`` a default one is taken.
+
+    The default is the configuration of the run that the checkpoint in ``--ckpt_path`` comes from, if it lies beside
+    it, otherwise the project's ``config.yaml``. Configurations go first, so that every option overrides them.
+
+    >>> with_default_config(["validate", "--data.root", "here", "--config", "a.yaml"])
+    ['validate', '--config', 'a.yaml', '--data.root', 'here']
+    """
+    arguments = list(arguments)
+    if arguments and arguments[0] in ("-h", "--help"):
+        return arguments
+    if not arguments or arguments[0].startswith("-"):
+        arguments.insert(0, "fit")
+    subcommand, *options = arguments
+    configs: list[str] = []
+    others: list[str] = []
+    while options:
+        option = options.pop(0)
+        if option in ("-c", "--config") and options:
+            configs += ["--config", options.pop(0)]
+        else:
+            (configs if option.startswith("--config=") else others).append(option)
+    return [subcommand, *(configs or ["--config", str(_run_config(others) or DEFAULT_CONFIG)]), *others]
+
+
+def _run_config(arguments: Sequence[str]) -> Path | None:
+    """Return the configuration beside the checkpoint of a command line, if there is one."""
+    for index, option in enumerate(arguments):
+        if option.startswith("--ckpt_path"):
+            checkpoint = Path(option.partition("=")[2] or "".join(arguments[index + 1 : index + 2]))
+            for folder in (checkpoint.parent, checkpoint.parent.parent):
+                if checkpoint.is_file() and (folder / "config.yaml").is_file():
+                    print(f"Taking the configuration of that run, {folder / 'config.yaml'}.")
+                    return folder / "config.yaml"
+    return None
+
+
+def _silence_what_says_nothing() -> None:
+    for message in (
+        "Experiment logs directory .* exists and is not empty",  # two loggers share the folder of a run
+        "The dirpath has changed from",  # a resumed run has a folder of its own
+        r".*isinstance\(treespec, LeafSpec\).* is deprecated",  # Lightning's own code
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in record.getMessage()
+
+
+def main(args: ArgsType = None) -> PanopticCLI | int:
+    """Run a command line.
+
+    Args:
+        args: words of the command line; ``None`` takes the program's own.
+
+    Returns:
+        What has run, with its ``trainer``, ``model`` and ``datamodule``; or a non-zero exit code after one sentence on
+        stderr. The option ``--debug``, or the environment variable ``EFFICIENTPS_DEBUG=1``, raises the error instead.
+    """
+    debug = os.environ.get("EFFICIENTPS_DEBUG", "0") not in ("", "0")
+    if args is None or isinstance(args, list):
+        arguments = sys.argv[1:] if args is None else args
+        debug = debug or "--debug" in arguments
+        args = with_default_config([argument for argument in arguments if argument != "--debug"])
+    _silence_what_says_nothing()
+    torch.set_float32_matmul_precision("high")
+    try:
+        return PanopticCLI(
+            PanopticModule,
+            CityscapesDataModule,
+            save_config_callback=RunConfig,
+            trainer_defaults={
+                "callbacks": [ThroughputMonitor()],
+                "default_root_dir": "runs",
+                "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
+                "log_every_n_steps": 10,
+            },
+            parser_kwargs={"description": "Train, evaluate and run a panoptic network."},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 1
+    except Exception as error:
+        sentence = explain(error)
+        if debug or sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    outcome = main()
+    sys.exit(outcome if isinstance(outcome, int) else 0)
