@@ -203,7 +203,8 @@ def seated(
     parts.append(
         Part([(0, shoulder[0] + 0.08, shoulder[1] + 0.03, 0.055), (0, top - 0.04, ahead, 0.06)], skin, rider=True)
     )
-    parts.append(Part([(0, top, ahead, 0.10), (0, top - 0.07, ahead + 0.02, 0.075)], skin, rider=True))
+    if not full_face:
+        parts.append(Part([(0, top, ahead, 0.10), (0, top - 0.07, ahead + 0.02, 0.075)], skin, rider=True))
     if helmet is None:
         parts.append(
             Part([(0, top + 0.04, ahead - 0.04, 0.10), (0, top - 0.02, ahead - 0.06, 0.085)], hair, rider=True)

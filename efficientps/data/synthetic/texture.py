@@ -35,8 +35,16 @@ def noise_tile(roughness: float = 1.0) -> Array:
     return tile
 
 
+@cache
+def _four_tiles(roughness: float) -> Array:
+    """Two by two copies of a tile: a patch that wraps around is a slice of it."""
+    tiles = np.tile(noise_tile(roughness), (2, 2))
+    tiles.setflags(write=False)
+    return tiles
+
+
 def noise_patch(rng: np.random.Generator, shape: tuple[int, int], cell: float = 1.0, roughness: float = 1.0) -> Array:
-    """Cut a random patch of noise, float32 ``[h, w]`` in [0, 1].
+    """Cut a random patch of noise, float32 ``[h, w]`` in [0, 1], not to be written to.
 
     Args:
         rng: chooses where.
@@ -46,9 +54,11 @@ def noise_patch(rng: np.random.Generator, shape: tuple[int, int], cell: float = 
     """
     height, width = max(2, round(shape[0] / cell)), max(2, round(shape[1] / cell))
     top, left = rng.integers(0, TILE, 2)
-    rows = (np.arange(height) + top) % TILE
-    columns = (np.arange(width) + left) % TILE
-    patch = noise_tile(roughness)[np.ix_(rows, columns)]
+    if max(height, width) <= TILE:
+        patch = _four_tiles(roughness)[top : top + height, left : left + width]
+    else:
+        rows, columns = (np.arange(height) + top) % TILE, (np.arange(width) + left) % TILE
+        patch = noise_tile(roughness)[np.ix_(rows, columns)]
     if (height, width) != shape:
         patch = cv2.resize(patch, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     return patch
