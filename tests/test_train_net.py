@@ -88,7 +88,7 @@ def test_fit_leaves_a_whole_run(config, tmp_path, capfd):
     folder = tmp_path / "runs/version_0"
     assert sorted(path.name for path in (folder / "checkpoints").iterdir())[-1] == "last.ckpt"
     assert len(list((folder / "checkpoints").glob("epoch00?_PQ*.ckpt"))) == 2
-    assert len(list((folder / "overlays").rglob("*.jpg"))) == 2 * 3
+    assert len(list((folder / "overlays").rglob("*.jpg"))) == 2 * (3 + 1)
     assert list(folder.glob("events.out.tfevents.*"))
     # One value for each of 6 steps; hand-worked learning rates: warm-up from a third over 4 steps.
     rates = column(folder / "metrics.csv", "train/lr")

@@ -22,7 +22,7 @@ from efficientps.data.panoptic_format import PanopticEntry, write_panoptic_json
 from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction
 from efficientps.training.evaluation import Evaluation
 from efficientps.training.module import PanopticModule
-from efficientps.visualization import Color, Picture, comparison, overlay
+from efficientps.visualization import Color, Picture, comparison, grid, overlay
 
 
 class EvaluationReport(Callback):
@@ -113,7 +113,8 @@ class ThroughputMonitor(Callback):
 class ValidationOverlays(Callback):
     """Paints a few images of each validation: image, prediction and ground truth side by side.
 
-    The pictures are JPEG files in ``overlays/`` in the folder of the run, and images in TensorBoard.
+    The pictures are JPEG files in ``overlays/`` in the folder of the run, one by one and all in ``grid.jpg``, and
+    images in TensorBoard.
 
     Args:
         num_images: how many, spread evenly over the images of the first process; 0 paints none.
@@ -128,6 +129,7 @@ class ValidationOverlays(Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the folder of the run, in which all processes take part; a quick trial run has none."""
         self._log_dir = trainer.log_dir
+        self._pictures: list[Picture] = []
 
     def on_validation_batch_end(
         self,
@@ -145,13 +147,23 @@ class ValidationOverlays(Callback):
             return
         image_id = batch["image_ids"][0]
         picture = compare(batch, outputs["predictions"][0], _categories(pl_module))
-        epoch = f"epoch{trainer.current_epoch:03d}" if trainer.state.fn == TrainerFn.FITTING else "val"
-        path = Path(self._log_dir) / "overlays" / epoch / f"{image_id}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path, quality=90)
+        self._pictures.append(picture)
+        self._save(picture, f"{image_id}.jpg", trainer)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(f"val/{image_id}", picture, trainer.global_step, dataformats="HWC")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the pictures of this validation together."""
+        if self._pictures:
+            print(f"Overlays: {self._save(grid(self._pictures), 'grid.jpg', trainer)}", flush=True)
+
+    def _save(self, picture: Picture, name: str, trainer: pl.Trainer) -> Path:
+        epoch = f"epoch{trainer.current_epoch:03d}" if trainer.state.fn == TrainerFn.FITTING else "val"
+        path = Path(self._log_dir or ".") / "overlays" / epoch / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path, quality=90)
+        return path
 
 
 def _categories(pl_module: pl.LightningModule) -> Categories:

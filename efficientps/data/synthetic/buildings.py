@@ -36,9 +36,10 @@ def texture_density(canvas: Canvas, start: tuple[float, float], end: tuple[float
     near, far = max(3.0, start[1]), max(4.0, end[1])
     distance = float(np.sqrt(near * far))
     down = eye.focal / distance
+    finest = max(10.0, eye.height / 24)
     pixels = [eye.focal * (x - eye.x) / z for x, z in ((start[0], near), (end[0], far))]
     across = abs(pixels[1] - pixels[0]) / max(1.0, float(np.hypot(end[0] - start[0], end[1] - start[1])))
-    return float(np.clip(down, 2.0, 22.0)), float(np.clip(across * 1.3, 1.0, 22.0))
+    return float(np.clip(down, 2.0, finest)), float(np.clip(across * 1.3, 1.0, finest))
 
 
 def draw_building(

@@ -64,15 +64,20 @@ class Camera:
         homography: Array = intrinsics @ plane
         return homography
 
-    def ground(self, first_row: int) -> tuple[Array, Array, Array]:
-        """World coordinates of the ground under each pixel of the rows from ``first_row`` (below the horizon) on.
+    def ground(self, first_row: int, step: int = 1) -> tuple[Array, Array, Array]:
+        """World coordinates of the ground under the rows from ``first_row`` (below the horizon) on.
+
+        Args:
+            first_row: in pixels.
+            step: side of the square blocks of pixels that are sampled at their centres.
 
         Returns:
-            x ``[rows, width]``, z ``[rows, width]`` and depth ``[rows, 1]``, float32 metres.
+            x ``[rows, columns]``, z ``[rows, columns]`` and depth ``[rows, 1]`` of the blocks, float32 metres.
         """
-        v = np.arange(first_row, self.height, dtype=np.float32)[:, None] + 0.5
+        v = np.arange(first_row, self.height, step, dtype=np.float32)[:, None] + step / 2
+        u = np.arange(0, self.width, step, dtype=np.float32)[None] + step / 2
         depth = self.focal * self.y / (v - self.horizon)
-        right = (np.arange(self.width, dtype=np.float32)[None] + 0.5 - self.width / 2) * (depth / self.focal)
+        right = (u - self.width / 2) * (depth / self.focal)
         c, s = np.float32(cos(self.yaw)), np.float32(sin(self.yaw))
         return np.float32(self.x) + right * c + depth * s, depth * c - right * s, depth
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from math import hypot
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +20,15 @@ _CIRCLE = np.stack(
     [np.cos(np.linspace(0, 2 * np.pi, 12, endpoint=False)), np.sin(np.linspace(0, 2 * np.pi, 12, endpoint=False))],
     axis=1,
 )
+
+
+class Blob(NamedTuple):
+    """A prepared convex hull of spheres: fixed-point outlines ``[n, 1, 2]`` and colours in [0, 255]."""
+
+    outline: Array
+    shaded: Sequence[float]
+    highlight: Array | None
+    lit: Sequence[float]
 
 
 class Canvas:
@@ -59,7 +70,7 @@ class Canvas:
         self.countable.append(countable)
         return len(self.labels) - 1
 
-    def fill(self, outline: Array, colour: Rgb | None, owner: int | None, *, convex: bool = False) -> None:
+    def fill(self, outline: Array, colour: Sequence[float] | None, owner: int | None, *, convex: bool = False) -> None:
         """Fill a polygon.
 
         Args:
@@ -68,9 +79,13 @@ class Canvas:
             owner: None leaves the ownership.
             convex: promises a convex outline, which is faster.
         """
-        if len(outline) < 3:
-            return
-        points = np.rint((outline - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        if len(outline) >= 3:
+            self.fill_fixed(to_fixed(outline), colour, owner, convex=convex)
+
+    def fill_fixed(
+        self, points: Array, colour: Sequence[float] | None, owner: int | None, *, convex: bool = False
+    ) -> None:
+        """Fill a polygon whose vertices ``[n, 2]`` went through ``to_fixed``; otherwise as ``fill``."""
         if colour is not None:
             if convex:
                 cv2.fillConvexPoly(self.image, points, colour, cv2.LINE_AA, _SHIFT)
@@ -114,22 +129,44 @@ class Canvas:
             ]
             self.fill(np.stack(quad), colour, owner, convex=True)
 
-    def blob(self, spheres: Array, albedo: Rgb, owner: int | None, *, gloss: float = 0.0) -> None:
-        """Draw the convex hull of spheres ``[n, 4]`` (camera frame x, y, depth; radius; metres), lit from one side."""
-        if spheres[:, 2].min() < NEAR:
-            return
+    def blob(self, spheres: Array, albedo: Rgb, owner: int) -> None:
+        """Draw the convex hull of spheres ``[n, 4]`` (camera frame x, y, depth; radius; metres)."""
+        if spheres[:, 2].min() >= NEAR:
+            self.draw_blob(self.blobs(spheres, [len(spheres)], [albedo], [0.0])[0], owner)
+
+    def draw_blob(self, blob: Blob, owner: int) -> None:
+        """Draw a prepared blob."""
+        self.fill_fixed(blob.outline, blob.shaded, owner, convex=True)
+        if blob.highlight is not None:
+            self.fill_fixed(blob.highlight, blob.lit, None, convex=True)
+
+    def blobs(self, spheres: Array, counts: Sequence[int], albedo: Sequence[Rgb], gloss: Sequence[float]) -> list[Blob]:
+        """Prepare the convex hulls of groups of spheres, lit from one side.
+
+        Args:
+            spheres: ``[n, 4]``, in the camera's frame x, y, depth (beyond the near plane) and radius, metres.
+            counts: how many successive spheres make each blob.
+            albedo: of each blob.
+            gloss: of each blob.
+        """
         centres = self.camera.project(spheres[:, :3])
         radii = spheres[:, 3] * self.camera.focal / spheres[:, 2]
-        if centres[:, 0].max() + radii.max() < 0 or centres[:, 0].min() - radii.max() > self.camera.width:
-            return
-        distance = float(spheres[:, 2].mean())
-        sun = self._sun
-        shaded = self.light.shade(albedo, (-sun[0] * 0.6, -0.2, -0.4), distance, gloss)
-        self.fill(_hull(centres, np.maximum(radii, 0.5)), shaded, owner, convex=True)
-        if float(radii.max()) > 1.2:
-            lit = self.light.shade(albedo, (sun[0] * 0.6, 0.5, -0.5), distance, gloss)
-            offset = np.array([sun[0], -0.5]) * 0.3 * radii[:, None]
-            self.fill(_hull(centres + offset, radii * 0.68), lit, None, convex=True)
+        around = to_fixed(centres[:, None] + np.maximum(radii, 0.5)[:, None, None] * _CIRCLE)
+        offset = np.array([self._sun[0], -0.5]) * 0.3 * radii[:, None]
+        within = to_fixed((centres + offset)[:, None] + 0.68 * radii[:, None, None] * _CIRCLE)
+        starts: npt.NDArray[np.int64] = np.cumsum(counts) - np.array(counts)
+        distances = np.add.reduceat(spheres[:, 2], starts) / counts
+        large = np.maximum.reduceat(radii, starts) > 1.2
+        dark = np.tile([-self._sun[0] * 0.6, -0.2, -0.4], (len(counts), 1))
+        bright = np.tile([self._sun[0] * 0.6, 0.5, -0.5], (len(counts), 1))
+        shaded = self.light.shade_all(albedo, dark, distances, gloss)
+        lit = self.light.shade_all(albedo, bright, distances, gloss)
+        prepared = []
+        for index, (start, count) in enumerate(zip(starts, counts, strict=True)):
+            outline = cv2.convexHull(around[start : start + count].reshape(-1, 2))
+            highlight = cv2.convexHull(within[start : start + count].reshape(-1, 2)) if large[index] else None
+            prepared.append(Blob(outline, shaded[index], highlight, lit[index]))
+        return prepared
 
     def textured(self, origin: Array, across: Array, up: Array, texture: Array, owner: int) -> None:
         """Draw a texture on the world parallelogram ``origin, origin + across, origin + across + up, origin + up``.
@@ -154,7 +191,7 @@ class Canvas:
         size = (right - left, bottom - top)
         warped = cv2.warpPerspective(texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         mask = np.zeros((size[1], size[0]), np.uint8)
-        points = np.round((outline - 0.5 - [left, top]) * (1 << _SHIFT)).astype(np.int32)
+        points = to_fixed(outline - [left, top])
         cv2.fillPoly(mask, [points], 255, cv2.LINE_8, _SHIFT)
         cv2.copyTo(warped, mask, self.image[top:bottom, left:right])
         np.copyto(self.owner[top:bottom, left:right], owner, where=mask > 0)
@@ -212,10 +249,6 @@ class Canvas:
         return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def _hull(centres: Array, radii: Array) -> Array:
-    """Convex outline ``[m, 2]`` of circles with centres ``[n, 2]`` and radii ``[n]``."""
-    points: Array = (centres[:, None] + radii[:, None, None] * _CIRCLE[None]).reshape(-1, 2)
-    if len(centres) == 1:
-        return points
-    hull: Array = cv2.convexHull(points.astype(np.float32)).reshape(-1, 2)
-    return hull
+def to_fixed(outline: Array) -> npt.NDArray[np.int32]:
+    """Turn pixel coordinates ``[..., 2]`` into OpenCV's fixed-point coordinates of pixel centres."""
+    return np.rint((outline - 0.5) * (1 << _SHIFT)).astype(np.int32)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from efficientps.data.synthetic.camera import NEAR, Array, Pose
 from efficientps.data.synthetic.canvas import Canvas
@@ -59,15 +60,16 @@ def draw_parts(canvas: Canvas, pose: Pose, parts: Sequence[Part], owner: int, ri
     if points[:, 2].min() < NEAR or not canvas.may_see(points):
         return
     spheres = np.concatenate([points, spheres[:, 3:]], axis=1)
-    pieces = np.split(spheres, np.cumsum(counts)[:-1])
-    order = np.argsort([-piece[:, 2].mean() for piece in pieces], kind="stable")
-    for index in order:
+    blobs = canvas.blobs(spheres, counts, [part.colour for part in parts], [part.gloss for part in parts])
+    starts: npt.NDArray[np.int64] = np.cumsum(counts) - np.array(counts)
+    depths = np.add.reduceat(points[:, 2], starts) / counts
+    for index in np.argsort(-depths, kind="stable"):
         part = parts[index]
         whose = rider if part.rider and rider is not None else owner
         if part.ring:
-            _wheel(canvas, pieces[index], part, whose)
+            _wheel(canvas, spheres[starts[index] : starts[index] + counts[index]], part, whose)
         else:
-            canvas.blob(pieces[index], part.colour, whose, gloss=part.gloss)
+            canvas.draw_blob(blobs[index], whose)
     canvas.weather(points, owner, 0.5)
     if rider is not None:
         canvas.weather(points, rider, 0.5)

@@ -141,7 +141,7 @@ def _plan_garden(
     pieces: list[tuple[float, Callable[[], None]]] = []
     start, end = interval
     back = lateral + float(rng.uniform(9, 16))
-    row = [stage.point(sign * back, s) for s in _spaced(max(3.0, start), end, 3.0)]
+    row = [stage.point(sign * back, s) for s in _spaced(max(3.0, start), end, 3.8)]
     if row and start < 75:
         detail = fork(rng)
         height = float(rng.uniform(2.5, 6.0))
@@ -172,7 +172,7 @@ def _plan_boundary(
     pieces: list[tuple[float, Callable[[], None]]] = []
     lateral -= 0.15
     if boundary.kind == "hedge":
-        row = [stage.point(sign * lateral, s) for s in _spaced(boundary.start, boundary.end, 1.3)]
+        row = [stage.point(sign * lateral, s) for s in _spaced(boundary.start, boundary.end, 1.5)]
         detail = fork(rng)
         return [(boundary.start - 2, lambda: draw_hedge(stage.canvas, detail, row, boundary.height, leaf))]
     step = 7.0

@@ -7,8 +7,8 @@ import numpy as np
 from efficientps.data.synthetic.camera import Array, Pose
 from efficientps.data.synthetic.canvas import Canvas
 from efficientps.data.synthetic.labels import DYNAMIC, POLE, STATIC, TRAFFIC_LIGHT, TRAFFIC_SIGN
-from efficientps.data.synthetic.lighting import Rgb
-from efficientps.data.synthetic.solid import Decal, Panel, box, draw_panels, extrude, point_panel
+from efficientps.data.synthetic.lighting import Rgb, dimmed
+from efficientps.data.synthetic.solid import Face, Panel, box, disc, draw_panels, extrude, point_panel, upright
 
 STEEL: tuple[Rgb, ...] = ((0.46, 0.47, 0.48), (0.34, 0.35, 0.36), (0.22, 0.27, 0.25), (0.58, 0.58, 0.57))
 WHITE: Rgb = (0.93, 0.93, 0.91)
@@ -54,30 +54,14 @@ def _signal_head(canvas: Canvas, pose: Pose, centre: tuple[float, float, float],
     x, y, z = centre
     owner = canvas.stuff(TRAFFIC_LIGHT)
     half, tall = 0.19 * size, 0.54 * size
-    frame = np.array(
-        [
-            (x - half * 1.35, y - tall * 1.12, z),
-            (x + half * 1.35, y - tall * 1.12, z),
-            (x + half * 1.35, y + tall * 1.12, z),
-            (x - half * 1.35, y + tall * 1.12, z),
-        ]
-    )
-    head = Panel(frame, (0.90, 0.90, 0.88))
-    inner = np.array(
-        [(x - half, y - tall, z), (x + half, y - tall, z), (x + half, y + tall, z), (x - half, y + tall, z)]
-    )
-    head.decals.append(Decal(inner, BLACK))
+    head = Panel(upright((x - half * 1.35, x + half * 1.35), (y - tall * 1.12, y + tall * 1.12), z), (0.90, 0.90, 0.88))
+    head.decals.append(Face(upright((x - half, x + half), (y - tall, y + tall), z), BLACK))
     colours: tuple[Rgb, Rgb, Rgb] = ((1.0, 0.10, 0.08), (1.0, 0.68, 0.10), (0.12, 0.95, 0.55))
-    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     for k, colour in enumerate(colours):
         middle = y + tall * 0.64 * (1 - k)
-        ring = np.stack([x + half * 0.78 * np.cos(angle), middle + half * 0.78 * np.sin(angle), np.full(12, z)], axis=1)
-        on = k == lit
-        head.decals.append(
-            Decal(
-                ring, colour if on else (colour[0] * 0.16, colour[1] * 0.16, colour[2] * 0.16), glow=1.0 if on else 0.0
-            )
-        )
+        # A disc lies across the street; a lamp faces along it.
+        ring = [(x + u, v, z) for _, v, u in disc(0.0, middle, 0.0, half * 0.78, 12)]
+        head.decals.append(Face(ring, colour, glow=1.0) if k == lit else Face(ring, dimmed(colour, 0.16)))
     sides = box((x - half, x + half), (y - tall, y + tall), (z + 0.02, z + 0.22), BLACK)
     draw_panels(canvas, pose, sides, owner)
     anchor = point_panel(x, y, z + 1.0)
@@ -230,7 +214,7 @@ def draw_clutter(canvas: Canvas, rng: np.random.Generator, pose: Pose) -> None:
     elif kind == "bags":
         for dx in (-0.25, 0.1, 0.35):
             ball = canvas.camera.to_camera(np.array([[pose.x + dx, 0.25, pose.z]]))[0]
-            canvas.blob(np.array([[*ball, 0.26]]), (0.10, 0.10, 0.13), dynamic, gloss=0.1)
+            canvas.blob(np.array([[*ball, 0.26]]), (0.10, 0.10, 0.13), dynamic)
     else:
         draw_panels(canvas, pose, box((-0.26, 0.26), (0.45, 0.8), (-0.4, 0.4), (0.2, 0.2, 0.3)), dynamic)
         draw_panels(canvas, pose, box((-0.28, 0.28), (0.75, 1.1), (0.0, 0.42), (0.25, 0.25, 0.38)), dynamic)

@@ -16,6 +16,8 @@ from efficientps.data.synthetic.texture import noise_at, noise_nearest
 LANE = 3.4
 """Width of a traffic lane, metres."""
 
+_BLOCK = 2  # the ground's grain is computed for blocks of this many pixels
+
 END = 150.0
 """Distance along the street at which the world ends, metres."""
 
@@ -77,23 +79,26 @@ def paint_ground(canvas: Canvas, street: Street, shadow: Array) -> None:
     first = ground_row(camera)
     if first >= camera.height:
         return
-    x, along, depth = camera.ground(first)
-    lateral = x - np.float32(street.curvature / 2) * along**2
     _lay_materials(canvas, street, first)
     _lay_markings(canvas, street)
-    owner = canvas.owner[first:]
-    brightness = _grain(canvas, street, owner, lateral, along, depth) * shadow[first:]
-    full = np.array(light.ambient, np.float32) + np.array(light.sun_colour, np.float32) * np.float32(light.sun[1])
-    veil = (1 - np.exp(-depth / np.float32(light.haze))).astype(np.float32)
-    horizon = np.array(light.horizon, np.float32) * np.float32(255)
-    lit = canvas.image[first:] * (brightness * (1 - veil))[..., None]
-    lit *= full
-    lit += veil[..., None] * horizon
+    x, along, depth = camera.ground(first, _BLOCK)
+    lateral = x - np.float32(street.curvature / 2) * along**2
+    owner = canvas.owner[first::_BLOCK, ::_BLOCK]
+    brightness = _grain(canvas, street, owner, lateral, along, depth) * shadow[first::_BLOCK, ::_BLOCK]
+    veil: Array = (1 - np.exp(-depth / np.float32(light.haze))).astype(np.float32)
+    glare: Array = veil
     if street.wetness > 0:
-        glare = (
-            np.float32(0.3 * street.wetness) * noise_at(lateral * 2.1, along * 0.7, 1.0) * (owner == canvas.stuff(ROAD))
-        )
-        lit += glare[..., None] * horizon
+        shine = np.float32(0.3 * street.wetness) * noise_at(lateral * 2.1, along * 0.7, 1.0)
+        glare = veil + shine * (owner == canvas.stuff(ROAD))
+    rows, columns = camera.height - first, camera.width
+    size = (len(depth) * _BLOCK, lateral.shape[1] * _BLOCK)
+    brightness = cv2.resize(brightness * (1 - veil), size[::-1], interpolation=cv2.INTER_LINEAR)[:rows, :columns]
+    glare = np.broadcast_to(glare, lateral.shape)
+    glare = cv2.resize(np.ascontiguousarray(glare), size[::-1], interpolation=cv2.INTER_LINEAR)[:rows, :columns]
+    full = np.array(light.ambient, np.float32) + np.array(light.sun_colour, np.float32) * np.float32(light.sun[1])
+    lit = canvas.image[first:] * brightness[..., None]
+    lit *= full
+    lit += glare[..., None] * (np.array(light.horizon, np.float32) * np.float32(255))
     canvas.image[first:] = np.minimum(lit, 255, out=lit).astype(np.uint8)
 
 

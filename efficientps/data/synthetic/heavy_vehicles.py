@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from efficientps.data.synthetic.lighting import Rgb, dimmed
-from efficientps.data.synthetic.solid import Decal, Extrusion, Panel, box, extrude, point_panel
+from efficientps.data.synthetic.solid import Extrusion, Face, Panel, box, extrude, point_panel, upright
 from efficientps.data.synthetic.vehicles import AMBER, BLACK, GLASS, LAMP, PLATE, RED, Vehicle, arches, rect, wheels
 
 
@@ -57,25 +57,11 @@ def truck(rng: np.random.Generator) -> Vehicle:
     frame = box((-half + 0.3, half - 0.3), (0.55, deck), (rear + 0.1, back + 0.1), BLACK)
     skirt = box((-half + 0.12, half - 0.12), (0.45, 0.85), (rear + 2.9, back - 0.9), (0.24, 0.24, 0.25))
     bumper = box((-half + 0.1, half - 0.1), (0.45, 0.62), (rear, rear + 0.12), (0.3, 0.3, 0.3))
-    lamps = Panel(
-        np.array(
-            [
-                (-half + 0.08, 0.68, rear - 0.01),
-                (half - 0.08, 0.68, rear - 0.01),
-                (half - 0.08, 0.95, rear - 0.01),
-                (-half + 0.08, 0.95, rear - 0.01),
-            ]
-        ),
-        BLACK,
-    )
+    lamps = Panel(upright((-half + 0.08, half - 0.08), (0.68, 0.95), rear - 0.01), BLACK)
     for side in (-1, 1):
         x0, x1 = side * (half - 0.1), side * (half - 0.55)
-        lamps.decals.append(
-            Decal(np.array([(x0, 0.72, rear), (x1, 0.72, rear), (x1, 0.92, rear), (x0, 0.92, rear)]), RED, 0.1, 0.75)
-        )
-    lamps.decals.append(
-        Decal(np.array([(-0.28, 0.7, rear), (0.28, 0.7, rear), (0.28, 0.86, rear), (-0.28, 0.86, rear)]), PLATE)
-    )
+        lamps.decals.append(Face(upright((x0, x1), (0.72, 0.92), rear), RED, 0.1, 0.75))
+    lamps.decals.append(Face(upright((-0.28, 0.28), (0.7, 0.86), rear), PLATE))
     anchor = point_panel(0, 0.8, front)
     axles = [front - 1.25, rear + 1.3] + ([rear + 2.45] if length > 8 else [])
     under, beside = wheels(width, axles, 0.5, (0.6, 0.6, 0.58))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import cos, exp, pi, sin
+from math import cos, pi, sin
 
 import numpy as np
+
+from efficientps.data.synthetic.camera import Array
 
 Rgb = tuple[float, float, float]
 
@@ -42,23 +45,30 @@ class Light:
     shadow: float
 
     def shade(self, albedo: Rgb, normal: Rgb, distance: float, gloss: float = 0.0) -> Rgb:
-        """Return the colour in [0, 255] of a surface with this albedo (in [0, 1]) and unit normal.
+        """Return the colour in [0, 255] of one surface; arguments as in ``shade_all``."""
+        red, green, blue = self.shade_all([albedo], np.array([normal]), np.array([distance]), [gloss])[0]
+        return red, green, blue
+
+    def shade_all(
+        self, albedo: Sequence[Rgb], normals: Array, distances: Array, gloss: Sequence[float]
+    ) -> list[list[float]]:
+        """Return the colours, red, green and blue in [0, 255], of n surfaces.
 
         Args:
-            albedo: reflectance in [0, 1].
-            normal: unit normal in the world.
-            distance: from the camera in metres, for the haze.
-            gloss: share of the sky seen by reflection, for glass and paint.
+            albedo: reflectance of each in [0, 1].
+            normals: unit normals ``[n, 3]`` in the world.
+            distances: from the camera ``[n]``, metres, for the haze.
+            gloss: share of the sky that each shows by reflection, as glass and paint do.
         """
-        direct = max(0.0, sum(a * b for a, b in zip(normal, self.sun, strict=True)))
-        sky = 0.72 + 0.28 * normal[1]
-        mirror = gloss * max(0.0, 0.35 + 0.65 * normal[1])
-        veil = 1.0 - exp(-distance / self.haze)
-        colour = [0.0, 0.0, 0.0]
-        for i in range(3):
-            lit = albedo[i] * (self.ambient[i] * sky + self.sun_colour[i] * direct) + mirror * self.horizon[i]
-            colour[i] = 255.0 * min(1.0, lit * (1 - veil) + self.horizon[i] * veil)
-        return colour[0], colour[1], colour[2]
+        horizon = np.array(self.horizon)
+        direct = np.maximum(normals @ np.array(self.sun), 0.0)[:, None]
+        up = normals[:, 1:2]
+        mirror = np.array(gloss)[:, None] * np.maximum(0.35 + 0.65 * up, 0.0)
+        veil = 1.0 - np.exp(-distances / self.haze)[:, None]
+        lit = np.array(albedo) * (np.array(self.ambient) * (0.72 + 0.28 * up) + np.array(self.sun_colour) * direct)
+        lit = (lit + mirror * horizon) * (1.0 - veil) + horizon * veil
+        colours: list[list[float]] = (np.minimum(lit, 1.0) * 255.0).tolist()
+        return colours
 
 
 _WEATHER: dict[str, tuple[float, float, Rgb, Rgb, Rgb, Rgb, float, float]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from efficientps.data.synthetic.lighting import Rgb
-from efficientps.data.synthetic.solid import Decal, Panel, box, extrude, point_panel
+from efficientps.data.synthetic.solid import Face, Panel, box, extrude, point_panel
 from efficientps.data.synthetic.vehicles import AMBER, BLACK, GLASS, LAMP, RED, Vehicle, rect
 
 
@@ -99,9 +99,12 @@ def _tram_corners(
                     (side * half, 1.15, end - sign * 1.02),
                     (side * half, 2.95, end - sign * 1.3),
                 ]
-                panels.append(Panel(np.array([face[0], face[1], flank[1], flank[0]]), paint[1], 0.08))
-                upper = Panel(np.array([face[1], face[2], flank[2], flank[1]]), paint[0], 0.08)
-                upper.decals.append(Decal(upper.vertices * 0.85 + upper.vertices.mean(0) * 0.15, GLASS, 0.3))
+                panels.append(Panel([face[0], face[1], flank[1], flank[0]], paint[1], 0.08))
+                corners = [face[1], face[2], flank[2], flank[1]]
+                upper = Panel(corners, paint[0], 0.08)
+                middle = [sum(axis) / 4 for axis in zip(*corners, strict=True)]
+                window = [tuple(0.85 * a + 0.15 * m for a, m in zip(corner, middle, strict=True)) for corner in corners]
+                upper.decals.append(Face([(x, y, z) for x, y, z in window], GLASS, 0.3))
                 panels.append(upper)
     panels.append(point_panel(0, 1.5, (ends[0] + ends[1]) / 2))
     return panels

@@ -12,7 +12,7 @@ import numpy as np
 from efficientps.data.synthetic.camera import Pose
 from efficientps.data.synthetic.canvas import Canvas
 from efficientps.data.synthetic.lighting import Rgb, dimmed
-from efficientps.data.synthetic.solid import Decal, Extrusion, Panel, box, disc, draw_solids, extrude, point_panel
+from efficientps.data.synthetic.solid import Extrusion, Face, Panel, box, disc, draw_solids, extrude, point_panel
 
 BLACK: Rgb = (0.05, 0.05, 0.055)
 GLASS: Rgb = (0.07, 0.085, 0.10)
@@ -56,7 +56,9 @@ class Vehicle:
         a, b = self.width / 2 - 0.08, self.length / 2 - 0.12
         shade = np.array([(-a, 0.01, -b), (a, 0.01, -b), (a, 0.01, b), (-a, 0.01, b)])
         canvas.polygon(pose.to_world(shade), (14.0, 14.0, 16.0), None)
-        middles = [np.concatenate([panel.vertices for panel in group[0]]).mean(0) for group in self.groups]
+        middles = [
+            np.mean([vertex for panel in group[0] for vertex in panel.vertices], axis=0) for group in self.groups
+        ]
         depths = canvas.camera.to_camera(pose.to_world(np.array(middles)))[:, 2]
         for index in np.argsort(-depths):
             draw_solids(canvas, pose, self.groups[index], owner)
@@ -78,9 +80,9 @@ def wheels(width: float, axles: list[float], radius: float, hub: Rgb) -> tuple[l
             under.append(box((min(x), max(x)), (0.0, radius), (axle - radius * 0.5, axle + radius * 0.5), TYRE))
             outer = side * (width / 2 + 0.01)
             tyre = Panel(disc(outer, radius, axle, radius), TYRE)
-            tyre.decals.append(Decal(disc(outer, radius, axle, radius * 0.64), hub, 0.1))
-            tyre.decals.append(Decal(disc(outer, radius, axle, radius * 0.5), dimmed(hub, 0.62), 0.05))
-            tyre.decals.append(Decal(disc(outer, radius, axle, radius * 0.2, 8), hub, 0.1))
+            tyre.decals.append(Face(disc(outer, radius, axle, radius * 0.64), hub, 0.1))
+            tyre.decals.append(Face(disc(outer, radius, axle, radius * 0.5), dimmed(hub, 0.62), 0.05))
+            tyre.decals.append(Face(disc(outer, radius, axle, radius * 0.2, 8), hub, 0.1))
             # One panel has no inside of its own: an anchor panel at the axle's middle gives it an outward side.
             beside.append([tyre, point_panel(0, radius, axle)])
     return under, beside
