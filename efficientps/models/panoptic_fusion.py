@@ -44,7 +44,7 @@ def panoptic_fusion(
        where it is a thing class. Stuff classes left with less than ``min_stuff_area`` pixels become void.
 
     One running canvas of best scores is kept and each instance visits its box once: nothing of size ``[N, h, w]`` is
-    built, and a device is waited for twice per image (boxes, areas), not once per instance.
+    built, and a device is waited for a fixed number of times per image, not once per instance.
 
     Args:
         semantic_logits: float ``[C, h, w]``, before the softmax, stuff channels first.

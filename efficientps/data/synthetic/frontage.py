@@ -61,8 +61,8 @@ def plan_frontages(stage: Stage, rng: np.random.Generator) -> list[Callable[[], 
 
 
 def _add_boundary(rng: np.random.Generator, kind: str, boundaries: list[Boundary], side: Side) -> None:
-    start = float(rng.uniform(0, 10)) + side.frontage * 0.9
-    end = start + float(rng.uniform(14, 40))
+    start = float(rng.uniform(0, 6)) + side.frontage * 0.9
+    end = start + float(rng.uniform(18, 45))
     for opening in side.openings:
         if start < opening[1] + 1 and end > opening[0] - 1:
             if opening[0] - start > 7:
@@ -73,7 +73,7 @@ def _add_boundary(rng: np.random.Generator, kind: str, boundaries: list[Boundary
         if start < other.end and end > other.start:
             start, end = other.end, other.end + float(rng.uniform(12, 25))
     height = float(
-        {"wall": rng.uniform(1.3, 3.0), "fence": rng.uniform(1.3, 2.3), "hedge": rng.uniform(1.2, 2.4)}[kind]
+        {"wall": rng.uniform(1.6, 3.2), "fence": rng.uniform(1.5, 2.5), "hedge": rng.uniform(1.2, 2.4)}[kind]
     )
     boundaries.append(Boundary(kind, start, end, height))
 

@@ -34,7 +34,7 @@ def _local(canvas: Canvas, pose: Pose, points: Array) -> Array:
 def draw_lamp_post(canvas: Canvas, rng: np.random.Generator, pose: Pose, height: float) -> None:
     """Draw a street lamp whose arm reaches to the front of its pose."""
     colour = STEEL[int(rng.integers(len(STEEL)))]
-    radius = rng.uniform(0.10, 0.15)
+    radius = rng.uniform(0.14, 0.20)
     _post(canvas, pose, height, radius, colour)
     reach = rng.uniform(1.2, 2.4)
     arm = _local(canvas, pose, np.array([[0, height, 0], [0, height + 0.35, reach]]))
@@ -73,8 +73,8 @@ def draw_traffic_light(canvas: Canvas, rng: np.random.Generator, pose: Pose, *, 
     colour = STEEL[int(rng.integers(len(STEEL)))]
     lit = int(rng.integers(3)) if rng.random() < 0.3 else int(rng.integers(2)) * 2
     height = 5.4 if overhang else 3.3
-    _post(canvas, pose, height, 0.11, colour)
-    size = float(rng.uniform(1.05, 1.3))
+    _post(canvas, pose, height, 0.15, colour)
+    size = float(rng.uniform(1.2, 1.5))
     if overhang:
         arm = _local(canvas, pose, np.array([[0, height - 0.1, 0], [-overhang, height + 0.1, 0]]))
         canvas.blob(np.concatenate([arm, [[0.09], [0.07]]], axis=1), colour, canvas.stuff(POLE))
@@ -146,10 +146,10 @@ def _sign_face(canvas: Canvas, rng: np.random.Generator, pose: Pose, y: float, r
 def draw_traffic_sign(canvas: Canvas, rng: np.random.Generator, pose: Pose) -> None:
     """Draw one or two traffic signs on a post, facing backwards (to the camera)."""
     colour = STEEL[int(rng.integers(len(STEEL)))]
-    radius = float(rng.uniform(0.36, 0.52))
+    radius = float(rng.uniform(0.42, 0.60))
     height = float(rng.uniform(2.3, 2.9))
     double = rng.random() < 0.35
-    _post(canvas, pose, height + (radius * 2.1 if double else radius * 0.8), 0.065, colour)
+    _post(canvas, pose, height + (radius * 2.1 if double else radius * 0.8), 0.09, colour)
     _sign_face(canvas, rng, pose, height, radius)
     if double:
         _sign_face(canvas, rng, pose, height + radius * 2.15, radius)
@@ -164,7 +164,7 @@ def draw_direction_board(canvas: Canvas, rng: np.random.Generator, pose: Pose) -
         post = Pose(
             float(pose.to_world(np.array([[x, 0, 0]]))[0, 0]), float(pose.to_world(np.array([[x, 0, 0]]))[0, 2])
         )
-        _post(canvas, post, bottom + tall, 0.07, STEEL[0])
+        _post(canvas, post, bottom + tall, 0.10, STEEL[0])
 
     def rect(x0: float, x1: float, y0: float, y1: float, colour: Rgb) -> None:
         flat = _local(canvas, pose, np.array([(x0, y0, -0.12), (x1, y0, -0.12), (x1, y1, -0.12), (x0, y1, -0.12)]))

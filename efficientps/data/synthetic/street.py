@@ -9,12 +9,12 @@ from efficientps.data.synthetic.lighting import Rgb
 
 
 def _side(rng: np.random.Generator, lanes_edge: float) -> Side:
-    parking = 2.2 if rng.random() < 0.52 else 0.0
+    parking = 2.2 if rng.random() < 0.42 else 0.0
     return Side(
         kerb=lanes_edge + parking,
-        verge=float(rng.uniform(1.4, 3.4)) if rng.random() < 0.45 else 0.0,
-        pavement=float(rng.uniform(2.2, 4.6)),
-        lawn=float(rng.uniform(2.0, 6.0)) if rng.random() < 0.4 else 0.0,
+        verge=float(rng.uniform(2.0, 4.2)) if rng.random() < 0.45 else 0.0,
+        pavement=float(rng.uniform(3.0, 5.6)),
+        lawn=float(rng.uniform(3.0, 7.0)) if rng.random() < 0.4 else 0.0,
         parking=parking,
     )
 

@@ -24,7 +24,7 @@ from efficientps.data.synthetic.scene import MIN_SIZE, render_scene
 MARKER = "synthetic.json"
 """File in the root of a tree that says how it was made, and whether it is finished."""
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Raised whenever the same seed gives other scenes, so that older trees are made anew."""
 
 CITIES: dict[str, tuple[str, ...]] = {"train": ("ashford", "birkenau", "cloverfield"), "val": ("dunmore",)}
