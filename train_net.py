@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import efficientps.models  # noqa: F401 - a configuration can name its classes without their modules
@@ -76,10 +76,14 @@ class PanopticCLI(LightningCLI):
         """Do not take over configuration from inside a checkpoint, as the base class does: it is an untrusted file."""
 
     def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
-        """Add the loggers of the run; where no checkpoints are wanted, leave out the callback that writes them."""
+        """Add the loggers and the progress bar of the run; leave out the checkpoint callback where none is wanted."""
         settings = self.config_init[self.subcommand].trainer
         if settings.logger in (None, True) and not settings.fast_dev_run:
             kwargs["logger"] = run_loggers(settings.default_root_dir)
+        if settings.enable_progress_bar is not False:
+            # Painted at every step, it would cost a tenth of the time of a small network on a CPU.
+            bar = RichProgressBar(refresh_rate=settings.log_every_n_steps or 10)
+            kwargs["callbacks"] = [*(settings.callbacks or []), bar]
         if settings.enable_checkpointing is False or settings.fast_dev_run:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
         return super().instantiate_trainer(**kwargs)

@@ -82,8 +82,9 @@ def render_scene(seed: int, size: tuple[int, int]) -> SyntheticScene:
     _add_bonnet(canvas, rngs[8])
     image = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     owner = np.ascontiguousarray(canvas.owner[SUPERSAMPLING // 2 :: SUPERSAMPLING, SUPERSAMPLING // 2 :: SUPERSAMPLING])
+    # Before instances are measured and numbered: the border may hide one.
+    _add_border(owner, canvas.stuff(OUT_OF_ROI), rngs[8])
     instance_ids = encode_instances(owner, canvas.labels, canvas.countable)
-    _add_border(instance_ids, rngs[8])
     return SyntheticScene(develop(image, rngs[8]), instance_ids)
 
 
@@ -145,10 +146,10 @@ def _add_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.fill(outline, colour, owner)
 
 
-def _add_border(instance_ids: npt.NDArray[np.uint16], rng: np.random.Generator) -> None:
-    """Mark a thin frame as outside the region of interest in one view in three, in place."""
+def _add_border(owner: npt.NDArray[np.int32], border: int, rng: np.random.Generator) -> None:
+    """Give a thin frame to the owner ``border``, outside the region of interest, in one view in three, in place."""
     if rng.random() > 0.34:
         return
-    thick = max(1, round(instance_ids.shape[0] * float(rng.uniform(0.006, 0.014))))
-    instance_ids[:, :thick] = instance_ids[:, -thick:] = OUT_OF_ROI
-    instance_ids[-thick:] = OUT_OF_ROI
+    thick = max(1, round(owner.shape[0] * float(rng.uniform(0.006, 0.014))))
+    owner[:, :thick] = owner[:, -thick:] = border
+    owner[-thick:] = border
