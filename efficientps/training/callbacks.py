@@ -24,6 +24,9 @@ from efficientps.training.evaluation import Evaluation
 from efficientps.training.module import PanopticModule
 from efficientps.visualization import Color, Picture, comparison, grid, overlay
 
+MAX_PICTURE_WIDTH = 1024
+"""Pixels; a comparison of three pictures is three times as wide."""
+
 
 class EvaluationReport(Callback):
     """Prints the table of each validation and test, and writes all its figures as JSON into the folder of the run.
@@ -187,10 +190,17 @@ def valid_image(batch: ImageBatch, index: int) -> Picture:
 
 
 def compare(batch: PanopticBatch, prediction: Prediction, categories: Categories) -> Picture:
-    """Paint the first image of a batch, its prediction and its ground truth, all at the size of the network's input."""
+    """Paint the first image of a batch, its prediction and its ground truth.
+
+    All are painted at the size of the ground truth, or smaller where it is wider than ``MAX_PICTURE_WIDTH``.
+    """
+    target = PanopticSegmentation(batch["segment_ids"][0], batch["segments"][0])
+    height, width = target.segment_ids.shape
+    shrink = min(1.0, MAX_PICTURE_WIDTH / width)
+    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    image = np.asarray(Image.fromarray(valid_image(batch, 0)).resize((size[1], size[0]), Image.Resampling.BICUBIC))
     colors, names = _legend(categories)
-    target = PanopticSegmentation(batch["segment_ids"][0], batch["segments"][0]).resize(batch["image_sizes"][0])
-    return comparison(valid_image(batch, 0), prediction.panoptic, target, colors, names)
+    return comparison(image, prediction.panoptic.resize(size), target.resize(size), colors, names)
 
 
 def _legend(categories: Categories) -> tuple[list[Color], list[str]]:

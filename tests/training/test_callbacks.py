@@ -9,7 +9,7 @@ import torch
 
 from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
 from efficientps.data.panoptic_format import PanopticEntry
-from efficientps.structures import PanopticBatch, PanopticSegmentation, Prediction, Segment
+from efficientps.structures import InstancePredictions, PanopticBatch, PanopticSegmentation, Prediction, Segment
 from efficientps.training import callbacks
 from efficientps.training.callbacks import ThroughputMonitor, ValidationOverlays, compare, gather, spread, valid_image
 from efficientps.training.callbacks import write_json as write_evaluation
@@ -107,3 +107,20 @@ def test_json_that_cannot_be_written_leaves_the_last_one(tmp_path):
 def test_number_of_overlays_is_checked():
     with pytest.raises(ValueError, match=r"overlays\.num_images is -1; give 0 or more"):
         ValidationOverlays(num_images=-1)
+
+
+@pytest.mark.parametrize(("truth", "painted"), [((64, 128), (64, 128)), ((1024, 2048), (512, 1024))])
+def test_comparison_is_painted_at_the_size_of_the_ground_truth_within_limits(truth, painted):
+    """Oracle: definition; three panels, whatever the size of the network's input."""
+    batch = PanopticBatch(
+        images=torch.zeros(1, 3, 32, 64, dtype=torch.uint8), image_sizes=[(32, 64)], original_sizes=[truth],
+        image_ids=["a"], segment_ids=[torch.ones(truth, dtype=torch.int32)], segments=[[Segment(1, 0, False)]],
+    )  # fmt: skip
+    ones = PanopticSegmentation(torch.ones(32, 64, dtype=torch.int32), [Segment(1, 0, False)])
+    none = InstancePredictions(
+        torch.zeros(0), torch.zeros(0).long(), torch.zeros(0, 4), torch.zeros(0, 7, 7), torch.zeros(0, 4)
+    )
+    prediction = Prediction(ones, torch.zeros(32, 64, dtype=torch.uint8), none)
+    height, width, _ = compare(batch, prediction, CITYSCAPES_CATEGORIES).shape
+    assert 3 * painted[1] <= width < 3.2 * painted[1]
+    assert painted[0] <= height < 1.5 * painted[0]
