@@ -79,9 +79,17 @@ class ThroughputMonitor(Callback):
     ``trainer.log_every_n_steps`` batches can, because the loss is read once in each. Validation is not counted.
     """
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start a window."""
+    def __init__(self) -> None:
+        """See the class."""
         self._figures: dict[str, float] = {}
+        self._restart(time.perf_counter())
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start a window: a resumed run may go on inside an epoch, whose start it does not see."""
+        self._restart(time.perf_counter())
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start a window, which leaves validation out."""
         self._restart(time.perf_counter())
 
     def _restart(self, now: float) -> None:

@@ -124,3 +124,15 @@ def test_comparison_is_painted_at_the_size_of_the_ground_truth_within_limits(tru
     height, width, _ = compare(batch, prediction, CITYSCAPES_CATEGORIES).shape
     assert 3 * painted[1] <= width < 3.2 * painted[1]
     assert painted[0] <= height < 1.5 * painted[0]
+
+
+def test_throughput_of_a_run_that_goes_on_inside_an_epoch():
+    """Oracle: Lightning, resuming from a checkpoint written by a validation, calls no on_train_epoch_start first."""
+    logged = {}
+    monitor = ThroughputMonitor()
+    trainer = SimpleNamespace(log_every_n_steps=1, num_training_batches=5, world_size=1)
+    module = SimpleNamespace(log_dict=lambda figures, **_: logged.update(figures))
+    monitor.on_train_start(trainer, module)
+    monitor.on_train_batch_start(trainer, module, {"image_ids": ["a"]}, 0)
+    monitor.on_train_batch_end(trainer, module, None, {"image_ids": ["a"]}, 0)
+    assert logged["train/images_per_s"] > 0
