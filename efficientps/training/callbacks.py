@@ -82,7 +82,7 @@ class ThroughputMonitor(Callback):
     def __init__(self) -> None:
         """See the class."""
         self._figures: dict[str, float] = {}
-        self._restart(time.perf_counter())
+        self._restart(0.0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start a window: a resumed run may go on inside an epoch, whose start it does not see."""
