@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from efficientps.structures import InstancePredictions, PanopticSegmentation, Segment
+from efficientps.structures import InstancePredictions, PanopticSegmentation, Prediction, Segment
 
 
 def predictions(boxes: list[list[float]], grid: int = 7) -> InstancePredictions:
@@ -78,3 +78,17 @@ def test_resizing_keeps_large_ids_exact_and_drops_lost_segments():
 def test_resizing_to_its_own_size_is_the_map_itself():
     panoptic = PanopticSegmentation(torch.zeros(2, 3, dtype=torch.int32))
     assert panoptic.resize((2, 3)) is panoptic
+
+
+def test_resizing_a_prediction_resizes_all_three_parts():
+    """Oracle: doubling repeats pixels and doubles coordinates."""
+    ids = torch.tensor([[0, 1], [2, 2]], dtype=torch.int32)
+    panoptic = PanopticSegmentation(ids, [Segment(1, 0, False), Segment(2, 1, True)])
+    semantic = torch.tensor([[0, 3], [255, 7]], dtype=torch.uint8)
+    instances = predictions([[0.0, 1.0, 2.0, 2.0]])
+    doubled = Prediction(panoptic, semantic, instances).resize((4, 4))
+    assert torch.equal(doubled.panoptic.segment_ids, ids.repeat_interleave(2, 0).repeat_interleave(2, 1))
+    assert torch.equal(doubled.semantic, semantic.repeat_interleave(2, 0).repeat_interleave(2, 1))
+    assert doubled.semantic.dtype == torch.uint8
+    assert doubled.instances.boxes.tolist() == doubled.instances.mask_frames.tolist() == [[0.0, 2.0, 4.0, 4.0]]
+    assert torch.equal(doubled.instances.mask_logits, instances.mask_logits)
