@@ -23,18 +23,27 @@ SMALL = [
 ]
 """Two steps on two small images each, without weights from the net."""
 
-SMALL_MASK_RCNN = [
-    *("--model.network.instance_head.box_hidden", "64", "--model.network.instance_head.box_samples_per_image", "32"),
-    *("--model.network.instance_head.rpn_proposals_train", "100"),
-    *("--model.network.instance_head.rpn_proposals_test", "100"),
-]
+SMALL_HEADS = {
+    "MaskRCNNHead": {
+        "box_hidden": 64,
+        "box_samples_per_image": 32,
+        "rpn_proposals_train": 100,
+        "rpn_proposals_test": 100,
+    },
+    "SOLOv2Head": {
+        "channels": 32,
+        "kernel_channels": 32,
+        "num_grids": [[10, 20], [8, 16], [6, 12], [4, 8], [2, 4]],
+    },
+}
 
 
 def run_all(config, root, tmp_path, variant):
     """Run the three subcommands; return the module that was trained."""
     options = ["--config", str(config), "--data.root", str(root), *SMALL, "--model.network.backbone.variant", variant]
-    if "MaskRCNNHead" in config.read_text():
-        options += SMALL_MASK_RCNN
+    head = yaml.safe_load(config.read_text())["model"]["network"]["instance_head"]
+    for name, value in SMALL_HEADS[head if isinstance(head, str) else head["class_path"]].items():
+        options += [f"--model.network.instance_head.{name}", str(value)]
     fitted = main(["fit", *options])
     assert fitted.trainer.global_step == 2
     assert torch.isfinite(fitted.trainer.callback_metrics["train/loss"])

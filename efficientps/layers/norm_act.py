@@ -220,6 +220,18 @@ def _statistics_over_ranks(x: Tensor, world_size: int) -> tuple[Tensor, Tensor, 
     return mean, var, float(total)
 
 
+class GroupNormReLU(nn.Sequential):
+    """Group normalisation and ReLU: the same in training and prediction, and independent of the batch.
+
+    Args:
+        num_features: channels C of the input ``[B, C, ...]``, a multiple of ``num_groups``.
+        num_groups: groups of channels that are normalised together (32, Wu and He, "Group Normalization", 2018).
+    """
+
+    def __init__(self, num_features: int, *, num_groups: int = 32) -> None:
+        super().__init__(nn.GroupNorm(num_groups, num_features), nn.ReLU(inplace=True))
+
+
 def _like(grad: Tensor, y: Tensor) -> Tensor:
     """Return the gradient in the memory format of the output, which the fused kernels want alike."""
     if y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last):

@@ -4,6 +4,7 @@ from efficientps.models.instance_head import InstanceHead
 from efficientps.models.mask_rcnn import MaskRCNNHead
 from efficientps.models.network import PanopticNetwork
 from efficientps.models.semantic_head import SemanticHead
+from efficientps.models.solov2 import SOLOv2Head
 from efficientps.models.two_way_fpn import TwoWayFPN
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "InstanceHead",
     "MaskRCNNHead",
     "PanopticNetwork",
+    "SOLOv2Head",
     "SemanticHead",
     "TwoWayFPN",
 ]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torchvision.ops import sigmoid_focal_loss
 
 from efficientps.structures import IGNORE_INDEX
 
@@ -32,3 +33,34 @@ def hard_pixel_cross_entropy(
     loss = loss.flatten(1) if scope == "image" else loss.reshape(1, -1)
     kept = max(1, int(fraction * loss.shape[1]))
     return loss.topk(kept, dim=1, sorted=False).values.mean()
+
+
+def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Return the sum of the sigmoid focal loss over all elements (arXiv 1708.02002, Eq. 5), a float32 scalar.
+
+    Args:
+        logits: float ``[...]``, before the sigmoid.
+        targets: 0 or 1, of the same shape.
+        alpha: weight of the positives, 1 - alpha that of the negatives (0.25, the paper's and SOLOv2's).
+        gamma: how much less an element counts that is already right (2, likewise).
+    """
+    loss: Tensor = sigmoid_focal_loss(logits.float(), targets.float(), alpha=alpha, gamma=gamma, reduction="sum")
+    return loss
+
+
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return ``1 - 2 sum(p t) / (sum(p^2) + sum(t^2))`` of each mask, with squares as in V-Net (arXiv 1606.04797).
+
+    Each of the two sums below has 0.001 added (WXinlong/SOLO: solov2_head.py). A mask and a target without any pixel
+    have loss 1, with hardly any gradient.
+
+    Args:
+        logits: float ``[N, M]``, before the sigmoid.
+        targets: ``[N, M]`` in [0, 1].
+
+    Returns:
+        float32 ``[N]`` in [0, 1].
+    """
+    probs, targets = logits.float().sigmoid(), targets.float()
+    squares = (probs * probs).sum(dim=1) + (targets * targets).sum(dim=1)
+    return 1 - 2 * (probs * targets).sum(dim=1) / (squares + 2e-3)
