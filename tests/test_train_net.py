@@ -340,6 +340,37 @@ def test_two_processes_count_and_write_every_image_once(trained, tmp_path):
     assert len(two["annotations"]) == 3
 
 
+SMALL_NETWORK = [
+    *("--data.image_size", "[64, 128]", "--data.num_workers", 0, "--trainer.accelerator", "cpu"),
+    *("--trainer.max_steps", 2, "--trainer.limit_val_batches", 1, "--trainer.enable_progress_bar", "false"),
+    *("--trainer.enable_model_summary", "false", "--trainer.val_check_interval", 2, "--overlays.num_images", 0),
+]
+
+
+def test_swapping_the_instance_head(synthetic_root, tmp_path, capfd, caplog):
+    """Oracle: the sentence names the part; and what fits, all but the head, is loaded by ``model.init_from``."""
+    config = train_net.DEFAULT_CONFIG.parent / "configs/demo.yaml"
+    options = [*("--config", config, "--data.root", synthetic_root, *SMALL_NETWORK)]
+    options += ["--trainer.default_root_dir", tmp_path / "runs"]
+    first = run("fit", *options)
+    checkpoint = tmp_path / "runs/version_0/checkpoints/last.ckpt"
+    head = ["--model.network.instance_head=SOLOv2Head", "--model.network.instance_head.channels", 32]
+    head += ["--model.network.instance_head.kernel_channels", 32]
+    sentence = refuse(capfd, "fit", *options, *head, "--ckpt_path", checkpoint)
+    assert "another instance_head than the configured network, while backbone, neck and semantic_head fit" in sentence
+    assert f"--model.init_from={checkpoint}" in sentence
+    caplog.set_level("INFO", logger="pytorch_lightning")
+    second = run("fit", *options, *head, "--model.init_from", checkpoint, "--trainer.max_steps", 0)
+    state, expected = second.model.network.state_dict(), first.model.network.state_dict()
+    trunk = [key for key in state if not key.startswith("instance_head.")]
+    assert len(trunk) > 300
+    assert all(torch.equal(state[key], expected[key]) for key in trunk)
+    line = next(message for message in caplog.messages if message.startswith("Started from"))
+    of_head = sum(key.startswith("instance_head.") for key in state)
+    assert f"instance_head 0 of {of_head})" in line
+    assert "of the file unused" in line
+
+
 # ---------------------------------------------------------------------------------------------- what must be refused
 
 

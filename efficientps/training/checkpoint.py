@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,10 +112,31 @@ def explain_difference(expected: Mapping[str, Tensor], found: Mapping[str, Any],
         key = difference.mismatched[0]
         more = f" (and {len(difference.mismatched) - 1} more)" if len(difference.mismatched) > 1 else ""
         parts.append(f"'{key}' has the shape {_shape(found[key])} instead of {list(expected[key].shape)}{more}")
+    what = f"The checkpoint {path} is of another network than the configured one"
+    differing, fitting = _parts(expected, difference)
+    if differing and fitting:
+        what = f"The checkpoint {path} has another {_and(differing)} than the configured network"
+        what += f", while {_and(fitting)} fit"
     return (
-        f"The checkpoint {path} is of another network than the configured one: {', '.join(parts)}; give the --config "
-        f"that it was trained with, or start from those of its weights that fit with --model.init_from={path}."
+        f"{what}: {', '.join(parts)}; give the --config that it was trained with, or start from those of its weights "
+        f"that fit with --model.init_from={path}."
     )
+
+
+def _parts(expected: Mapping[str, Tensor], difference: StateDifference) -> tuple[list[str], list[str]]:
+    """Return the parts of a network, such as its backbone, in which two states differ and in which they agree."""
+    keys = [key for keys in difference for key in keys]
+    differing = {_part(key.removeprefix(NETWORK_PREFIX)) for key in keys if key.startswith(NETWORK_PREFIX)}
+    every = [_part(key.removeprefix(NETWORK_PREFIX)) for key in expected if key.startswith(NETWORK_PREFIX)]
+    return sorted(differing), [part for part in dict.fromkeys(every) if part not in differing]
+
+
+def _part(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _shape(value: object) -> list[int] | None:
@@ -166,7 +188,10 @@ def init_from(network: nn.Module, path: str | Path) -> str:
         )
     for key in fitting:
         expected[key].copy_(found[key])
-    line = f"Started from {path}: {len(fitting)} of {len(expected)} tensors loaded"
+    of_part = Counter(map(_part, expected))
+    loaded = Counter(map(_part, fitting))
+    shares = ", ".join(f"{part} {loaded[part]} of {number}" for part, number in of_part.items())
+    line = f"Started from {path}: {len(fitting)} of {len(expected)} tensors loaded ({shares})"
     for keys, reason in (
         (difference.missing, "not in the file"),
         (difference.mismatched, "of another shape"),

@@ -104,6 +104,17 @@ def test_explain_difference():
     assert explain_difference(network().state_dict(), network().state_dict(), path="a.ckpt") is None
 
 
+def test_explain_difference_names_the_part():
+    # Oracle: hand-worked; only tensors of the second of three parts differ.
+    expected = {f"network.{key}": torch.zeros(1) for key in ("backbone.a", "neck.b", "head.c", "head.d")}
+    found = {key: value for key, value in expected.items() if ".head" not in key} | {"network.head.x.y": torch.zeros(1)}
+    assert explain_difference(expected, found, path="a.ckpt") == (
+        "The checkpoint a.ckpt has another head than the configured network, while backbone and neck fit: it lacks "
+        "'network.head.c' and 1 more, it has 'network.head.x.y' in excess; give the --config that it was trained with, "
+        "or start from those of its weights that fit with --model.init_from=a.ckpt."
+    )
+
+
 def test_explain_difference_of_a_value_that_is_no_tensor():
     sentence = explain_difference({"a": torch.zeros(2)}, {"a": "text"}, path="a.ckpt")
     assert "'a' has the shape None instead of [2]" in sentence
@@ -121,7 +132,8 @@ def test_init_from_copies_what_fits(tmp_path, layout):
         content = {"state_dict": {f"network.{key}": value for key, value in content.items()}, "epoch": 1}
     line = init_from(target, save(content, tmp_path / "source.pt"))
     assert line == (
-        f"Started from {tmp_path / 'source.pt'}: 7 of 9 tensors loaded; 2 of another shape ('2.bias' and 1 more)."
+        f"Started from {tmp_path / 'source.pt'}: 7 of 9 tensors loaded (0 2 of 2, 1 5 of 5, 2 0 of 2); "
+        "2 of another shape ('2.bias' and 1 more)."
     )
     assert (target[0].weight == 7).all()
     assert (target[1].running_mean == 2).all()
@@ -132,7 +144,7 @@ def test_init_from_counts_what_is_missing_and_what_is_left(tmp_path):
     content = network().state_dict()
     content["9.weight"] = content.pop("0.bias")
     line = init_from(network(), save(content, tmp_path / "s.pt"))
-    assert line.endswith("8 of 9 tensors loaded; 1 not in the file ('0.bias'); 1 of the file unused ('9.weight').")
+    assert line.endswith("2 2 of 2); 1 not in the file ('0.bias'); 1 of the file unused ('9.weight').")
 
 
 def test_init_from_a_stranger(tmp_path):

@@ -140,49 +140,9 @@ def test_mask_target_of_a_whole_box_is_the_mask():
     torch.testing.assert_close(result, masks[:, 7:35, 5:33].float())
 
 
-@pytest.mark.parametrize("numbers", [[0, 0], [0, 3], [2, 1]])
-def test_every_parameter_receives_a_gradient(numbers):
-    """Oracle: contract; without any instance the losses of boxes and masks are 0 and attached."""
-    head = MaskRCNNHead(NUM_THINGS, CHANNELS, box_hidden=16, mask_channels=8, fc_norm=True, deconv_norm=True)
-    losses = head.loss(random_pyramid(), random_targets(numbers))
-    sum(losses.values()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
-    if sum(numbers) == 0:
-        assert losses["loss_rpn_box_reg"] == losses["loss_box_reg"] == losses["loss_mask"] == 0
-
-
-def test_prediction_without_any_detection():
-    """Oracle: contract; N = 0 with the right shapes and types."""
-    head = MaskRCNNHead(NUM_THINGS, CHANNELS, detection_thresh=1.0).eval()
-    with torch.no_grad():
-        (first, _) = head.predict(random_pyramid(), [(HEIGHT, WIDTH)] * 2)
-    assert len(first) == 0
-    assert first.boxes.shape == first.mask_frames.shape == (0, 4)
-    assert first.mask_logits.shape == (0, 28, 28)
-    assert first.labels.dtype == torch.int64
-
-
-def test_boxes_stay_inside_the_valid_image_and_masks_are_logits():
-    """Oracle: contract; sorted by score."""
-    head = MaskRCNNHead(NUM_THINGS, CHANNELS, detection_thresh=0.0).eval()
-    with torch.no_grad():
-        (found, _) = head.predict(random_pyramid(), [(50, 90), (HEIGHT, WIDTH)])
-    assert len(found) > 0
-    assert found.boxes.min() >= 0
-    assert found.boxes[:, 2].max() <= 90
-    assert found.boxes[:, 3].max() <= 50
-    assert (found.scores.diff() <= 0).all()
-    assert found.mask_logits.min() < 0 or found.mask_logits.max() > 1
-
-
-def test_permuting_the_batch_permutes_the_result():
-    """Oracle: invariance."""
-    head = MaskRCNNHead(NUM_THINGS, CHANNELS).eval()
-    pyramid = random_pyramid(2)
-    swapped = FeaturePyramid(*(features.flip(0) for features in pyramid))
-    with torch.no_grad():
-        first, second = head.predict(pyramid, [(HEIGHT, WIDTH)] * 2)
-        second_again, first_again = head.predict(swapped, [(HEIGHT, WIDTH)] * 2)
-    for a, b in ((first, first_again), (second, second_again)):
-        torch.testing.assert_close(a.scores, b.scores)
-        torch.testing.assert_close(a.boxes, b.boxes)
+def test_without_an_instance_boxes_and_masks_have_no_loss():
+    """Oracle: definition; only the objectness of the background is left to learn."""
+    head = MaskRCNNHead(NUM_THINGS, CHANNELS, box_hidden=16, mask_channels=8)
+    losses = head.loss(random_pyramid(), random_targets([0, 0]))
+    assert losses["loss_rpn_box_reg"] == losses["loss_box_reg"] == losses["loss_mask"] == 0
+    assert losses["loss_objectness"] > 0
