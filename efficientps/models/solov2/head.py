@@ -56,6 +56,9 @@ class SOLOv2Head(InstanceHead):
         channels: of the towers (512; light 256).
         kernel_channels: E, length of a kernel and channels of the mask features (256; light 128).
         mask_hidden: channels inside the branch of the mask features (128).
+        kernel_scale: factor of the kernels; 1 as published, for SGD. Under Adam, whose steps do not shrink with the
+            gradient, one step can move a mask logit by tens: masks turn empty, and a Dice loss at its end has no
+            gradient that would bring them back. A factor of 0.1 prevents it.
         num_grids: of each level, the cells along both sides or (rows, columns). The published grids are square, 40,
             36, 24, 16 and 12 cells; these are for images twice as wide as high.
         scale_ranges: of each level, the least and the greatest square root of an object's box area in pixels. They
@@ -91,6 +94,7 @@ class SOLOv2Head(InstanceHead):
         channels: int | None = None,
         kernel_channels: int | None = None,
         mask_hidden: int = 128,
+        kernel_scale: float = 1.0,
         num_grids: Sequence[int | tuple[int, int]] = ((40, 80), (36, 72), (24, 48), (16, 32), (12, 24)),
         scale_ranges: Sequence[tuple[float, float]] | None = None,
         sigma: float = 0.2,
@@ -121,6 +125,7 @@ class SOLOv2Head(InstanceHead):
         kernel_channels = kernel_channels or width.kernel_channels
         self.num_things = num_things
         self.grids = [(grid, grid) if isinstance(grid, int) else (grid[0], grid[1]) for grid in num_grids]
+        self.kernel_scale = kernel_scale
         self.scale_ranges = scale_ranges
         self.sigma = sigma
         self.conflict: Literal["smaller", "last", "all"] = conflict
@@ -172,7 +177,7 @@ class SOLOv2Head(InstanceHead):
             # Coordinates are those of the level, and are resized with it.
             x = interpolate(with_coordinates(features), size=grid, mode="bilinear")
             logits.append(self.category(self.category_tower(x[:, :-2])))
-            kernels.append(self.kernel(self.kernel_tower(x)))
+            kernels.append(self.kernel_scale * self.kernel(self.kernel_tower(x)))
         return logits, kernels
 
     # -------------------------------------------------------------------- training

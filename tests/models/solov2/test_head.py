@@ -66,6 +66,15 @@ def test_initial_scores_are_a_hundredth():
         torch.testing.assert_close(level.sigmoid().mean(), torch.tensor(0.01), atol=2e-3, rtol=0)
 
 
+def test_kernels_are_scaled():
+    """Oracle: definition; a tenth of the kernels, the same categories."""
+    pyramid = random_pyramid()
+    (logits, kernels), (same, tenths) = small_head().cells(pyramid), small_head(kernel_scale=0.1).cells(pyramid)
+    for level in range(5):
+        torch.testing.assert_close(tenths[level], 0.1 * kernels[level])
+        assert torch.equal(same[level], logits[level])
+
+
 def test_wrong_number_of_levels_is_a_sentence():
     """Oracle: contract."""
     with pytest.raises(ValueError, match="each of its 5 levels; there are 4 and none"):
