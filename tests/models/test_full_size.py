@@ -56,7 +56,7 @@ def resident_gib():
 
 torch.manual_seed(0)
 head = SOLOv2Head(8, 256, detection_thresh=0.0, update_thresh=0.0).eval().to(memory_format=torch.channels_last)
-torch.nn.init.normal_(head.kernel.weight, std=0.1)  # masks that differ, as those of a trained head
+torch.nn.init.normal_(head.kernel.weight, std=1.0)  # masks that differ, as those of a trained head
 pyramid = FeaturePyramid(*(
     torch.randn(1, 256, 1024 // s, 2048 // s).contiguous(memory_format=torch.channels_last) for s in (4, 8, 16, 32)
 ))

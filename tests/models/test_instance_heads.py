@@ -22,7 +22,7 @@ def solov2(*, finds: bool) -> InstanceHead:
         num_grids=((8, 16), (6, 12), 5, (3, 6), (2, 4)), detection_thresh=0.0 if finds else 1.0, update_thresh=0.0,
     )  # fmt: skip
     # Wide enough for masks that differ; at their usual start all are half transparent.
-    torch.nn.init.normal_(head.kernel.weight, std=0.1)
+    torch.nn.init.normal_(head.kernel.weight, std=1.0)
     return head
 
 

@@ -56,9 +56,9 @@ class SOLOv2Head(InstanceHead):
         channels: of the towers (512; light 256).
         kernel_channels: E, length of a kernel and channels of the mask features (256; light 128).
         mask_hidden: channels inside the branch of the mask features (128).
-        kernel_scale: factor of the kernels; 1 as published, for SGD. Under Adam, whose steps do not shrink with the
-            gradient, one step can move a mask logit by tens: masks turn empty, and a Dice loss at its end has no
-            gradient that would bring them back. A factor of 0.1 prevents it.
+        kernel_scale: factor of the kernels. Published is 1, with SGD; under Adam, whose steps do not shrink with the
+            gradient, one step can then move a mask logit by tens: masks turn empty, and the Dice loss of an empty
+            mask has no gradient that would bring it back. A tenth prevents it.
         num_grids: of each level, the cells along both sides or (rows, columns). The published grids are square, 40,
             36, 24, 16 and 12 cells; these are for images twice as wide as high.
         scale_ranges: of each level, the least and the greatest square root of an object's box area in pixels. They
@@ -94,7 +94,7 @@ class SOLOv2Head(InstanceHead):
         channels: int | None = None,
         kernel_channels: int | None = None,
         mask_hidden: int = 128,
-        kernel_scale: float = 1.0,
+        kernel_scale: float = 0.1,
         num_grids: Sequence[int | tuple[int, int]] = ((40, 80), (36, 72), (24, 48), (16, 32), (12, 24)),
         scale_ranges: Sequence[tuple[float, float]] | None = None,
         sigma: float = 0.2,

@@ -69,7 +69,7 @@ def test_initial_scores_are_a_hundredth():
 def test_kernels_are_scaled():
     """Oracle: definition; a tenth of the kernels, the same categories."""
     pyramid = random_pyramid()
-    (logits, kernels), (same, tenths) = small_head().cells(pyramid), small_head(kernel_scale=0.1).cells(pyramid)
+    (logits, kernels), (same, tenths) = small_head(kernel_scale=1.0).cells(pyramid), small_head(kernel_scale=0.1).cells(pyramid)
     for level in range(5):
         torch.testing.assert_close(tenths[level], 0.1 * kernels[level])
         assert torch.equal(same[level], logits[level])
@@ -152,7 +152,7 @@ def test_prediction_equals_the_definition(size):
     head = small_head(detection_thresh=0.05, update_thresh=0.02, nms_pre=60, max_detections=30).eval()
     torch.nn.init.normal_(head.category.weight, std=0.1)
     torch.nn.init.constant_(head.category.bias, -3.0)
-    torch.nn.init.normal_(head.kernel.weight, std=0.1)
+    torch.nn.init.normal_(head.kernel.weight, std=1.0)
     pyramid = random_pyramid(2, seed=3)
     with torch.no_grad():
         ours = head.predict(pyramid, [(HEIGHT, WIDTH), size])[1]
