@@ -20,7 +20,7 @@ from typing import TypeAlias
 import torch
 
 from efficientps.data.categories import Categories, Category
-from efficientps.data.panoptic_format import PanopticEntry, read_id_map, read_panoptic_json
+from efficientps.data.panoptic_format import PanopticEntry, read_id_map, read_json, read_panoptic_json
 from efficientps.metrics.panoptic_matching import PanopticCounts, count_matches
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
 from efficientps.structures import PanopticSegmentation, Segment
@@ -81,17 +81,13 @@ def read_categories(path: PathLike) -> Categories:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is not JSON, or its list ``categories`` is missing, empty or not of the format.
     """
+    document = read_json(path)
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
         items = document["categories"]
         categories = [
             Category(int(item["id"]), str(item["name"]), tuple(item.get("color", _GREY)), bool(item["isthing"]))
             for item in items
         ]
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Annotation file '{path}' does not exist.") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"Annotation file '{path}' is not valid JSON ({error}); make it again.") from None
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ValueError(
             f"Annotation file '{path}' has no list 'categories' whose entries say 'id', 'name' and 'isthing'."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from efficientps.data.bad_samples import OnBadSample
 from efficientps.data.categories import Categories, Category
 from efficientps.data.panoptic_dataset import PanopticDataset, Transform
 from efficientps.data.panoptic_format import PanopticEntry
@@ -46,7 +47,14 @@ class CityscapesPanoptic(PanopticDataset):
     """
 
     def __init__(
-        self, *, root: str | os.PathLike[str], split: str, transform: Transform | None = None, seed: int = 0
+        self,
+        *,
+        root: str | os.PathLike[str],
+        split: str,
+        transform: Transform | None = None,
+        seed: int = 0,
+        on_bad_sample: OnBadSample = "raise",
+        max_bad_samples: int | None = None,
     ) -> None:
         """Read the annotations of a split.
 
@@ -55,6 +63,8 @@ class CityscapesPanoptic(PanopticDataset):
             split: "train" or "val" (the labels of "test" are not public).
             transform: applied to image and map.
             seed: seed of the transform.
+            on_bad_sample: as ``PanopticDataset``.
+            max_bad_samples: as ``PanopticDataset``.
 
         Raises:
             FileNotFoundError: if the root is missing or empty, or the panoptic maps have not been made.
@@ -82,6 +92,8 @@ class CityscapesPanoptic(PanopticDataset):
             categories=CITYSCAPES_CATEGORIES,
             transform=transform,
             seed=seed,
+            on_bad_sample=on_bad_sample,
+            max_bad_samples=max_bad_samples,
         )
 
     def image_path(self, entry: PanopticEntry) -> str:

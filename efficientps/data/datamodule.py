@@ -13,6 +13,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from efficientps.data.albumentations_adapter import AlbumentationsTransform
+from efficientps.data.bad_samples import OnBadSample
 from efficientps.data.categories import Categories
 from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES, CityscapesPanoptic
 from efficientps.data.collate import collate
@@ -59,6 +60,8 @@ class CityscapesDataModule(LightningDataModule):
         albumentations: str | None = None,
         seed: int = 0,
         predict_path: str = "val",
+        on_bad_sample: OnBadSample = "raise",
+        max_bad_samples: int | None = None,
     ) -> None:
         """Check and store the choices; nothing is read yet.
 
@@ -78,6 +81,9 @@ class CityscapesDataModule(LightningDataModule):
             albumentations: YAML or JSON file with an Albumentations pipeline, applied after the other augmentation.
             seed: seed of shuffling and augmentation.
             predict_path: an image, a folder of images, or the name of a split ("train", "val" or "test").
+            on_bad_sample: what to do about a training image or map that cannot be read: "raise" ends the run, "skip"
+                names it and takes the next in order instead. Evaluation and prediction leave nothing out.
+            max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
 
         Raises:
             ValueError: if a size is not positive, ``image_size`` is no multiple of 32, or a number is out of range.
@@ -109,6 +115,8 @@ class CityscapesDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.predict_path = predict_path
+        self.on_bad_sample: OnBadSample = on_bad_sample
+        self.max_bad_samples = max_bad_samples
         self.train_transform: Transform = Compose(
             [
                 RandomScaleCrop(crop_size=self.image_size, nominal_size=self.train_size, scale_range=scale_range),
@@ -124,7 +132,14 @@ class CityscapesDataModule(LightningDataModule):
 
     def dataset(self, split: str, transform: Transform) -> PanopticDataset:
         """Return the data set of a split, "train" or "val"."""
-        return CityscapesPanoptic(root=self.root, split=split, transform=transform, seed=self.seed)
+        return CityscapesPanoptic(
+            root=self.root,
+            split=split,
+            transform=transform,
+            seed=self.seed,
+            on_bad_sample=self.on_bad_sample,
+            max_bad_samples=self.max_bad_samples,
+        )
 
     def setup(self, stage: str) -> None:
         """Open what a stage needs, so that bad paths are reported before anything runs.

@@ -1,16 +1,64 @@
-"""Reading one image file of any common kind into the bytes that a network is fed with."""
+"""Reading one image file of any common kind into the bytes that a network is fed with.
+
+A file is untrusted: its kind, its size and its checksums are looked at before a pixel is decoded.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+FORMATS = ("PNG", "JPEG", "PPM", "BMP", "TIFF", "WEBP")
+"""What is decoded. Left to itself Pillow would try fifty formats more, and start Ghostscript for one of them (EPS)."""
 
-def read_image(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None, upright: bool = False) -> Tensor:
+MAX_PIXELS = 2**27
+"""134 million pixels, 16384x8192, by default: Cityscapes has 2 million, large aerial tiles have 60. Decoding as many
+takes 1 GiB. Pillow warns from ``PIL.Image.MAX_IMAGE_PIXELS`` (89 million) and refuses from twice that, whatever is
+asked for here."""
+
+MAX_SIDE = 65_535
+"""Pixels; the longest side that JPEG can express."""
+
+MAX_FILE_BYTES = 2**31
+"""Twice what ``MAX_PIXELS`` pixels take uncompressed with 16 bits in 4 channels."""
+
+_OF_THE_MACHINE = frozenset(
+    {
+        errno.EACCES,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOTCONN,
+        errno.EPERM,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+"""Errors of a disk, a network or a right. They say nothing about the file, so that it must not count as bad."""
+
+
+class UnusableImageError(ValueError):
+    """An image file that is damaged, too large or not what it should be: one sentence that names the file."""
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    upright: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> Tensor:
     """Read an image as uint8 ``[3, h, w]`` in RGB; grey, palette, alpha, CMYK and 16-bit images are converted.
 
     The returned tensor is a view of pixels stored row by row (channels last), which resizing prefers. Pillow decodes:
@@ -21,26 +69,112 @@ def read_image(path: str | os.PathLike[str], *, size: tuple[int, int] | None = N
         size: if given, the (h, w) that the image must have; checked before anything is decoded.
         upright: whether to turn the image as its EXIF orientation says. Annotated images stay as they are stored,
             because their maps do.
+        max_pixels: larger images are refused before anything is decoded.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is not an image, is damaged, too large, of another size, or has floating-point pixels.
+        UnusableImageError: if the file is not an image, is damaged, too large, of another size, or has floating-point
+            pixels.
+        OSError: if disk, network or rights keep the file from being read.
+    """
+    with open_image(path, max_pixels=max_pixels) as image:
+        if size is not None and (image.height, image.width) != tuple(size):
+            raise UnusableImageError(
+                f"Image '{path}' is {image.height}x{image.width} pixels (height x width) where its annotation says "
+                f"{size[0]}x{size[1]}; image and label must have one size."
+            )
+        array = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, path))
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+@contextmanager
+def open_image(
+    path: str | os.PathLike[str],
+    *,
+    noun: str = "Image",
+    formats: Sequence[str] = FORMATS,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[ImageFile.ImageFile]:
+    """Open an image file, its pixels not decoded yet; whatever decoding raises inside the block names the file.
+
+    Of the formats PNG alone has checksums, which are all compared (Pillow leaves out those of the pixels); flipped
+    bytes of a JPEG may decode to other colours.
+
+    Args:
+        path: the file; links are followed.
+        noun: what messages call the file.
+        formats: Pillow's names of the formats to accept.
+        max_pixels: larger images are refused.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        UnusableImageError: if the file is no regular file, of another format, damaged, empty or too large.
+        OSError: if disk, network or rights keep the file from being read.
     """
     try:
-        with Image.open(path) as image:
-            if size is not None and (image.height, image.width) != tuple(size):
-                raise ValueError(
-                    f"Image '{path}' is {image.height}x{image.width} pixels (height x width) where its annotation says "
-                    f"{size[0]}x{size[1]}; image and label must have one size."
+        _check_file(path, noun)
+        with Image.open(path, formats=list(formats)) as image:
+            height, width = image.height, image.width
+            if not 0 < height <= MAX_SIDE or not 0 < width <= MAX_SIDE or height * width > max_pixels:
+                raise UnusableImageError(
+                    f"{noun} '{path}' is {height}x{width} pixels (height x width) where 1 to {MAX_SIDE} on each side "
+                    f"and {max_pixels} in all are read; cut it into tiles."
                 )
-            array = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, path))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Image '{path}' does not exist.") from None
+            if image.format == "PNG":
+                _check_png(path, noun)
+            yield image
+    except UnusableImageError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{noun} '{path}' does not exist.") from None
     except UnidentifiedImageError:
-        raise ValueError(f"Image '{path}' is not an image file of a known kind.") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Image '{path}' cannot be decoded ({error}); replace the file.") from None
-    return torch.from_numpy(array).permute(2, 0, 1)
+        kind = "a PNG file" if tuple(formats) == ("PNG",) else "an image file of a known kind"
+        raise UnusableImageError(f"{noun} '{path}' is not {kind}.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnusableImageError(
+            f"{noun} '{path}' has more pixels than Pillow reads, and at most {max_pixels} are read; cut it into tiles."
+        ) from None
+    except MemoryError:
+        raise MemoryError(f"There is not enough memory to decode {noun.lower()} '{path}'.") from None
+    except Exception as error:  # Pillow raises a dozen types on damaged files
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UnusableImageError(f"{noun} '{path}' cannot be decoded ({reason}); replace the file.") from None
+
+
+def _check_file(path: str | os.PathLike[str], noun: str) -> None:
+    """Refuse what is no regular file (opening a pipe would wait for ever), and files too large to be an image."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusableImageError(f"{noun} '{path}' is not a regular file.")
+    if status.st_size > MAX_FILE_BYTES:
+        raise UnusableImageError(
+            f"{noun} '{path}' has {status.st_size} bytes where at most {MAX_FILE_BYTES} are read; cut it into tiles."
+        )
+
+
+def _check_png(path: str | os.PathLike[str], noun: str) -> None:
+    """Compare the checksums of all chunks, up to the one that ends the file (PNG specification, section 5)."""
+    with open(path, "rb") as file:
+        file.seek(8)
+        kind = b""
+        while kind != b"IEND":
+            header = file.read(8)
+            if len(header) < 8:
+                raise UnusableImageError(
+                    f"{noun} '{path}' cannot be decoded (the file is truncated); replace the file."
+                )
+            length, kind = struct.unpack(">I4s", header)
+            checksum = zlib.crc32(kind)
+            while length > 0 and (piece := file.read(min(length, 2**20))):
+                checksum = zlib.crc32(piece, checksum)
+                length -= len(piece)
+            if file.read(4) != struct.pack(">I", checksum):
+                raise UnusableImageError(
+                    f"{noun} '{path}' cannot be decoded (a checksum is wrong, or the file is truncated); "
+                    "replace the file."
+                )
 
 
 def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
@@ -51,5 +185,5 @@ def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
         upper = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return Image.fromarray(upper).convert("RGB")
     if image.mode == "F":
-        raise ValueError(f"Image '{path}' has floating-point pixels; convert it to 8 or 16 bits per channel.")
+        raise UnusableImageError(f"Image '{path}' has floating-point pixels; convert it to 8 or 16 bits per channel.")
     return image.convert("RGB")

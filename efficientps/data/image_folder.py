@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from efficientps.data.image_file import read_image
+from efficientps.data.image_file import MAX_PIXELS, read_image
 from efficientps.data.panoptic_dataset import Transform
 from efficientps.structures import PanopticSample
 
@@ -31,12 +31,15 @@ class ImageFolder(Dataset[PanopticSample]):
         image_ids: the id of each.
     """
 
-    def __init__(self, *, path: str | os.PathLike[str], transform: Transform | None = None) -> None:
+    def __init__(
+        self, *, path: str | os.PathLike[str], transform: Transform | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
         """List the images.
 
         Args:
             path: an image file or a folder.
             transform: applied to each image and its all-void map; it must draw no random numbers.
+            max_pixels: larger images are refused before anything is decoded.
 
         Raises:
             FileNotFoundError: if there is nothing at ``path``, or the folder holds no image.
@@ -44,6 +47,7 @@ class ImageFolder(Dataset[PanopticSample]):
         """
         root = Path(path)
         self.transform = transform
+        self._max_pixels = max_pixels
         if root.is_dir():
             self.files = _image_files(root)
             if not self.files:
@@ -66,9 +70,9 @@ class ImageFolder(Dataset[PanopticSample]):
 
         Raises:
             FileNotFoundError: if the file is gone.
-            ValueError: if it is not an image or is damaged.
+            ValueError: if it is not an image, is damaged or too large. A prediction leaves no image out.
         """
-        image = read_image(self.files[index], upright=True)
+        image = read_image(self.files[index], upright=True, max_pixels=self._max_pixels)
         original_size = (image.shape[1], image.shape[2])
         segment_ids = torch.zeros(original_size, dtype=torch.int32)
         if self.transform is not None:

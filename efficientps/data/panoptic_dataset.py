@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from efficientps.data.bad_samples import BadSamples, OnBadSample, TooManyBadSamplesError
 from efficientps.data.categories import Categories
-from efficientps.data.image_file import read_image
-from efficientps.data.panoptic_format import PanopticEntry, present_ids, read_id_map, read_panoptic_json
+from efficientps.data.image_file import MAX_PIXELS, read_image
+from efficientps.data.panoptic_format import PanopticEntry, inside, present_ids, read_id_map, read_panoptic_json
 from efficientps.data.samplers import SampleIndex
 from efficientps.structures import PanopticSample, Segment
 
@@ -31,12 +33,21 @@ class PanopticDataset(Dataset[PanopticSample]):
     A new data set is a table of classes and, where the JSON does not name the image files as they are called, a
     subclass with its own ``image_path``.
 
-    An item is a function of (seed, epoch, index) alone, whichever worker makes it; the sampler hands the epoch over
-    as part of the index (plain integers mean epoch 0).
+    An item is a function of (seed, epoch, index) and of the files alone, whichever worker makes it; the sampler hands
+    the epoch over as part of the index (plain integers mean epoch 0).
+
+    With ``on_bad_sample="skip"`` the next sample in order that can be read takes the place of one that cannot, with
+    the random numbers of the one that was asked for: the order of the others, and so resuming, stays as it is. That
+    is for training, whose sampler asks with an epoch. A plain integer, as evaluation asks, always raises, because a
+    figure over other images is another figure.
+
+    File names from the JSON stay inside their folders. Links inside these folders are followed, wherever they lead:
+    who can make one could as well put the file there.
 
     Attributes:
         categories: the table of classes.
         entries: what the JSON file says of each image, in the order of the indices.
+        bad_samples: the samples that were skipped so far; None where none is.
     """
 
     def __init__(
@@ -48,6 +59,9 @@ class PanopticDataset(Dataset[PanopticSample]):
         categories: Categories,
         transform: Transform | None = None,
         seed: int = 0,
+        on_bad_sample: OnBadSample = "raise",
+        max_bad_samples: int | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Read and check the annotations; images and maps are read and checked one by one, as they are asked for.
 
@@ -58,11 +72,17 @@ class PanopticDataset(Dataset[PanopticSample]):
             categories: the table of classes; the JSON may have no other.
             transform: applied to image and map.
             seed: seed of the transform.
+            on_bad_sample: what to do about a training sample that cannot be read: "raise" or "skip".
+            max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
+            max_pixels: larger images and maps are refused before anything is decoded.
 
         Raises:
             FileNotFoundError: if the file or a folder does not exist.
-            ValueError: if the JSON is not of the format, holds no image, or names a file outside the folders.
+            ValueError: if the JSON is not of the format, holds no image, or names a file outside the folders; or if a
+                choice is none of those above.
         """
+        if on_bad_sample not in ("raise", "skip"):
+            raise ValueError(f"on_bad_sample is {on_bad_sample!r}; give 'raise' or 'skip'.")
         self.categories = categories
         self.transform = transform
         self.seed = seed
@@ -72,8 +92,10 @@ class PanopticDataset(Dataset[PanopticSample]):
         for folder in (map_root, image_root):
             if not os.path.isdir(folder):
                 raise FileNotFoundError(f"Folder '{folder}' does not exist; '{annotation_file}' refers to it.")
-        self._image_files = [_inside(image_root, self.image_path(entry), annotation_file) for entry in self.entries]
-        self._map_files = [_inside(map_root, entry.map_file_name, annotation_file) for entry in self.entries]
+        self._image_files = [inside(image_root, self.image_path(entry), annotation_file) for entry in self.entries]
+        self._map_files = [inside(map_root, entry.map_file_name, annotation_file) for entry in self.entries]
+        self._max_pixels = max_pixels
+        self.bad_samples = BadSamples(len(self.entries), limit=max_bad_samples) if on_bad_sample == "skip" else None
 
     def image_path(self, entry: PanopticEntry) -> str:
         """Return the path of an image relative to the image root: the naming rule of the data set."""
@@ -88,12 +110,14 @@ class PanopticDataset(Dataset[PanopticSample]):
 
         Raises:
             FileNotFoundError: if the image or the map is missing.
-            ValueError: if either is damaged, their sizes differ, or map and JSON disagree about the segments.
+            ValueError: if either is damaged, their sizes differ, or map and JSON disagree about the segments; and if
+                more samples are bad than may be skipped.
         """
+        skipping = isinstance(index, SampleIndex) and self.bad_samples is not None
         index, epoch = index if isinstance(index, SampleIndex) else (index, 0)
         index = range(len(self))[index]
-        entry = self.entries[index]
-        image, segment_ids = self._read(index)
+        position, image, segment_ids = self._read_good(index) if skipping else (index, *self._read(index))
+        entry = self.entries[position]
         segments = self._segments(entry)
         original_size = (image.shape[1], image.shape[2])
         if self.transform is not None:
@@ -118,10 +142,20 @@ class PanopticDataset(Dataset[PanopticSample]):
             segments.append(Segment(item.id, train_id, is_thing, is_crowd=item.is_crowd))
         return segments
 
+    def _read_good(self, index: int) -> tuple[int, Tensor, Tensor]:
+        """Read the sample at an index or else the next in order that can be read; return its own index with it."""
+        assert self.bad_samples is not None
+        for position in chain(range(index, len(self)), range(index)):
+            try:
+                return position, *self._read(position)
+            except (FileNotFoundError, ValueError) as error:
+                self.bad_samples.note(position, error, asked_for=position == index)
+        raise TooManyBadSamplesError(f"None of the {len(self)} samples can be read.")
+
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
         """Read image and map as they are stored, and check that they fit each other and the JSON."""
         entry, map_file = self.entries[index], self._map_files[index]
-        segment_ids = torch.from_numpy(read_id_map(map_file))
+        segment_ids = torch.from_numpy(read_id_map(map_file, max_pixels=self._max_pixels))
         if entry.size is not None and tuple(segment_ids.shape) != entry.size:
             raise ValueError(
                 f"Panoptic map '{map_file}' is {segment_ids.shape[0]}x{segment_ids.shape[1]} pixels (height x width) "
@@ -140,12 +174,4 @@ class PanopticDataset(Dataset[PanopticSample]):
                 f"image '{entry.image_id}'; make the maps and the JSON again, together."
             )
         size = (segment_ids.shape[0], segment_ids.shape[1])
-        return read_image(self._image_files[index], size=size), segment_ids
-
-
-def _inside(root: str | os.PathLike[str], name: str, source: str | os.PathLike[str]) -> str:
-    """Join a file name to its folder, and refuse one that leads out of it."""
-    path = os.path.normpath(name)
-    if not name or os.path.isabs(path) or path.split(os.sep)[0] == os.pardir or "\0" in name:
-        raise ValueError(f"Annotation file '{source}' names the file {name!r}, which is not inside '{root}'.")
-    return os.path.join(root, path)
+        return read_image(self._image_files[index], size=size, max_pixels=self._max_pixels), segment_ids

@@ -1,28 +1,49 @@
 """The COCO panoptic format: a JSON file that lists segments, and PNG files whose colours are the segments' ids.
 
 A map's pixel belongs to the segment ``R + 256 G + 65536 B``; 0 is void. Data sets, the export of predictions and the
-evaluation of folders all read and write the format through this module.
+evaluation of folders all read and write the format through this module. A file is untrusted: types, ranges and names
+are checked here, so that what comes out needs no second look.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import posixpath
+import stat
+import unicodedata
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from reprlib import Repr
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from efficientps.data.categories import Categories
+from efficientps.data.image_file import MAX_PIXELS, MAX_SIDE, UnusableImageError, open_image
 from efficientps.structures import VOID
 
 MAX_SEGMENT_ID = 256**3 - 1
 """The largest segment id that three bytes hold."""
+
+MAX_JSON_BYTES = 2**31
+"""The 118,000 images of COCO's training set take a fifth of it."""
+
+_MAX_NUMBER = 2**63 - 1
+_MAX_NAME = 4096
+_MAX_IMAGE_ID = 200
+"""Characters; image ids become file names, which have 255 bytes on most disks."""
+
+_BRIEF = Repr()
+_BRIEF.maxstring, _BRIEF.maxlevel = 120, 2
+_shortened = _BRIEF.repr
+"""``repr`` for messages: a value of an untrusted file may be of any length."""
 
 
 class SegmentEntry(NamedTuple):
@@ -104,29 +125,29 @@ def present_ids(segment_ids: NDArray[np.int32]) -> list[int]:
     return ids
 
 
-def read_id_map(path: str | os.PathLike[str]) -> NDArray[np.int32]:
+def read_id_map(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
     """Read the segment ids int32 ``[h, w]`` of a PNG file.
 
     Pillow decodes, although other decoders take two thirds of its time: it alone refuses every damaged PNG (cv2
     returns what it could read, torchvision ends the process).
 
+    Args:
+        path: the PNG file.
+        max_pixels: larger maps are refused before anything is decoded.
+
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is not a whole PNG, or its pixels are not RGB triples.
+        UnusableImageError: if the file is not a whole PNG, is too large, or its pixels are not RGB triples of bytes.
+        OSError: if disk, network or rights keep the file from being read.
     """
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.mode not in ("RGB", "RGBA"):
-                raise ValueError(f"Panoptic map '{path}' has '{image.mode}' pixels; segment ids need RGB pixels.")
-            # Pillow keeps RGB in four bytes per pixel: read as little-endian words, these are the ids.
-            words = np.frombuffer(image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA"), dtype="<i4")
-            size = (image.height, image.width)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Panoptic map '{path}' does not exist.") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"Panoptic map '{path}' is not a PNG file.") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Panoptic map '{path}' cannot be decoded ({error}); replace the file.") from None
+    with open_image(path, noun="Panoptic map", formats=("PNG",), max_pixels=max_pixels) as image:
+        if image.mode not in ("RGB", "RGBA"):
+            raise UnusableImageError(f"Panoptic map '{path}' has '{image.mode}' pixels; segment ids need RGB pixels.")
+        if any("16" in str(tile[3]) for tile in image.tile):  # Pillow would drop the lower bytes
+            raise UnusableImageError(f"Panoptic map '{path}' has 16-bit colours; segment ids need 8 bits per channel.")
+        # Pillow keeps RGB in four bytes per pixel: read as little-endian words, these are the ids.
+        words = np.frombuffer(image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA"), dtype="<i4")
+        size = (image.height, image.width)
     ids: NDArray[np.int32] = (words & MAX_SEGMENT_ID).astype(np.int32, copy=False).reshape(size)
     return ids
 
@@ -134,6 +155,91 @@ def read_id_map(path: str | os.PathLike[str]) -> NDArray[np.int32]:
 def write_id_map(path: str | os.PathLike[str], segment_ids: NDArray[np.int32]) -> None:
     """Write segment ids int32 ``[h, w]`` as a PNG file."""
     Image.fromarray(id_to_rgb(segment_ids)).save(path, format="PNG", compress_level=1)
+
+
+def inside(root: str | os.PathLike[str], name: str, source: str | os.PathLike[str]) -> str:
+    """Join a file name from a JSON file to its folder, and refuse one that leads out of it.
+
+    Names are judged as they are written: relative, "/" between their parts (backslashes and drives of Windows are
+    refused on every system), no NUL or other control character, and not above the folder by "..". Links on
+    the disk are followed.
+
+    Args:
+        root: the folder.
+        name: the file name.
+        source: the file that gives the name, for the message.
+
+    Raises:
+        ValueError: if the name is not of that kind.
+    """
+    path = posixpath.normpath(name)
+    plain = not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name[: _MAX_NAME + 1])
+    if (
+        not plain
+        or not 0 < len(name) <= _MAX_NAME
+        or path.startswith(("/", "../"))
+        or path in (".", "..")
+        or "\\" in name
+        or PureWindowsPath(name).drive
+    ):
+        raise ValueError(
+            f"Annotation file '{source}' names the file {_shortened(name)}, which is not a relative path inside "
+            f"'{root}'."
+        )
+    return os.path.join(root, *path.split("/"))
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read an annotation file as the JSON standard has it.
+
+    Python's own reader takes NaN and infinities, numbers that no float holds, and an object that has a name twice.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no regular file, larger than ``MAX_JSON_BYTES``, or not JSON.
+        OSError: if disk, network or rights keep the file from being read.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise ValueError(f"Annotation file '{path}' is not a regular file.")
+        if status.st_size > MAX_JSON_BYTES:
+            raise ValueError(
+                f"Annotation file '{path}' has {status.st_size} bytes where at most {MAX_JSON_BYTES} are read; "
+                "split it."
+            )
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"Annotation file '{path}' does not exist.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Annotation file '{path}' is not valid JSON ({error}); make it again.") from None
+    try:
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite_number, object_pairs_hook=_object_without_doubles
+        )
+    except (ValueError, RecursionError) as error:
+        reason = "too many levels" if isinstance(error, RecursionError) else error
+        raise ValueError(f"Annotation file '{path}' is not valid JSON ({reason}); make it again.") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite_number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {_shortened(text)} is out of range")
+    return value
+
+
+def _object_without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        double, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"an object has the name {_shortened(double)} twice")
+    return found
 
 
 def read_panoptic_json(
@@ -149,23 +255,19 @@ def read_panoptic_json(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is not JSON or not of the format, an image id occurs twice, a category is unknown, or
-            (with ``require_images``) an image has no annotation or an annotation no image.
+        ValueError: if the file is not JSON or not of the format, a number is out of range, an image id occurs twice or
+            cannot be part of a file name, the name of a map leads out of its folder, a category is unknown, or (with
+            ``require_images``) an image has no annotation or an annotation no image. The message names file and place.
+        OSError: if disk, network or rights keep the file from being read.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Annotation file '{path}' does not exist.") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"Annotation file '{path}' is not valid JSON ({error}); make it again.") from None
+    document = read_json(path)
     if categories is not None:
         _check_category_names(path, document, categories)
     images = _read_images(path, document, require_images)
     entries: list[PanopticEntry] = []
     seen: set[str] = set()
-    for annotation in _list(path, document, "annotations"):
-        entry = _read_annotation(path, annotation, categories)
+    for number, annotation in enumerate(_list(path, document, "annotations")):
+        entry = _read_annotation(path, annotation, f"annotations[{number}].", categories)
         if entry.image_id in seen:
             raise ValueError(f"Annotation file '{path}' has the image id '{entry.image_id}' twice.")
         seen.add(entry.image_id)
@@ -220,39 +322,40 @@ def _segment_info(segment: SegmentEntry) -> dict[str, Any]:
 def _check_category_names(path: str | os.PathLike[str], document: Any, categories: Categories) -> None:
     """Refuse a file whose classes have other names: it was written with other ids (train ids, for instance)."""
     names = {category.label_id: category.name for category in categories}
-    for item in _list(path, document, "categories", required=False):
-        label_id, name = _field(path, item, "id", int), _field(path, item, "name", str)
+    for number, item in enumerate(_list(path, document, "categories", required=False)):
+        place = f"categories[{number}]."
+        label_id, name = _number(path, item, "id", place, least=None), _name(path, item, "name", place)
         if names.get(label_id, name) != name:
             raise ValueError(
-                f"Annotation file '{path}' calls category {label_id} '{name}' where the table of classes says "
-                f"'{names[label_id]}'; it was made with other category ids."
+                f"Annotation file '{path}' calls category {label_id} {_shortened(name)} where the table of classes "
+                f"says '{names[label_id]}'; it was made with other category ids."
             )
 
 
 def _read_images(path: str | os.PathLike[str], document: Any, required: bool) -> dict[str, tuple[str, tuple[int, int]]]:
     """Return file name and (h, w) of each image by its id."""
     images: dict[str, tuple[str, tuple[int, int]]] = {}
-    for item in _list(path, document, "images", required=required):
-        image_id = str(_field(path, item, "id", (str, int)))
+    for number, item in enumerate(_list(path, document, "images", required=required)):
+        place = f"images[{number}]."
+        image_id = _image_id(path, item, "id", place)
         if image_id in images:
             raise ValueError(f"Annotation file '{path}' has the image id '{image_id}' twice.")
-        size = (_field(path, item, "height", int), _field(path, item, "width", int))
-        images[image_id] = (_field(path, item, "file_name", str), size)
+        height = _number(path, item, "height", place, least=1, most=MAX_SIDE)
+        width = _number(path, item, "width", place, least=1, most=MAX_SIDE)
+        images[image_id] = (_name(path, item, "file_name", place), (height, width))
     return images
 
 
-def _read_annotation(path: str | os.PathLike[str], annotation: Any, categories: Categories | None) -> PanopticEntry:
+def _read_annotation(
+    path: str | os.PathLike[str], annotation: Any, place: str, categories: Categories | None
+) -> PanopticEntry:
     """Read one annotation without its image."""
-    image_id = str(_field(path, annotation, "image_id", (str, int)))
+    image_id = _image_id(path, annotation, "image_id", place)
     segments: dict[int, SegmentEntry] = {}
-    for item in _list(path, annotation, "segments_info"):
-        segment_id = _field(path, item, "id", int)
-        category_id = _field(path, item, "category_id", int)
-        if not VOID < segment_id <= MAX_SEGMENT_ID:
-            raise ValueError(
-                f"Annotation file '{path}' gives image '{image_id}' a segment with id {segment_id}; "
-                f"ids lie in 1..{MAX_SEGMENT_ID}."
-            )
+    for number, item in enumerate(_list(path, annotation, "segments_info", place)):
+        here = f"{place}segments_info[{number}]."
+        segment_id = _number(path, item, "id", here, least=VOID + 1, most=MAX_SEGMENT_ID)
+        category_id = _number(path, item, "category_id", here, least=None)
         if segment_id in segments:
             raise ValueError(f"Annotation file '{path}' gives image '{image_id}' the segment id {segment_id} twice.")
         if categories is not None:
@@ -260,31 +363,77 @@ def _read_annotation(path: str | os.PathLike[str], annotation: Any, categories: 
                 categories.train_id(category_id)
             except ValueError as error:
                 raise ValueError(f"Annotation file '{path}', image '{image_id}': {error}") from None
-        area = item.get("area", 0)
         is_crowd = item.get("iscrowd", 0)
         if is_crowd not in (0, 1):
             raise ValueError(
-                f"Annotation file '{path}' gives segment {segment_id} of image '{image_id}' iscrowd = {is_crowd!r}; "
-                "it is 0 or 1."
+                f"Annotation file '{path}' gives segment {segment_id} of image '{image_id}' "
+                f"iscrowd = {_shortened(is_crowd)}; it is 0 or 1."
             )
-        area = int(area) if isinstance(area, (int, float)) else 0
-        segments[segment_id] = SegmentEntry(segment_id, category_id, bool(is_crowd), area)
-    return PanopticEntry(image_id, _field(path, annotation, "file_name", str), tuple(segments.values()))
+        area = item.get("area")
+        if area is not None and (not isinstance(area, (int, float)) or isinstance(area, bool)):
+            raise _forbidden(path, area, f"{here}area")
+        if area is not None and not 0 <= area <= _MAX_NUMBER:
+            raise _out_of_range(path, area, f"{here}area", 0, _MAX_NUMBER)
+        segments[segment_id] = SegmentEntry(segment_id, category_id, bool(is_crowd), int(area or 0))
+    map_file_name = _name(path, annotation, "file_name", place)
+    inside("the folder of the maps", map_file_name, path)
+    return PanopticEntry(image_id, map_file_name, tuple(segments.values()))
 
 
-def _list(path: str | os.PathLike[str], parent: Any, key: str, *, required: bool = True) -> list[Any]:
-    """Return the list under a key of a JSON object."""
+def _list(path: str | os.PathLike[str], parent: Any, key: str, place: str = "", *, required: bool = True) -> list[Any]:
+    """Return the list under a key of a JSON object, which lies at a place of the file."""
     value = parent.get(key, None if required else []) if isinstance(parent, dict) else None
     if not isinstance(value, list):
-        raise ValueError(f"Annotation file '{path}' has no list '{key}' where the COCO panoptic format has one.")
+        raise ValueError(f"Annotation file '{path}' has no list '{place}{key}' where the COCO panoptic format has one.")
     return value
 
 
-def _field(path: str | os.PathLike[str], parent: Any, key: str, kind: type | tuple[type, ...]) -> Any:
-    """Return the value under a key of a JSON object, of the type that the format gives it."""
+def _number(
+    path: str | os.PathLike[str], parent: Any, key: str, place: str, *, least: int | None, most: int = _MAX_NUMBER
+) -> int:
+    """Return the integer under a key of a JSON object; without a least one, any that 64 bits hold."""
     value = parent.get(key) if isinstance(parent, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _forbidden(path, value, f"{place}{key}")
+    least = -_MAX_NUMBER if least is None else least
+    if not least <= value <= most:
+        raise _out_of_range(path, value, f"{place}{key}", least, most)
+    return value
+
+
+def _name(path: str | os.PathLike[str], parent: Any, key: str, place: str) -> str:
+    """Return the text under a key of a JSON object."""
+    value = parent.get(key) if isinstance(parent, dict) else None
+    if not isinstance(value, str) or len(value) > _MAX_NAME:
+        raise _forbidden(path, value, f"{place}{key}")
+    return value
+
+
+def _image_id(path: str | os.PathLike[str], parent: Any, key: str, place: str) -> str:
+    """Return the image id under a key of a JSON object; pictures and predictions are named after it."""
+    value = parent.get(key) if isinstance(parent, dict) else None
+    if isinstance(value, int):
+        return str(_number(path, parent, key, place, least=0))
+    if not isinstance(value, str):
+        raise _forbidden(path, value, f"{place}{key}")
+    letters = value[: _MAX_IMAGE_ID + 1]
+    if (
+        value in ("", ".", "..")
+        or len(value) > _MAX_IMAGE_ID
+        or any(letter in "/\\" or unicodedata.category(letter) in ("Cc", "Cs") for letter in letters)
+    ):
         raise ValueError(
-            f"Annotation file '{path}' has {value!r} as '{key}' of an entry, which the COCO panoptic format forbids."
+            f"Annotation file '{path}' has the image id {_shortened(value)} as '{place}{key}'; it must be fit for the "
+            f"name of a file, of at most {_MAX_IMAGE_ID} characters."
         )
     return value
+
+
+def _forbidden(path: str | os.PathLike[str], value: Any, place: str) -> ValueError:
+    return ValueError(
+        f"Annotation file '{path}' has {_shortened(value)} as '{place}', which the COCO panoptic format forbids."
+    )
+
+
+def _out_of_range(path: str | os.PathLike[str], value: float, place: str, least: int, most: int) -> ValueError:
+    return ValueError(f"Annotation file '{path}' has {_shortened(value)} as '{place}'; it must lie in {least}..{most}.")

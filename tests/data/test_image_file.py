@@ -1,9 +1,11 @@
+import errno
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
-from efficientps.data.image_file import read_image
+from efficientps.data.image_file import MAX_PIXELS, MAX_SIDE, UnusableImageError, read_image
 
 
 def pixels(*shape, dtype=np.uint8):
@@ -80,7 +82,52 @@ def test_floating_point_pixels_are_refused(tmp_path):
 
 
 def test_an_absurdly_large_image_is_refused_undecoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    """Oracle: hand-worked; 8 x 8 = 64 pixels. Decoding fails the test."""
     Image.fromarray(pixels(8, 8, 3)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a\.png' cannot be decoded .*exceeds limit"):
+    assert read_image(tmp_path / "a.png", max_pixels=64).shape == (3, 8, 8)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(UnusableImageError, match=r"a\.png' is 8x8 pixels .* and 63 in all are read; cut it into tiles"):
+        read_image(tmp_path / "a.png", max_pixels=63)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(UnusableImageError, match=r"a\.png' has more pixels than Pillow reads, and at most 64 are read"):
+        read_image(tmp_path / "a.png", max_pixels=64)
+
+
+def test_the_limits_leave_room_for_real_data():
+    """Oracle: sizes of Cityscapes, and of the largest tiles of iSAID (aerial) and Potsdam."""
+    for height, width in ((1024, 2048), (6000, 6000), (4000, 13000)):
+        assert height * width <= MAX_PIXELS and max(height, width) <= MAX_SIDE
+    assert MAX_PIXELS <= 2 * Image.MAX_IMAGE_PIXELS, "Pillow refuses before"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "EPS", "ICNS", "TGA"])
+def test_other_formats_than_the_listed_ones_are_refused(tmp_path, kind):
+    """An EPS file is a program, which Pillow would hand to Ghostscript."""
+    Image.fromarray(pixels(16, 16, 3)).save(tmp_path / "a.png", format=kind)
+    with pytest.raises(UnusableImageError, match=r"a\.png' is not an image file of a known kind"):
         read_image(tmp_path / "a.png")
+
+
+def test_every_flipped_byte_of_a_png_is_found(tmp_path):
+    """Oracle: checksums cover every byte of a PNG, so that not one other picture may come out."""
+    Image.fromarray(pixels(9, 9, 3)).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        (tmp_path / "a.png").write_bytes(changed)
+        with pytest.raises(UnusableImageError, match=r"a\.png' (is not an image|cannot be decoded|is \d+x|has more)"):
+            read_image(tmp_path / "a.png")
+
+
+def test_a_failing_disk_is_no_bad_image(tmp_path, monkeypatch):
+    """Oracle: the error of the system comes through with its number and the name of the file."""
+
+    def fail(*arguments, **options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    Image.fromarray(pixels(4, 4, 3)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(OSError, match=r"Input/output error: '.*a\.png'") as caught:
+        read_image(tmp_path / "a.png")
+    assert caught.value.errno == errno.EIO

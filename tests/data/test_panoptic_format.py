@@ -1,16 +1,22 @@
 import json
+import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from efficientps.data import panoptic_format
 from efficientps.data.categories import Categories, Category
 from efficientps.data.panoptic_format import (
     PanopticEntry,
     SegmentEntry,
     id_to_rgb,
+    inside,
     present_ids,
     read_id_map,
+    read_json,
     read_panoptic_json,
     rgb_to_id,
     write_id_map,
@@ -42,6 +48,10 @@ def annotation(**changes):
 
 def segment(**changes):
     return annotation(segments_info=[{"id": 1, "category_id": 7, **changes}])
+
+
+def image(**changes):
+    return document(images=[{**document()["images"][0], **changes}])
 
 
 def write(path, content):
@@ -105,7 +115,7 @@ def test_every_truncation_of_a_map_is_refused(tmp_path):
     """Oracle: a truncated file has lost pixels, so no prefix may be read."""
     write_id_map(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 40000, (16, 16)).astype(np.int32))
     whole = (tmp_path / "whole.png").read_bytes()
-    for length in range(0, len(whole) - 12, 37):  # the last 12 bytes only say that the file ends
+    for length in range(0, len(whole), 37):
         (tmp_path / "map.png").write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"map\.png' (is not a PNG file|cannot be decoded)"):
             read_id_map(tmp_path / "map.png")
@@ -164,14 +174,14 @@ def test_missing_json_is_named(tmp_path):
         ("\udcff\udcfe".encode("utf-8", "surrogateescape").decode("latin-1"), "is not valid JSON"),
         ([], "has no list 'categories'"),
         (document(annotations=None), "has no list 'annotations'"),
-        (document(annotations=["a"]), "has None as 'image_id'|has no list"),
-        (document(annotations=[annotation(segments_info={})]), "has no list 'segments_info'"),
-        (document(annotations=[annotation(image_id=None)]), "has None as 'image_id' of an entry"),
-        (document(annotations=[annotation(file_name=3)]), "has 3 as 'file_name' of an entry"),
-        (document(annotations=[segment(id="1")]), "has '1' as 'id' of an entry"),
-        (document(annotations=[segment(id=0)]), r"image 'a' a segment with id 0; ids lie in 1\.\.16777215"),
-        (document(annotations=[segment(id=256**3)]), "a segment with id 16777216"),
-        (document(annotations=[segment(category_id=True)]), "has True as 'category_id'"),
+        (document(annotations=["a"]), r"has None as 'annotations\[0\]\.image_id'"),
+        (document(annotations=[annotation(segments_info={})]), r"has no list 'annotations\[0\]\.segments_info'"),
+        (document(annotations=[annotation(image_id=None)]), r"has None as 'annotations\[0\]\.image_id'"),
+        (document(annotations=[annotation(file_name=3)]), r"has 3 as 'annotations\[0\]\.file_name'"),
+        (document(annotations=[segment(id="1")]), r"has '1' as 'annotations\[0\]\.segments_info\[0\]\.id'"),
+        (document(annotations=[segment(id=0)]), r"has 0 as '.*segments_info\[0\]\.id'; it must lie in 1\.\.16777215"),
+        (document(annotations=[segment(id=256**3)]), r"has 16777216 as '.*segments_info\[0\]\.id'; it must"),
+        (document(annotations=[segment(category_id=True)]), r"has True as '.*\[0\]\.category_id'"),
         (document(annotations=[segment(category_id=99)]), "image 'a': Category id 99 is not in the table"),
         (document(annotations=[segment(iscrowd="yes")]), "segment 1 of image 'a' iscrowd = 'yes'; it is 0 or 1"),
         (
@@ -182,7 +192,22 @@ def test_missing_json_is_named(tmp_path):
         (document(images=document()["images"] * 2), "has the image id 'a' twice"),
         (document(images=[]), "has no entry in 'images' for the image id 'a'"),
         (document(annotations=[]), "has no annotation for the image id 'a'"),
-        (document(images=[{"id": "a", "file_name": "a.jpg", "height": 4.5, "width": 6}]), "has 4.5 as 'height'"),
+        (image(height=4.5), r"has 4\.5 as 'images\[0\]\.height'"),
+        (image(height=0), r"has 0 as 'images\[0\]\.height'; it must lie in 1\.\.65535"),
+        (image(width=10**9), r"has 1000000000 as 'images\[0\]\.width'; it must lie in 1\.\.65535"),
+        (image(width="6"), r"has '6' as 'images\[0\]\.width'"),
+        (image(file_name=[[[[["a"]]]]]), r"has \[\[\[\.\.\.\]\]\] as 'images\[0\]\.file_name'"),
+        (document(annotations=[segment(id=-1)]), r"has -1 as '.*segments_info\[0\]\.id'; it must lie in 1"),
+        (document(annotations=[segment(id=10**4000)]), r"has 10+\.\.\.0+ as '.*segments_info\[0\]\.id'; it must"),
+        (
+            document(annotations=[segment(category_id=10**40)]),
+            r"has 10+\.\.\.0+ as '.*\.category_id'; it must lie in -",
+        ),
+        (document(annotations=[segment(area="5")]), r"has '5' as 'annotations\[0\]\.segments_info\[0\]\.area'"),
+        (document(annotations=[segment(area=-5)]), r"has -5 as '.*\.area'; it must lie in 0"),
+        (document(annotations=[segment(area=1e300)]), r"has 1e\+300 as '.*\.area'; it must lie in 0"),
+        (document(annotations=[segment(iscrowd=[[0]])]), r"iscrowd = \[\[0\]\]; it is 0 or 1"),
+        (document(annotations=[{**annotation(), "file_name": "a" * 10**6}]), r"has 'aaa.*\.\.\..*a' as 'annot"),
         (
             document(categories=[{"id": 7, "name": "traffic sign"}]),
             "calls category 7 'traffic sign' where the table of classes says 'road'",
@@ -192,4 +217,102 @@ def test_missing_json_is_named(tmp_path):
 def test_bad_json_is_refused_in_one_sentence(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_panoptic_json(write(tmp_path / "bad.json", content), TABLE)
-    assert "bad.json" in str(caught.value) and "\n" not in str(caught.value)
+    assert "bad.json" in str(caught.value) and str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+FOREIGN_NAMES = [
+    "",
+    ".",
+    "..",
+    "x/..",
+    "../b",
+    "x/../../b",
+    "/b",
+    "//b",
+    "C:b",
+    "C:/b",
+    "..\\b",
+    "x\\b",
+    "b\0",
+    "b\nc",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("name", [*FOREIGN_NAMES, "b" * 5000], ids=lambda name: repr(name[:9]))
+def test_names_that_leave_their_folder_are_refused(tmp_path, name):
+    with pytest.raises(
+        ValueError, match=r"bad\.json' (names the file .*not a relative path inside|has 'bbb)"
+    ) as caught:
+        read_panoptic_json(write(tmp_path / "bad.json", document(annotations=[annotation(file_name=name)])), TABLE)
+    assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["b.png", "x/b.png", "x/../b.png", "./b.png", "x//b.png", "..b/c..png", "12:30 ü.png"])
+def test_plain_names_stay(name):
+    """Oracle: the system's own idea of the path's end."""
+    assert inside("root", name, "a.json") == os.path.join("root", os.path.normpath(name))
+
+
+@pytest.mark.parametrize(
+    "image_id", ["", ".", "..", "../a", "x/a", "x\\a", "a\0", "a\n", "\ud800", "a" * 201, -1, 10**30, 1.5, True]
+)
+def test_image_ids_that_cannot_name_a_file_are_refused(tmp_path, image_id):
+    """Predictions and overlays are called after the image id: it must not lead out of the folder of the run."""
+    changed = document(annotations=[annotation(image_id=image_id)])
+    with pytest.raises(ValueError, match=r"bad\.json' has .* as 'annotations\[0\]\.image_id'") as caught:
+        read_panoptic_json(write(tmp_path / "bad.json", changed), TABLE, require_images=False)
+    assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
+
+
+def test_json_is_read_as_the_standard_has_it(tmp_path):
+    """Oracle: hand-made files that Python's own reader takes."""
+    for text, message in {
+        '{"a": NaN}': "NaN is no number",
+        '{"a": -Infinity}': "-Infinity is no number",
+        '{"a": 1e400}': "'1e400' is out of range",
+        '{"a": 1, "b": {"c": 1, "c": 2}}': "an object has the name 'c' twice",
+    }.items():
+        json.loads(text)
+        with pytest.raises(ValueError, match=rf"a\.json' is not valid JSON \(.*{message}\); make it again"):
+            read_json(write(tmp_path / "a.json", text))
+    assert read_json(write(tmp_path / "a.json", '{"a": [1, 2.5e3, "ü", null, true]}')) == {
+        "a": [1, 2500.0, "ü", None, True]
+    }
+
+
+def test_annotations_that_are_no_file_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="is not a regular file"):
+        read_json(tmp_path)
+    path = write(tmp_path / "a.json", document())
+    monkeypatch.setattr(panoptic_format, "MAX_JSON_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ValueError, match=r"a\.json' has \d+ bytes where at most \d+ are read; split it"):
+        read_json(path)
+
+
+def test_a_map_of_sixteen_bits_is_refused(tmp_path):
+    """Pillow would keep the upper bytes alone. Oracle: a PNG written by hand."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + bytes(range(12)))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    (tmp_path / "map.png").write_bytes(png)
+    assert Image.open(tmp_path / "map.png").convert("RGB").size == (2, 1)
+    with pytest.raises(ValueError, match=r"map\.png' has 16-bit colours"):
+        read_id_map(tmp_path / "map.png")
+
+
+def test_every_flipped_byte_of_a_map_is_found(tmp_path):
+    """Oracle: checksums cover every byte; Pillow alone would return other ids for one in seven of such flips."""
+    ids = np.repeat(np.random.default_rng(0).integers(0, 40000, (8, 8)), 8, axis=1).astype(np.int32)
+    write_id_map(tmp_path / "whole.png", ids)
+    whole = (tmp_path / "whole.png").read_bytes()
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        (tmp_path / "map.png").write_bytes(changed)
+        with pytest.raises(ValueError, match=r"map\.png' (is not a PNG|cannot be decoded|is \d+x|has)"):
+            read_id_map(tmp_path / "map.png")

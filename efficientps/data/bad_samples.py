@@ -1,0 +1,80 @@
+"""What happens when a sample of the training set cannot be read: it is an error, or another takes its place."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal, TypeAlias
+
+import torch
+
+OnBadSample: TypeAlias = Literal["raise", "skip"]
+"""The policy: end the run with the sentence that names the file, or go on without the sample."""
+
+MAX_BAD_SHARE = 0.01
+"""Share of a data set that may be bad by default, one sample in any case: more is a damaged data set or a lost disk."""
+
+_MET, _NAMED = 0, 1
+
+
+class TooManyBadSamplesError(ValueError):
+    """More samples are bad than the policy allows."""
+
+
+class BadSamples:
+    """Which samples of a data set were found bad, known to the loading processes together.
+
+    The memory is shared by the process that makes this object and the workers that it starts, so that each file is
+    named once and the limit holds for all of them together. Every rank counts what it meets, from 0 at its start.
+
+    Attributes:
+        limit: how many may be bad.
+    """
+
+    def __init__(self, length: int, *, limit: int | None = None) -> None:
+        """Begin with no bad sample.
+
+        Args:
+            length: number of samples of the data set.
+            limit: how many may be bad; ``MAX_BAD_SHARE`` of them, and at least one, if not given.
+
+        Raises:
+            ValueError: if the limit is negative.
+        """
+        if limit is not None and limit < 0:
+            raise ValueError(f"max_bad_samples is {limit}; it must be at least 0.")
+        self.limit = max(1, int(length * MAX_BAD_SHARE)) if limit is None else limit
+        self._flags = torch.zeros(2, length, dtype=torch.bool)
+        self._flags.share_memory_()  # type: ignore[no-untyped-call] # of torch
+
+    @property
+    def positions(self) -> list[int]:
+        """The samples found bad so far, in the order of the data set."""
+        positions: list[int] = self._flags[_MET].nonzero().flatten().tolist()
+        return positions
+
+    def note(self, position: int, reason: Exception, *, asked_for: bool) -> None:
+        """Count a bad sample and, the first time that it is asked for itself, name it on stderr.
+
+        A sample met while a substitute is looked for is counted but not named: another process may be at it. The one
+        that the sampler sends it to is alone with it.
+
+        Args:
+            position: its place in the data set.
+            reason: what reading it raised.
+            asked_for: whether the sampler asked for this very sample.
+
+        Raises:
+            TooManyBadSamplesError: if the limit is exceeded.
+        """
+        self._flags[_MET, position] = True
+        count = len(self.positions)
+        if count > self.limit:
+            raise TooManyBadSamplesError(
+                f"{count} of {self._flags.shape[1]} samples cannot be read, more than the {self.limit} that "
+                f"on_bad_sample: skip allows here; the last of them: {reason}"
+            )
+        if asked_for and not self._flags[_NAMED, position]:
+            self._flags[_NAMED, position] = True
+            sentence = f"Skipped a bad sample ({count} met so far, {self.limit} allowed): {reason}\n"
+            sys.stderr.write(sentence)  # in one piece: workers write at the same time
+            sys.stderr.flush()
