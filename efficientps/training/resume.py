@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+from pytorch_lightning.utilities import rank_zero_info
+
+from efficientps.training.checkpoint import read_checkpoint
 
 CHECKPOINT_NAME = "epoch{epoch:03d}_PQ{val/PQ:.4f}"
 """File name of a checkpoint that is kept for its panoptic quality, without the extension."""
@@ -15,8 +20,9 @@ def resolve_checkpoint(choice: str, root: str | Path) -> Path | None:
     """Return the checkpoint that ``--ckpt_path`` names.
 
     Args:
-        choice: a path; or ``"last"``, the newest ``last.ckpt`` of all runs below ``root``; or ``"best"``, the
-            checkpoint with the highest panoptic quality of the newest run that kept one.
+        choice: a path; or ``"last"``, the newest ``last.ckpt`` of all runs below ``root``, and where that is damaged
+            the newest checkpoint that is not, with a line that says so; or ``"best"``, the checkpoint with the highest
+            panoptic quality of the newest run that kept one.
         root: the folder of the runs (``trainer.default_root_dir``).
 
     Returns:
@@ -24,9 +30,10 @@ def resolve_checkpoint(choice: str, root: str | Path) -> Path | None:
 
     Raises:
         FileNotFoundError: the path does not exist.
+        ValueError: all checkpoints that ``"last"`` finds are damaged.
     """
     if choice == "last":
-        return max(Path(root).rglob("last*.ckpt"), key=_modified, default=None)
+        return _first_whole(sorted(Path(root).rglob("*.ckpt"), key=_recency, reverse=True))
     if choice == "best":
         newest = max(_rated(Path(root)), key=_modified, default=None)
         return max(_rated(newest.parent), key=_quality) if newest else None
@@ -35,6 +42,27 @@ def resolve_checkpoint(choice: str, root: str | Path) -> Path | None:
             f"There is no checkpoint {choice}; --ckpt_path takes a file, 'last' or 'best' (below {root})."
         )
     return Path(choice)
+
+
+def _first_whole(paths: Iterable[Path]) -> Path | None:
+    """Return the first checkpoint that can be read, ``None`` where there is none at all."""
+    damaged: ValueError | None = None
+    for path in paths:
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            damaged = damaged or error
+        else:
+            if damaged:
+                rank_zero_info(f"{damaged} Taking {path} instead.")
+            return path
+    if damaged:
+        raise damaged
+    return None
+
+
+def _recency(path: Path) -> tuple[bool, float]:
+    return path.name.startswith("last"), _modified(path)
 
 
 def _rated(folder: Path) -> list[Path]:

@@ -3,13 +3,14 @@
 import os
 
 import pytest
+import torch
 
 from efficientps.training.resume import CHECKPOINT_NAME, resolve_checkpoint
 
 
 def touch(path, seconds):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    torch.save({"epoch": 1}, path)
     os.utime(path, (seconds, seconds))
     return path
 
@@ -24,6 +25,23 @@ def test_last_is_the_newest_of_all_runs(tmp_path):
     touch(tmp_path / "version_2/checkpoints/last-v1.ckpt", 200)
     touch(tmp_path / "version_2/checkpoints" / name(3, 0.5), 400)
     assert resolve_checkpoint("last", tmp_path) == newest
+
+
+def test_damaged_last_is_passed_over(tmp_path, caplog):
+    """Oracle: hand-made; the newest is truncated, then empty ones follow, then the one that is whole."""
+    caplog.set_level("INFO", logger="pytorch_lightning")
+    whole = touch(tmp_path / "version_0/checkpoints" / name(3, 0.5), 100)
+    older = touch(tmp_path / "version_0/checkpoints/last.ckpt", 200)
+    newest = touch(tmp_path / "version_1/checkpoints/last.ckpt", 300)
+    os.truncate(newest, newest.stat().st_size // 2)
+    assert resolve_checkpoint("last", tmp_path) == older
+    assert caplog.messages[0].startswith(f"The checkpoint {newest} cannot be read: the file is truncated")
+    assert caplog.messages[0].endswith(f"Taking {older} instead.")
+    os.truncate(older, 0)
+    assert resolve_checkpoint("last", tmp_path) == whole
+    os.truncate(whole, 10)
+    with pytest.raises(ValueError, match=r"last\.ckpt cannot be read"):
+        resolve_checkpoint("last", tmp_path)
 
 
 def test_best_is_of_the_newest_run(tmp_path):
