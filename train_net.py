@@ -12,18 +12,23 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import efficientps.models  # noqa: F401 - a configuration can name its classes without their modules
 from efficientps.data.datamodule import CityscapesDataModule
+from efficientps.training.best_checkpoints import BestCheckpoints
 from efficientps.training.callbacks import EvaluationReport, PredictionWriter, ThroughputMonitor, ValidationOverlays
 from efficientps.training.checkpoint import check_checkpoint
+from efficientps.training.checkpoint_writing import AtomicCheckpointIO
 from efficientps.training.errors import explain
+from efficientps.training.last_checkpoint import LastCheckpoint
 from efficientps.training.module import PanopticModule
+from efficientps.training.random_states import RandomStates
 from efficientps.training.resume import CHECKPOINT_NAME, resolve_checkpoint
 from efficientps.training.run_files import RunConfig, run_loggers
 
@@ -39,7 +44,8 @@ class PanopticCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks, and tell the module what the data knows."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoints, "checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(EvaluationReport, "report")
         parser.add_lightning_class_args(ValidationOverlays, "overlays")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
@@ -48,7 +54,6 @@ class PanopticCLI(LightningCLI):
                 "checkpoint.monitor": "val/PQ",
                 "checkpoint.mode": "max",
                 "checkpoint.save_top_k": 2,
-                "checkpoint.save_last": True,
                 "checkpoint.filename": CHECKPOINT_NAME,
                 "checkpoint.auto_insert_metric_name": False,
             }
@@ -85,7 +90,9 @@ class PanopticCLI(LightningCLI):
             bar = RichProgressBar(refresh_rate=settings.log_every_n_steps or 10)
             kwargs["callbacks"] = [*(settings.callbacks or []), bar]
         if settings.enable_checkpointing is False or settings.fast_dev_run:
-            self._parser(self.subcommand).callback_keys.remove("checkpoint")
+            for key in ("checkpoint", "last_checkpoint"):
+                self._parser(self.subcommand).callback_keys.remove(key)
+        kwargs["plugins"] = [*_as_list(settings.plugins), AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
     def fit(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
@@ -163,10 +170,14 @@ def _run_config(arguments: Sequence[str]) -> Path | None:
     return None
 
 
+def _as_list(plugins: Any) -> list[Any]:
+    return list(plugins) if isinstance(plugins, (list, tuple)) else [plugins] if plugins else []
+
+
 def _silence_what_says_nothing() -> None:
     for message in (
         "Experiment logs directory .* exists and is not empty",  # two loggers share the folder of a run
-        "The dirpath has changed from",  # a resumed run has a folder of its own
+        "You're resuming from a checkpoint that ended before the epoch ended",  # the data module goes on exactly
         r".*isinstance\(treespec, LeafSpec\).* is deprecated",  # Lightning's own code
     ):
         warnings.filterwarnings("ignore", message=message)
@@ -200,7 +211,7 @@ def main(args: ArgsType = None) -> PanopticCLI | int:
             CityscapesDataModule,
             save_config_callback=RunConfig,
             trainer_defaults={
-                "callbacks": [ThroughputMonitor()],
+                "callbacks": [ThroughputMonitor(), RandomStates()],
                 "default_root_dir": "runs",
                 "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
                 "log_every_n_steps": 10,

@@ -24,12 +24,15 @@ class TinyNetwork(PanopticNetwork):
         num_stuff: number of stuff classes.
         num_things: number of thing classes.
         width: channels between the two convolutions.
+        dropout: share of the values between the two convolutions that training leaves out at random.
     """
 
-    def __init__(self, num_stuff, num_things, *, width: int = 4):
+    def __init__(self, num_stuff, num_things, *, width: int = 4, dropout: float = 0.0):
         super().__init__()
         self.num_stuff = num_stuff
-        self.backbone = nn.Sequential(nn.Conv2d(3, width, 3, stride=4, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, width, 3, stride=4, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(dropout)
+        )
         self.head = nn.Conv2d(width, num_stuff + num_things, 1)
 
     def logits(self, images):

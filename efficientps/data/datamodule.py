@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 import torch.distributed
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from efficientps.data.albumentations_adapter import AlbumentationsTransform
@@ -129,6 +130,31 @@ class CityscapesDataModule(LightningDataModule):
         self.train_dataset: PanopticDataset | None = None
         self.eval_dataset: PanopticDataset | None = None
         self.predict_dataset: ImageFolder | None = None
+        self._next_batch = (0, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which batch training takes next, for a checkpoint."""
+        assert self.trainer is not None
+        loop: Any = self.trainer.fit_loop
+        epoch, batch = loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.processed
+        if (
+            loop.epoch_progress.current.started == epoch
+        ):  # after an epoch: the batch was its last
+            batch = 0
+        elif batch >= self.trainer.num_training_batches:
+            epoch, batch = epoch + 1, 0
+        return {"epoch": epoch, "batch": batch, "total_batch": self.batch_size * self.trainer.world_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin with the batch that a checkpoint names."""
+        self._next_batch = (int(state_dict["epoch"]), int(state_dict["batch"]))
+        total_batch = self.batch_size * self._rank_and_world_size()[1]
+        if self._next_batch[1] and total_batch != state_dict["total_batch"]:
+            rank_zero_warn(
+                f"The checkpoint was written inside epoch {state_dict['epoch']} of a run with a total batch of "
+                f"{state_dict['total_batch']} images, now it is {total_batch}: what is left of that epoch repeats or "
+                "leaves out some images; from the next one on, all are seen once."
+            )
 
     def dataset(self, split: str, transform: Transform) -> PanopticDataset:
         """Return the data set of a split, "train" or "val"."""
@@ -156,10 +182,15 @@ class CityscapesDataModule(LightningDataModule):
             self.predict_dataset = ImageFolder(path=self._predict_source(), transform=self.eval_transform)
 
     def train_dataloader(self) -> DataLoader[PanopticSample]:
-        """Return the loader of this process' share of shuffled, augmented batches of one shape."""
+        """Return the loader of this process' share of shuffled, augmented batches of one shape.
+
+        Lightning asks for it, and begins to iterate, before it restores its own progress: a resumed run therefore
+        takes its first batch from the state of this module, and not from a state of the loader.
+        """
         dataset = cast(PanopticDataset, self.train_dataset)
         rank, world_size = self._rank_and_world_size()
         sampler = TrainingSampler(dataset, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        sampler.resume(*self._next_batch)
         return self._loader(dataset, sampler, self.batch_size, canvas=self.image_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[PanopticSample]:

@@ -54,10 +54,16 @@ class TrainingSampler(DistributedSampler[SampleIndex]):
         self.num_batches = len(dataset) // global_batch
         self.first_batch = 0
 
-    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
-        """Choose the permutation of the next iterations, and the batch (of this rank) that they begin with."""
+    def resume(self, epoch: int, first_batch: int) -> None:
+        """Begin this epoch, whenever it is iterated, with a batch (of this rank) that is not its first one."""
         super().set_epoch(epoch)
         self.first_batch = first_batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the permutation of the next iterations; another epoch than the resumed one is seen whole."""
+        if epoch != self.epoch:
+            self.first_batch = 0
+        super().set_epoch(epoch)
 
     def __iter__(self) -> Iterator[SampleIndex]:
         """Yield this rank's samples, batch after batch."""
@@ -68,8 +74,8 @@ class TrainingSampler(DistributedSampler[SampleIndex]):
         return (SampleIndex(position, epoch) for position in mine.flatten().tolist())
 
     def __len__(self) -> int:
-        """Return the number of samples that this rank sees in the epoch."""
-        return (self.num_batches - self.first_batch) * self.batch_size
+        """Return the number of samples that this rank sees in a whole epoch, a resumed one too."""
+        return self.num_batches * self.batch_size
 
 
 class EvaluationSampler(DistributedSampler[int]):

@@ -36,7 +36,11 @@ def resolve_checkpoint(choice: str, root: str | Path) -> Path | None:
         return _first_whole(sorted(Path(root).rglob("*.ckpt"), key=_recency, reverse=True))
     if choice == "best":
         newest = max(_rated(Path(root)), key=_modified, default=None)
-        return max(_rated(newest.parent), key=_quality) if newest else None
+        if newest is None:
+            return None
+        last = newest.with_name("last.ckpt")
+        known = _best_of_all_parts(last, root) if last.is_file() else None
+        return known or max(_rated(newest.parent), key=_quality)
     if not Path(choice).is_file():
         raise FileNotFoundError(
             f"There is no checkpoint {choice}; --ckpt_path takes a file, 'last' or 'best' (below {root})."
@@ -65,8 +69,27 @@ def _recency(path: Path) -> tuple[bool, float]:
     return path.name.startswith("last"), _modified(path)
 
 
+def is_own(path: Path, root: str | Path) -> bool:
+    """Return whether a file is a checkpoint below the folder of the runs that was kept for its panoptic quality."""
+    return _is_rated(path) and path.is_file() and Path(root).resolve() in path.resolve().parents
+
+
+def _is_rated(path: Path) -> bool:
+    return _QUALITY.search(path.name) is not None
+
+
 def _rated(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.ckpt") if _QUALITY.search(path.name)]
+    return [path for path in folder.rglob("*.ckpt") if _is_rated(path)]
+
+
+def _best_of_all_parts(last: Path, root: str | Path) -> Path | None:
+    """Return the best checkpoint that a ``last.ckpt`` knows of: one of a resumed run may lie in an earlier folder."""
+    try:
+        callbacks = read_checkpoint(last)["callbacks"]
+        paths = [Path(state["best_model_path"]) for name, state in callbacks.items() if "BestCheckpoints" in name]
+    except (ValueError, KeyError, TypeError, AttributeError):  # damaged, or written by something else
+        return None
+    return next((path for path in paths if is_own(path, root)), None)
 
 
 def _quality(path: Path) -> tuple[float, float]:

@@ -110,7 +110,7 @@ def test_a_resumed_epoch_shows_what_is_left_of_it(cityscapes_root):
     def samples(first_batch):
         data = dataset(cityscapes_root, max_bad_samples=2)
         sampler = TrainingSampler(data, batch_size=2, seed=0)
-        sampler.set_epoch(6, first_batch)
+        sampler.resume(6, first_batch)
         return [data[index] for index in sampler]
 
     whole, rest = samples(0), samples(1)

@@ -109,7 +109,7 @@ def test_an_epoch_goes_on_where_it_stopped(cityscapes_root):
     """Oracle: the uninterrupted epoch."""
     loader = data_of(cityscapes_root).train_dataloader()
     whole = epochs(loader, 2)[3:]
-    loader.sampler.set_epoch(1, first_batch=2)
+    loader.sampler.resume(1, first_batch=2)
     (rest,) = list(loader)
     assert equal(rest, whole[2])
 

@@ -45,8 +45,10 @@ def test_an_epoch_goes_on_from_any_batch():
     sampler.set_epoch(4)
     whole = list(sampler)
     assert len(whole) == len(sampler) == 10 and all(isinstance(item, SampleIndex) for item in whole)
-    sampler.set_epoch(4, first_batch=3)
-    assert list(sampler) == whole[6:] and len(sampler) == 4
+    sampler.resume(4, first_batch=3)
+    assert list(sampler) == whole[6:] and len(sampler) == 10
+    sampler.set_epoch(4)  # as a trainer says once more
+    assert list(sampler) == whole[6:]
     sampler.set_epoch(5)
     assert len(list(sampler)) == 10
 

@@ -1,0 +1,140 @@
+"""The checkpoint that a run goes on from: written every so many steps, after every epoch, and before a preemption."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
+
+PREEMPTED_EXIT_CODE = 75
+"""Exit code of a run that SIGTERM ended, to be started again with ``--ckpt_path last`` (EX_TEMPFAIL of sysexits.h)."""
+
+
+class Preempted(SystemExit):
+    """The run was asked to end."""
+
+    def __init__(self) -> None:
+        """Exit with the documented code."""
+        super().__init__(PREEMPTED_EXIT_CODE)
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps ``last.ckpt`` up to date, beside the checkpoints that are kept for their quality.
+
+    It is written every ``every_n_steps`` steps, after a validation inside an epoch, and after each epoch; always one
+    file, replaced as a whole. A run that goes on from it equals one that was never interrupted.
+
+    On SIGTERM, which schedulers send before they take the machine away, the run writes it at the next step and exits
+    with ``PREEMPTED_EXIT_CODE``; one process that is told is enough. A validation is left at once, and begins again
+    with what led up to it since the last file.
+
+    Args:
+        every_n_steps: optimizer steps between two files; a killed run loses no more. ``None``: after epochs alone.
+
+    Raises:
+        ValueError: the number is not positive.
+    """
+
+    def __init__(self, *, every_n_steps: int | None = 500) -> None:
+        """See the class."""
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ValueError(f"last_checkpoint.every_n_steps is {every_n_steps}; give 1 or more, or null.")
+        self.every_n_steps = every_n_steps
+        self._path = Path()
+        self._told_to_end = False
+        self._ready_to_end = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Find the place of the file."""
+        if stage == "fit":
+            kept = getattr(trainer.checkpoint_callback, "dirpath", None)
+            log_dir = trainer.log_dir  # every rank takes part in finding it
+            folder = Path(kept) if kept else Path(log_dir or trainer.default_root_dir, "checkpoints")
+            self._path = folder / "last.ckpt"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to SIGTERM, in the place of Lightning, which talks to other processes from inside a signal.
+
+        Lightning gives the signal back to whom it belonged before when the run ends, however it ends.
+        """
+        self._told_to_end = trainer.received_sigterm
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self._told_to_end = True
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """End the run, now that the figures of the last step are logged as well."""
+        if self._ready_to_end:
+            raise Preempted
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the file if it is time for it, or if the run is to end."""
+        if trainer.fit_loop._should_accumulate():  # gradients in the making are not in a checkpoint
+            return
+        told = self._any_told_to_end(trainer)
+        if is_followed_by_validation(trainer):  # its result belongs in the file
+            return
+        if told:
+            self._save(trainer)
+            rank_zero_info(f"Told to end by SIGTERM: saved {self._path}; resume with --ckpt_path last.")
+            self._ready_to_end = True
+        elif self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self._save(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Leave a validation that may last longer than the scheduler waits."""
+        if self._told_to_end and trainer.state.fn == TrainerFn.FITTING:
+            raise Preempted
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file after a validation inside an epoch."""
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if fitting and not trainer.is_last_batch and not trainer.fit_loop._should_accumulate():
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file after each epoch."""
+        self._save(trainer)
+        if self._any_told_to_end(trainer):
+            raise Preempted
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self._path, weights_only=False)
+
+    def _any_told_to_end(self, trainer: pl.Trainer) -> bool:
+        """Return whether any process was told, the same on all: they end together."""
+        if trainer.world_size == 1:
+            return self._told_to_end
+        told = torch.tensor(float(self._told_to_end), device=trainer.strategy.root_device)
+        self._told_to_end = bool(trainer.strategy.reduce(told, reduce_op="sum") > 0)
+        return self._told_to_end
+
+
+def is_followed_by_validation(trainer: pl.Trainer) -> bool:
+    """Return whether a validation or the end of the epoch comes before the next training batch."""
+    epoch_loop = trainer.fit_loop.epoch_loop
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    return trainer.is_last_batch or epoch_loop._should_check_val_fx(fetcher)
