@@ -28,11 +28,15 @@ from efficientps.training.checkpoint_writing import AtomicCheckpointIO
 from efficientps.training.errors import explain
 from efficientps.training.last_checkpoint import LastCheckpoint
 from efficientps.training.module import PanopticModule
+from efficientps.training.non_finite import NonFiniteGuard
 from efficientps.training.random_states import RandomStates
 from efficientps.training.resume import CHECKPOINT_NAME, resolve_checkpoint
 from efficientps.training.run_files import RunConfig, run_loggers
 
 DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
+
+SHARDING_STRATEGIES = ("fsdp", "deepspeed", "model_parallel")
+"""Strategies of Lightning that are refused."""
 
 
 class PanopticCLI(LightningCLI):
@@ -46,6 +50,7 @@ class PanopticCLI(LightningCLI):
         """Add the callbacks, and tell the module what the data knows."""
         parser.add_lightning_class_args(BestCheckpoints, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(NonFiniteGuard, "non_finite")
         parser.add_lightning_class_args(EvaluationReport, "report")
         parser.add_lightning_class_args(ValidationOverlays, "overlays")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
@@ -83,6 +88,12 @@ class PanopticCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
         """Add the loggers and the progress bar of the run; leave out the checkpoint callback where none is wanted."""
         settings = self.config_init[self.subcommand].trainer
+        if str(settings.strategy).startswith(SHARDING_STRATEGIES):
+            raise ValueError(
+                f"trainer.strategy is {settings.strategy}, which shards weights over GPUs: here they take 0.2 GB, and "
+                "what fills a GPU are activations, which it does not shard. Use ddp, and "
+                "model.network.activation_checkpointing where memory is short."
+            )
         if settings.logger in (None, True) and not settings.fast_dev_run:
             kwargs["logger"] = run_loggers(settings.default_root_dir)
         if settings.enable_progress_bar is not False:

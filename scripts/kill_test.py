@@ -55,7 +55,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "SOLOv2Head": {
         "num_convs": 1,
         "channels": 32,
-        "kernel_channels": 16,
+        "kernel_channels": 32,
         "mask_hidden": 32,
         "num_grids": [16, 12, 8, 6, 4],
         "max_detections": 20,

@@ -14,6 +14,7 @@ ALLOWED = {
     "models": {"layers", "models", "structures"},
     "data": {"data", "structures"},
     "metrics": {"metrics", "structures"},
+    "saved_activations": set(),
     "visualization": {"structures"},
     "evaluate": {"data", "metrics", "structures"},
     "training": {"data", "layers", "metrics", "models", "structures", "training", "visualization"},

@@ -386,6 +386,11 @@ def test_configuration_cannot_run_code(capfd, tmp_path, config):
     assert not (tmp_path / "ran").exists()
 
 
+def test_sharding_is_refused(config, capfd):
+    sentence = refuse(capfd, "fit", "--config", config, "--trainer.strategy", "fsdp")
+    assert "trainer.strategy is fsdp, which shards weights over GPUs" in sentence
+
+
 @pytest.mark.parametrize("choice", ["last", "best"])
 def test_nothing_to_validate(config, capfd, choice):
     assert f"--ckpt_path {choice}: there is no such checkpoint below" in refuse(

@@ -137,9 +137,7 @@ class CityscapesDataModule(LightningDataModule):
         assert self.trainer is not None
         loop: Any = self.trainer.fit_loop
         epoch, batch = loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.processed
-        if (
-            loop.epoch_progress.current.started == epoch
-        ):  # after an epoch: the batch was its last
+        if loop.epoch_progress.current.started == epoch:  # after an epoch: the batch was its last
             batch = 0
         elif batch >= self.trainer.num_training_batches:
             epoch, batch = epoch + 1, 0

@@ -12,7 +12,9 @@ The scale is ``abs(weight) + eps``, never 0, because the backward pass divides b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -64,27 +66,28 @@ class InPlaceABN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise and activate ``x`` ``[B, C, ...]``; the result has its shape, dtype and memory format."""
         use_batch_statistics = self.training and not self.frozen
+        momentum = 0.0 if getattr(_second_look, "active", False) else self.momentum
         world_size = _world_size() if use_batch_statistics else 1
         if self.implementation == "compiled" and x.is_cuda:
-            return self._compiled(x, use_batch_statistics, synchronise=world_size > 1)
+            return self._compiled(x, use_batch_statistics, momentum, synchronise=world_size > 1)
         if self.implementation == "eager" and world_size == 1:
             return eager_abn(
                 x, self.weight, self.bias, self.running_mean, self.running_var,
-                use_batch_statistics=use_batch_statistics, momentum=self.momentum, eps=self.eps, slope=self.slope,
+                use_batch_statistics=use_batch_statistics, momentum=momentum, eps=self.eps, slope=self.slope,
             )  # fmt: skip
         output: Tensor = _InPlaceABNFunction.apply(
             x, self.weight, self.bias, self.running_mean, self.running_var,
-            use_batch_statistics, self.momentum, self.eps, self.slope, world_size,
+            use_batch_statistics, momentum, self.eps, self.slope, world_size,
         )  # type: ignore[no-untyped-call] # fmt: skip
         return output
 
-    def _compiled(self, x: Tensor, use_batch_statistics: bool, synchronise: bool) -> Tensor:
+    def _compiled(self, x: Tensor, use_batch_statistics: bool, momentum: float, synchronise: bool) -> Tensor:
         from inplace_abn import functional as compiled
 
         activation = "identity" if self.slope == 1 else "leaky_relu"
         arguments = (
             x, self.weight, self.bias, self.running_mean, self.running_var,
-            use_batch_statistics, self.momentum, self.eps, activation, self.slope,
+            use_batch_statistics, momentum, self.eps, activation, self.slope,
         )  # fmt: skip
         function = compiled.inplace_abn_sync if synchronise else compiled.inplace_abn
         output: Tensor = function(*arguments)
@@ -218,6 +221,20 @@ def _statistics_over_ranks(x: Tensor, world_size: int) -> tuple[Tensor, Tensor, 
     mean = (means * counts).sum(0) / total.clamp(min=1)
     var = ((variances + (means - mean).square()) * counts).sum(0) / total.clamp(min=1)
     return mean, var, float(total)
+
+
+_second_look = threading.local()
+
+
+@contextmanager
+def keep_statistics() -> Iterator[None]:
+    """Leave the running statistics of every ``InPlaceABN`` as they are, in this thread: the batch is seen again."""
+    before = getattr(_second_look, "active", False)
+    _second_look.active = True
+    try:
+        yield
+    finally:
+        _second_look.active = before
 
 
 class GroupNormReLU(nn.Sequential):

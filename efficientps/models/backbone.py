@@ -8,6 +8,7 @@ import timm
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
+from efficientps.layers.activation_checkpointing import checkpointed
 from efficientps.layers.norm_act import InPlaceABN, freeze_norms
 from efficientps.models import imagenet_weights
 from efficientps.structures import FeaturePyramid
@@ -94,12 +95,16 @@ class EfficientNetBackbone(nn.Module):
         if frozen_norms:
             freeze_norms(self)
 
-    def forward(self, images: Tensor) -> FeaturePyramid:
-        """Return the features at strides 4, 8, 16 and 32 of normalised images, float ``[B, 3, H, W]``."""
+    def forward(self, images: Tensor, *, checkpoint_blocks: bool = False) -> FeaturePyramid:
+        """Return the features at strides 4, 8, 16 and 32 of normalised images, float ``[B, 3, H, W]``.
+
+        With ``checkpoint_blocks`` the backward pass computes each block a second time, see ``checkpointed``.
+        """
         x = self.network.bn1(self.network.conv_stem(images))
         taps = []
         for stage, blocks in enumerate(self.network.blocks):
-            x = blocks(x)
+            for block in blocks:
+                x = checkpointed(block, x) if checkpoint_blocks else block(x)
             if stage in TAPPED_STAGES:
                 taps.append(x)
         p4, p8, p16 = taps

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from efficientps.layers.activation_checkpointing import checkpointed
 from efficientps.models.backbone import EfficientNetBackbone
 from efficientps.models.instance_head import InstanceHead
 from efficientps.models.network import PanopticNetwork
@@ -16,8 +18,15 @@ from efficientps.models.semantic_head import SemanticHead
 from efficientps.models.two_way_fpn import TwoWayFPN
 from efficientps.structures import FeaturePyramid, ImageBatch, Prediction, TrainingBatch
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 STRIDE = 32
 """Images are padded to multiples of it."""
+
+
+Part: TypeAlias = Literal["backbone", "neck", "semantic_head", "instance_head"]
+"""A part of the network that activation checkpointing can be chosen for."""
 
 
 class EfficientPS(PanopticNetwork):
@@ -37,6 +46,8 @@ class EfficientPS(PanopticNetwork):
         image_mean: of each channel R, G, B in [0, 255] (ImageNet's, which its weights expect). The authors' code takes
             those of Mapillary Vistas, 106.433, 116.617, 119.559.
         image_std: likewise (Mapillary Vistas: 65.496, 67.6, 74.123).
+        activation_checkpointing: parts that training computes a second time in the backward pass, in place of keeping
+            what is inside them: memory for time, with the same result. Of the backbone each block is a part.
     """
 
     image_mean: Tensor
@@ -55,8 +66,10 @@ class EfficientPS(PanopticNetwork):
         min_stuff_area: int = 2048,
         image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53),
         image_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
+        activation_checkpointing: Sequence[Part] = (),
     ) -> None:
         super().__init__()
+        self.activation_checkpointing = frozenset(activation_checkpointing)
         self.num_stuff = num_stuff
         self.overlap_thresh = overlap_thresh
         self.min_stuff_area = min_stuff_area
@@ -79,8 +92,16 @@ class EfficientPS(PanopticNetwork):
                 f"The images are {height}x{width}; EfficientPS needs a height and a width that are multiples of "
                 f"{STRIDE}: pad them."
             )
-        pyramid: FeaturePyramid = self.neck(self.backbone(self.normalize(images, image_sizes)))
+        x = self.normalize(images, image_sizes)
+        features = self.backbone(x, checkpoint_blocks="backbone" in self.activation_checkpointing)
+        pyramid: FeaturePyramid = self._call("neck", self.neck, features)
         return pyramid
+
+    def _call(self, part: Part, function: Callable[P, R], *inputs: P.args, **options: P.kwargs) -> R:
+        """Call a part of the network, with its activations kept or not."""
+        if part in self.activation_checkpointing:
+            return checkpointed(function, *inputs, **options)
+        return function(*inputs, **options)
 
     def normalize(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
         """Return float32 images of mean 0 and deviation 1 on ImageNet; padding becomes 0, the mean colour."""
@@ -95,8 +116,8 @@ class EfficientPS(PanopticNetwork):
         """Return the loss terms of both heads, with unit weights (EfficientPS, Sec. 3.4)."""
         pyramid = self.pyramid(batch["images"], batch["image_sizes"])
         return {
-            **self.semantic_head.loss(pyramid, batch["semantic"]),
-            **self.instance_head.loss(pyramid, batch["instances"]),
+            **self._call("semantic_head", self.semantic_head.loss, pyramid, batch["semantic"]),
+            **self._call("instance_head", self.instance_head.loss, pyramid, batch["instances"]),
         }
 
     def predict(self, batch: ImageBatch) -> list[Prediction]:

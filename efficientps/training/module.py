@@ -44,6 +44,9 @@ class PanopticModule(pl.LightningModule):
         backbone_lr_factor: learning rate of the backbone as a factor of the others'.
         init_from: file whose fitting weights the network starts from; not read where a checkpoint is resumed.
         channels_last: memory layout of the network, faster on tensor cores and for depthwise convolutions.
+
+    Attributes:
+        loss_terms: of the last training batch of this process.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class PanopticModule(pl.LightningModule):
         self.init_from = init_from
         self.evaluator = Evaluator(categories)
         self.evaluation: Evaluation | None = None
+        self.loss_terms: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
         """Start from other weights, unless Lightning is about to load a checkpoint."""
@@ -87,10 +91,15 @@ class PanopticModule(pl.LightningModule):
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Return the sum of the network's loss terms."""
         terms = self.network.loss(batch)
-        total = torch.stack(list(terms.values())).sum()
+        self.loss_terms = {name: value.detach() for name, value in terms.items()}
+        values = torch.stack(list(terms.values()))
+        total = values.sum()
         size = len(batch["image_ids"])
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
+        # All at once: the means over the processes, which are the terms of their joint batch.
+        logged = self.trainer.strategy.reduce(values.detach().clone(), reduce_op="mean")
+        assert isinstance(logged, Tensor)
+        self.log_dict({f"train/{name}": value for name, value in zip(terms, logged, strict=True)}, batch_size=size)
+        self.log("train/loss", logged.sum(), prog_bar=True, batch_size=size)
         self.log("train/lr", self.learning_rate, batch_size=size)
         return total
 

@@ -5,10 +5,11 @@ from functools import partial
 import pytest
 import torch
 
-from efficientps.models import EfficientNetBackbone, EfficientPS, MaskRCNNHead, SemanticHead, TwoWayFPN
+from efficientps.models import EfficientNetBackbone, EfficientPS, MaskRCNNHead, SemanticHead, SOLOv2Head, TwoWayFPN
 from efficientps.structures import ImageBatch, InstanceTargets, TrainingBatch
 
 NUM_STUFF, NUM_THINGS = 11, 8
+SOLO = {"num_convs": 1, "channels": 32, "kernel_channels": 32, "mask_hidden": 32, "num_grids": [16, 12, 8, 6, 4]}
 
 
 def network(variant: str = "b0", **neck) -> EfficientPS:
@@ -136,3 +137,27 @@ def test_losses_stay_finite_in_low_precision(dtype):
         losses = model.loss(batch)
     assert all(value.isfinite() and value.dtype == torch.float32 for value in losses.values())
     torch.testing.assert_close(losses["loss_semantic"], expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("numbers", [[2, 1], [0, 0]])
+@pytest.mark.parametrize("head", [partial(MaskRCNNHead, box_hidden=32, mask_channels=16), partial(SOLOv2Head, **SOLO)])
+def test_activation_checkpointing_changes_nothing(head, numbers):
+    """Oracle: the network that keeps its activations: losses, gradients, statistics and later random numbers."""
+    results = []
+    for parts in ((), ("backbone", "neck", "semantic_head", "instance_head")):
+        torch.manual_seed(0)
+        model = EfficientPS(
+            NUM_STUFF, NUM_THINGS, backbone=EfficientNetBackbone(variant="b0", pretrained=False, drop_path_rate=0.3),
+            neck=partial(TwoWayFPN, out_channels=32), semantic_head=partial(SemanticHead, channels=16),
+            instance_head=head, activation_checkpointing=parts,
+        ).train()  # fmt: skip
+        torch.manual_seed(1)
+        batch = training_batch(numbers)
+        for _ in range(2):
+            losses = model.loss(batch)
+            sum(losses.values()).backward()
+        results.append([
+            *losses.values(), *(p.grad for p in model.parameters()), *model.state_dict().values(), torch.rand(3)
+        ])  # fmt: skip
+    for once, twice in zip(*results, strict=True):
+        torch.testing.assert_close(twice, once, rtol=0, atol=0)

@@ -69,6 +69,23 @@ print(json.dumps({
 """
 
 
+ACTIVATIONS_SCRIPT = (
+    SCRIPT[: SCRIPT.index("begin = ")]
+    + """
+from efficientps.saved_activations import saved_activation_bytes
+if sys.argv[1] == "checkpointed":
+    model.activation_checkpointing = {"backbone", "neck", "semantic_head", "instance_head"}
+
+def loss():
+    with torch.autocast("cpu", torch.bfloat16):
+        return sum(model.loss(image).values())
+
+image = batch(1024, 2048)
+print(json.dumps({"gb": round(saved_activation_bytes(loss)[0] / 1e9, 2)}))
+"""
+)
+
+
 def run(script: str, task: str) -> dict:
     process = subprocess.run([sys.executable, "-c", script, task], capture_output=True, text=True, timeout=550)
     assert process.returncode == 0, process.stderr
@@ -99,3 +116,10 @@ def test_solov2_predicts_at_1024x2048_in_little_memory():
     assert result["instances"] == 100
     assert result["shape"] == [100, 256, 512]
     assert result["above_gib"] <= 1.5e9 / 2**30
+
+
+@pytest.mark.slow
+def test_activations_of_a_full_image_in_bfloat16():
+    """One 1024x2048 image with B5; the authors report 12 GB of GPU memory for it."""
+    assert run(ACTIVATIONS_SCRIPT, "in place")["gb"] <= 4.5
+    assert run(ACTIVATIONS_SCRIPT, "checkpointed")["gb"] <= 1.8

@@ -14,6 +14,7 @@ from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_sm
 
 from efficientps.layers.norm_act import NormAct
 from efficientps.models.mask_rcnn.roi_pooling import pyramid_roi_align
+from efficientps.models.normalizer import NormalizerScope, normalizer
 from efficientps.structures import FeaturePyramid, InstanceTargets
 
 
@@ -54,6 +55,7 @@ class BoxBranch(nn.Module):
         nms_thresh: IoU above which the weaker of two detections of a class goes.
         max_detections: of one image.
         aligned: see ``pyramid_roi_align``.
+        normalizer_scope: see ``normalizer``.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class BoxBranch(nn.Module):
         nms_thresh: float = 0.5,
         max_detections: int = 100,
         aligned: bool = True,
+        normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
 
@@ -95,6 +98,7 @@ class BoxBranch(nn.Module):
         self.nms_thresh = nms_thresh
         self.max_detections = max_detections
         self.aligned = aligned
+        self.normalizer_scope: NormalizerScope = normalizer_scope
 
     def forward(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return class logits ``[R, 1 + num_things]`` and deltas ``[R, 1 + num_things, 4]`` in float32."""
@@ -141,7 +145,7 @@ class BoxBranch(nn.Module):
         )
         # Summed and divided here: the mean over no proposal at all would be NaN.
         class_loss = cross_entropy(class_logits, classes, reduction="sum")
-        count = max(1, len(classes))
+        count = normalizer(len(classes), scope=self.normalizer_scope, device=deltas.device)
         return {"loss_classifier": class_loss / count, "loss_box_reg": box_loss / count}
 
     def predict(

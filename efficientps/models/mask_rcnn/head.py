@@ -11,6 +11,7 @@ from efficientps.models.instance_head import InstanceHead
 from efficientps.models.mask_rcnn.box_branch import BoxBranch
 from efficientps.models.mask_rcnn.mask_branch import MaskBranch
 from efficientps.models.mask_rcnn.region_proposals import RegionProposalNetwork
+from efficientps.models.normalizer import NormalizerScope
 from efficientps.structures import FeaturePyramid, InstancePredictions, InstanceTargets
 
 
@@ -34,6 +35,7 @@ class MaskRCNNHead(InstanceHead):
         max_detections: of one image.
         score_thresh: lowest score in the panoptic fusion (0.5, DeepSceneSeg/EfficientPS:configs, ``test_cfg``).
         mask_logit_scale: 1 in the paper's formula, 4 in the authors' efficientPS.py.
+        normalizer_scope: what the losses are divided by in many processes, see ``normalizer``.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class MaskRCNNHead(InstanceHead):
         max_detections: int = 100,
         score_thresh: float = 0.5,
         mask_logit_scale: float = 1.0,
+        normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
         self.score_thresh = score_thresh
@@ -66,6 +69,7 @@ class MaskRCNNHead(InstanceHead):
             post_nms_train=rpn_proposals_train,
             pre_nms_test=rpn_proposals_test,
             post_nms_test=rpn_proposals_test,
+            normalizer_scope=normalizer_scope,
         )
         self.box_branch = BoxBranch(
             num_things,
@@ -75,6 +79,7 @@ class MaskRCNNHead(InstanceHead):
             samples_per_image=box_samples_per_image,
             detection_thresh=detection_thresh,
             max_detections=max_detections,
+            normalizer_scope=normalizer_scope,
         )
         self.mask_branch = MaskBranch(
             num_things,
@@ -83,6 +88,7 @@ class MaskRCNNHead(InstanceHead):
             deconv_norm=deconv_norm,
             intermediate_norm=intermediate_norm,
             norm_act=norm_act,
+            normalizer_scope=normalizer_scope,
         )
 
     def loss(self, pyramid: FeaturePyramid, targets: Sequence[InstanceTargets]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from efficientps.layers.conv import SeparableConv, xavier_init
 from efficientps.layers.norm_act import InPlaceABN, NormAct
 from efficientps.models.mask_rcnn.box_branch import SampledProposals
 from efficientps.models.mask_rcnn.roi_pooling import pyramid_roi_align
+from efficientps.models.normalizer import NormalizerScope, normalizer
 from efficientps.structures import FeaturePyramid, InstanceTargets
 
 _MASKS_AT_A_TIME = 8
@@ -35,6 +36,7 @@ class MaskBranch(nn.Module):
         norm_act: builds the normalisation with its activation.
         output_size: bins of RoIAlign; masks are twice as large.
         aligned: see ``pyramid_roi_align``.
+        normalizer_scope: see ``normalizer``.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class MaskBranch(nn.Module):
         norm_act: NormAct = InPlaceABN,
         output_size: int = 14,
         aligned: bool = True,
+        normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
         self.convs = nn.Sequential(*(
@@ -62,6 +65,7 @@ class MaskBranch(nn.Module):
         self.predictor = nn.Conv2d(channels, num_things + 1, 1)
         self.output_size = output_size
         self.aligned = aligned
+        self.normalizer_scope: NormalizerScope = normalizer_scope
         xavier_init(self)
 
     def forward(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor]) -> Tensor:
@@ -85,7 +89,7 @@ class MaskBranch(nn.Module):
         )
         chosen = logits[torch.arange(len(logits), device=logits.device), classes]
         loss = binary_cross_entropy_with_logits(chosen, goals, reduction="sum")
-        return {"loss_mask": loss / max(1, goals.numel())}
+        return {"loss_mask": loss / normalizer(goals.numel(), scope=self.normalizer_scope, device=logits.device)}
 
     def predict(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
         """Return the mask logits of each image's detections for their class, float32 ``[N_i, 28, 28]``."""
@@ -104,6 +108,7 @@ def mask_targets(masks: Tensor, boxes: Tensor, matched: Tensor, *, size: int, al
         matched: int64 ``[P]``, index of each box's object.
         size: side of the result.
         aligned: see ``pyramid_roi_align``.
+        normalizer_scope: see ``normalizer``.
     """
     result = boxes.new_zeros((len(boxes), size, size))
     # A few masks at a time: at 1024x2048 every float mask weighs 8 MB.

@@ -13,6 +13,7 @@ from torchvision.models.detection.rpn import RPNHead, concat_box_prediction_laye
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
 
 from efficientps.models.mask_rcnn.roi_pooling import STRIDES
+from efficientps.models.normalizer import NormalizerScope, normalizer
 from efficientps.structures import FeaturePyramid, InstanceTargets
 
 
@@ -33,6 +34,7 @@ class RegionProposalNetwork(nn.Module):
         post_nms_train: proposals of an image in training.
         post_nms_test: likewise in prediction.
         nms_thresh: IoU above which the weaker of two candidates of a level goes.
+        normalizer_scope: see ``normalizer``.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class RegionProposalNetwork(nn.Module):
         post_nms_train: int = 2000,
         post_nms_test: int = 1000,
         nms_thresh: float = 0.7,
+        normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
         self.anchors = AnchorGenerator(tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes))
@@ -58,6 +61,7 @@ class RegionProposalNetwork(nn.Module):
         self.pre_nms_train, self.pre_nms_test = pre_nms_train, pre_nms_test
         self.post_nms_train, self.post_nms_test = post_nms_train, post_nms_test
         self.nms_thresh = nms_thresh
+        self.normalizer_scope: NormalizerScope = normalizer_scope
 
     def loss(
         self, pyramid: FeaturePyramid, targets: Sequence[InstanceTargets]
@@ -79,15 +83,12 @@ class RegionProposalNetwork(nn.Module):
         positives, negatives = (torch.cat(masks).bool() for masks in self.sampler(labels))
         sampled = positives | negatives
         all_deltas = deltas.reshape(-1, 4)
-        return proposals, {
-            "loss_objectness": binary_cross_entropy_with_logits(
-                objectness.flatten()[sampled], torch.cat(labels)[sampled]
-            ),
-            "loss_rpn_box_reg": smooth_l1_loss(
-                all_deltas[positives], torch.cat(box_targets)[positives], beta=1 / 9, reduction="sum"
-            )
-            / sampled.sum().clamp(min=1),
-        }
+        objectness_loss = binary_cross_entropy_with_logits(
+            objectness.flatten()[sampled], torch.cat(labels)[sampled], reduction="sum"
+        )
+        box_loss = smooth_l1_loss(all_deltas[positives], torch.cat(box_targets)[positives], beta=1 / 9, reduction="sum")
+        count = normalizer(sampled.sum(), scope=self.normalizer_scope, device=deltas.device)
+        return proposals, {"loss_objectness": objectness_loss / count, "loss_rpn_box_reg": box_loss / count}
 
     def predict(self, pyramid: FeaturePyramid, image_sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
         """Return the proposals of each image, float32 ``[R_i, 4]``, clipped to its valid size."""

@@ -35,7 +35,9 @@ def pyramid_roi_align(
     sampling_ratio: int = 2,
     aligned: bool = True,
 ) -> Tensor:
-    """Return the features of boxes, float32 ``[R, channels, output_size, output_size]``, R over all images in order.
+    """Return the features of boxes, ``[R, channels, output_size, output_size]``, R over all images in order.
+
+    Half precision becomes float32, in which boxes are precise enough; float64 stays.
 
     Args:
         pyramid: P4 to P32.
@@ -46,12 +48,13 @@ def pyramid_roi_align(
     """
     image_index = torch.cat([b.new_full((len(b), 1), float(i)) for i, b in enumerate(boxes)])
     all_boxes = torch.cat(list(boxes))
-    rois = torch.cat([image_index, all_boxes], dim=1)
+    dtype = torch.promote_types(pyramid.p4.dtype, torch.float32)
+    rois = torch.cat([image_index, all_boxes], dim=1).to(dtype)
     levels = assign_levels(all_boxes)
-    pooled = pyramid.p4.new_zeros((len(rois), pyramid.p4.shape[1], output_size, output_size), dtype=torch.float32)
+    pooled = pyramid.p4.new_zeros((len(rois), pyramid.p4.shape[1], output_size, output_size), dtype=dtype)
     for level, (features, stride) in enumerate(zip(pyramid, STRIDES, strict=True)):
         chosen = (levels == level).nonzero().squeeze(1)
-        features = features.float()
+        features = features.to(dtype)
         # Called for every level, empty ones too: each stays part of the graph.
         if aligned and not features.is_cuda:
             values = roi_align_channels_last(

@@ -15,6 +15,7 @@ from efficientps.layers.conv import ConvNormAct
 from efficientps.layers.norm_act import GroupNormReLU, NormAct
 from efficientps.models.instance_head import InstanceHead
 from efficientps.models.losses import dice_loss, focal_loss
+from efficientps.models.normalizer import NormalizerScope, normalizer
 from efficientps.models.solov2.coordinates import with_coordinates
 from efficientps.models.solov2.mask_features import MaskFeatureBranch
 from efficientps.models.solov2.matrix_nms import matrix_nms
@@ -79,6 +80,7 @@ class SOLOv2Head(InstanceHead):
         mask_logit_scale: see ``InstanceHead``.
         mask_prob_margin: mask probabilities are kept this far from 0 and 1. The Dice loss drives them to the ends,
             where the semantic head would lose its vote in the fusion.
+        normalizer_scope: what the losses are divided by in many processes, see ``normalizer``.
 
     Raises:
         ValueError: there are not five grids, or not as many ranges as grids.
@@ -111,6 +113,7 @@ class SOLOv2Head(InstanceHead):
         score_thresh: float = 0.3,
         mask_logit_scale: float = 1.0,
         mask_prob_margin: float = 0.01,
+        normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
         levels = len(LEVEL_STRIDES)
@@ -139,6 +142,7 @@ class SOLOv2Head(InstanceHead):
         self.max_detections = max_detections
         self.score_thresh = score_thresh
         self.mask_logit_scale = mask_logit_scale
+        self.normalizer_scope: NormalizerScope = normalizer_scope
         self.mask_logit_limit = math.log((1 - mask_prob_margin) / mask_prob_margin)
 
         def tower(first: int) -> nn.Sequential:
@@ -185,8 +189,8 @@ class SOLOv2Head(InstanceHead):
     def loss(self, pyramid: FeaturePyramid, targets: Sequence[InstanceTargets]) -> dict[str, Tensor]:
         """Return ``loss_category``, focal, and ``loss_mask``, Dice, with their weights.
 
-        The focal loss is divided by the number of positive cells of the batch plus one, the Dice loss by that of pairs
-        of a cell and an object (WXinlong/SOLO:mmdet/models/anchor_heads/solov2_head.py).
+        The focal loss is divided by the number of positive cells of the batch (where the original adds one to it), the
+        Dice loss by that of pairs of a cell and an object (WXinlong/SOLO:mmdet/models/anchor_heads/solov2_head.py).
         """
         logits, kernels = (_flat(levels) for levels in self.cells(pyramid))
         features = self.mask_features(pyramid)
@@ -210,9 +214,11 @@ class SOLOv2Head(InstanceHead):
         )
         # Without any pair the mask loss is zero, and still connected to every parameter.
         connection = 0.0 * (features.float().mean() + kernels.float().mean())
+        scope, device = self.normalizer_scope, features.device
+        cells, pairs = (normalizer(count, scope=scope, device=device) for count in (positives, len(mask_losses)))
         return {
-            "loss_category": self.category_weight * focal_loss(logits, goals) / (positives + 1),
-            "loss_mask": self.mask_weight * mask_losses.sum() / max(1, len(mask_losses)) + connection,
+            "loss_category": self.category_weight * focal_loss(logits, goals) / cells,
+            "loss_mask": self.mask_weight * mask_losses.sum() / pairs + connection,
         }
 
     def _mask_losses(self, kernels: Tensor, features: Tensor, cells: CellTargets, target: InstanceTargets) -> Tensor:
