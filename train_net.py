@@ -85,6 +85,16 @@ class PanopticCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Do not take over configuration from inside a checkpoint, as the base class does: it is an untrusted file."""
 
+    def instantiate_classes(self) -> None:
+        """Build what the configuration describes; what a constructor chokes on is a value of the configuration."""
+        try:
+            super().instantiate_classes()
+        except (RuntimeError, TypeError, ArithmeticError) as error:
+            first_line = str(error).partition("\n")[0]
+            raise ValueError(
+                f"What the configuration describes cannot be built: {first_line}; --debug shows where."
+            ) from error
+
     def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
         """Add the loggers and the progress bar of the run; leave out the checkpoint callback where none is wanted."""
         settings = self.config_init[self.subcommand].trainer

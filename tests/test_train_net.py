@@ -386,6 +386,13 @@ def test_configuration_cannot_run_code(capfd, tmp_path, config):
     assert not (tmp_path / "ran").exists()
 
 
+def test_values_that_nothing_can_be_built_from(config, capfd):
+    sentence = refuse(capfd, "fit", "--config", config, "--model.network.width", -1)
+    assert "What the configuration describes cannot be built: " in sentence and sentence.endswith(
+        "--debug shows where."
+    )
+
+
 def test_sharding_is_refused(config, capfd):
     sentence = refuse(capfd, "fit", "--config", config, "--trainer.strategy", "fsdp")
     assert "trainer.strategy is fsdp, which shards weights over GPUs" in sentence

@@ -18,6 +18,7 @@ from efficientps.data.bad_samples import OnBadSample
 from efficientps.data.categories import Categories
 from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES, CityscapesPanoptic
 from efficientps.data.collate import collate
+from efficientps.data.image_file import MAX_PIXELS
 from efficientps.data.image_folder import ImageFolder
 from efficientps.data.panoptic_dataset import PanopticDataset, Transform
 from efficientps.data.photometric import PhotometricJitter
@@ -93,6 +94,8 @@ class CityscapesDataModule(LightningDataModule):
         for name, size in (("image_size", image_size), ("train_size", train_size), ("eval_size", eval_size)):
             if size is not None and (len(size) != 2 or min(size) < 1):
                 raise ValueError(f"{name} is {tuple(size)}; give height and width, both positive.")
+            if size is not None and size[0] * size[1] > MAX_PIXELS:
+                raise ValueError(f"{name} is {tuple(size)}, more than the {MAX_PIXELS} pixels that an image may have.")
         if any(extent % STRIDE for extent in image_size):
             rounded = tuple(max(1, round(extent / STRIDE)) * STRIDE for extent in image_size)
             raise ValueError(

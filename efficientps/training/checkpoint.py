@@ -26,7 +26,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}; check the path.")
-    is_zip = zipfile.is_zipfile(path)
+    try:
+        is_zip = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:  # a damaged directory of its parts
+        raise ValueError(_unreadable(path)) from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except PermissionError:

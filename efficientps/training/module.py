@@ -63,8 +63,15 @@ class PanopticModule(pl.LightningModule):
         init_from: str | None = None,
         channels_last: bool = False,
     ) -> None:
-        """Build the network and its metrics."""
+        """Build the network and its metrics.
+
+        Raises:
+            ValueError: a configuration leaves the network, the optimizer or the schedule empty.
+        """
         super().__init__()
+        for name, given in (("network", network), ("optimizer", optimizer), ("schedule", schedule)):
+            if given is None:
+                raise ValueError(f"model.{name} is empty (null); name a class, or leave the key out.")
         self.network = network(categories.num_stuff, categories.num_things)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

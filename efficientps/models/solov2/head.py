@@ -23,7 +23,7 @@ from efficientps.models.solov2.targets import CellTargets, assign_cells, default
 from efficientps.structures import FeaturePyramid, InstancePredictions, InstanceTargets
 
 LEVEL_STRIDES = (8, 8, 16, 32, 32)
-"""Of the five levels of cells: P4 is read at stride 8, and the subsampled fifth level at stride 32."""
+"""Of the five levels of cells, as published; see ``five_levels``. A mask of fewer cells at stride 4 is noise."""
 
 _PAIRS_AT_A_TIME = 64
 _MASKS_AT_A_TIME = 64
@@ -177,7 +177,7 @@ class SOLOv2Head(InstanceHead):
             Category logits, each ``[B, num_things, rows, columns]``, and kernels, each ``[B, E, rows, columns]``.
         """
         logits, kernels = [], []
-        for features, grid in zip(five_levels(pyramid), self.grids, strict=True):
+        for features, grid in zip(five_levels(pyramid, self.grids[0]), self.grids, strict=True):
             # Coordinates are those of the level, and are resized with it.
             x = interpolate(with_coordinates(features), size=grid, mode="bilinear")
             logits.append(self.category(self.category_tower(x[:, :-2])))
@@ -285,13 +285,17 @@ class SOLOv2Head(InstanceHead):
         )
 
 
-def five_levels(pyramid: FeaturePyramid) -> list[Tensor]:
+def five_levels(pyramid: FeaturePyramid, finest_grid: tuple[int, int]) -> list[Tensor]:
     """Return the maps that the grids are read from: P4 at the size of P8, P8, P16, P32, and P32 subsampled by two.
 
     The fifth is brought back to the size of P32 (WXinlong/SOLO:mmdet/models/anchor_heads/solov2_head.py,
-    ``split_feats``).
+    ``split_feats``). Of small images, for which the finest grid has more rows or columns than P8, P4 stays as it is:
+    neighbouring cells would otherwise be read from the same place.
     """
-    p4 = interpolate(pyramid.p4, size=pyramid.p8.shape[-2:], mode="bilinear")
+    height, width = pyramid.p8.shape[-2:]
+    p4 = pyramid.p4
+    if finest_grid[0] <= height and finest_grid[1] <= width:
+        p4 = interpolate(p4, size=(height, width), mode="bilinear")
     p64 = interpolate(pyramid.p32[..., ::2, ::2], size=pyramid.p32.shape[-2:], mode="bilinear")
     return [p4, pyramid.p8, pyramid.p16, pyramid.p32, p64]
 

@@ -85,11 +85,18 @@ def test_wrong_number_of_levels_is_a_sentence():
 def test_five_levels_are_read_where_published():
     """Oracle: the sizes of P8, P8, P16, P32, P32, and P32 subsampled by hand."""
     p = random_pyramid()
-    levels = five_levels(p)
+    levels = five_levels(p, (8, 16))
     assert [x.shape[-2:] for x in levels] == [p.p8.shape[-2:], p.p8.shape[-2:], p.p16.shape[-2:]] + [(2, 4)] * 2
     assert levels[1] is p.p8
     fifth = interpolate(p.p32[:, :, [0]][..., [0, 2]], size=(2, 4), mode="bilinear", align_corners=False)
     torch.testing.assert_close(levels[4], fifth)
+
+
+def test_a_grid_finer_than_p8_reads_p4():
+    p = random_pyramid()
+    rows, columns = p.p8.shape[-2:]
+    assert five_levels(p, (rows, columns))[0].shape == p.p8.shape
+    assert five_levels(p, (rows + 1, columns))[0] is five_levels(p, (rows, columns + 1))[0] is p.p4
 
 
 def test_each_cell_reads_its_own_place():
