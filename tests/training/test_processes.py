@@ -100,7 +100,7 @@ def test_two_processes_are_one_with_the_joint_batch(head, synthetic_root, tmp_pa
     differences = {name: float((shared[name] - joint[name]).norm()) / moved[name] for name in moving}
     worst = max(differences, key=lambda name: differences[name])
     print(
-        f"{head}: {len(moving)} of {len(joint)} tensors moved, largest relative difference {differences[worst]:.1e} {worst}"
+        f"{head}: {len(moving)} of {len(joint)} tensors moved; {worst} differs by {differences[worst]:.1e} of its way"
     )
     assert len(moving) > 0.9 * len(joint)
     assert differences[worst] < 1e-5
