@@ -166,9 +166,10 @@ class Run:
         return int(read_checkpoint(files[-1])["global_step"]) if files else 0
 
     def failure(self, code: int | None) -> str:
-        """Return what to say of a run that failed: its last words."""
+        """Return what to say of a run that failed, or that does not end: its last words."""
         words = "\n".join((self.folder / "log.txt").read_text(errors="replace").splitlines()[-5:])
-        return f"{self.folder.name} ended with exit code {code}:\n{words}"
+        ending = f"did not end within {_TIMEOUT:.0f} s" if code is None else f"ended with exit code {code}"
+        return f"{self.folder.name} {ending}:\n{words}"
 
     def last(self) -> dict[str, Any]:
         """Return the newest ``last.ckpt``."""
@@ -191,10 +192,13 @@ def kill(run: Run, phase: str, step: int, number: signal.Signals, rng: random.Ra
             assert process.pid is not None
             os.kill(process.pid, number)
             process.join(_TIMEOUT)
+            if process.is_alive():
+                process.kill()
+                raise TimeoutError(run.failure(None))
             return process.exitcode, max(0, run.steps() - run.saved_steps())
         if time.monotonic() > deadline:
             process.kill()
-            raise TimeoutError(f"{run.folder.name} hangs.")
+            raise TimeoutError(run.failure(None))
         time.sleep(0.003)
     if process.exitcode != 0:
         raise RuntimeError(run.failure(process.exitcode))
@@ -205,6 +209,9 @@ def finish(run: Run) -> None:
     """Run to the end."""
     process = run.start()
     process.join(_TIMEOUT)
+    if process.is_alive():
+        process.kill()
+        raise TimeoutError(run.failure(None))
     if process.exitcode != 0:
         raise RuntimeError(run.failure(process.exitcode))
 
@@ -245,6 +252,9 @@ def kill_test(
     folder: Path, *, runs: int, number: signal.Signals, seed: int, head: str = "MaskRCNNHead"
 ) -> list[Killed]:
     """Kill and resume so many runs, and compare each with the undisturbed one.
+
+    The runs are copies of this process, so it must not have computed with several threads: a copy would wait for
+    threads that it lacks.
 
     Args:
         folder: for data and runs.
@@ -305,7 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parser.add_argument("--head", choices=tuple(HEADS), default="MaskRCNNHead", help="instance head (MaskRCNNHead)")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)  # copies of a process with threads would wait for threads that they lack
+    torch.set_num_threads(1)
     number = signal.Signals[f"SIG{options.signal}"]
     with tempfile.TemporaryDirectory() as folder:
         results = kill_test(Path(folder), runs=options.runs, number=number, seed=options.seed, head=options.head)
