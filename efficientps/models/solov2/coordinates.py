@@ -1,4 +1,4 @@
-"""Normalised coordinates as two more channels, so that a convolution knows where it is (CoordConv)."""
+"""Coordinates as more channels, so that a convolution knows where it is: themselves (CoordConv), or as waves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,46 @@ def with_coordinates(x: Tensor) -> Tensor:
     >>> with_coordinates(torch.zeros(1, 1, 2, 3))[0, 1:].tolist()
     [[[-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0]], [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]]
     """
-    batch, _, height, width = x.shape
-    across = torch.linspace(-1, 1, width, device=x.device, dtype=x.dtype).expand(batch, 1, height, width)
-    down = torch.linspace(-1, 1, height, device=x.device, dtype=x.dtype)[:, None].expand(batch, 1, height, width)
-    return torch.cat([x, across, down], dim=1)
+    height, width = x.shape[-2:]
+    across = torch.linspace(-1, 1, width, device=x.device).expand(1, height, width)
+    down = torch.linspace(-1, 1, height, device=x.device)[:, None].expand(1, height, width)
+    return _append(x, across, down)
+
+
+def with_fourier_features(x: Tensor, octaves: int) -> Tensor:
+    """Append sines and cosines of each cell's place to its features.
+
+    A kernel draws its mask as a linear function of the mask features at each pixel. Of linear coordinates that is a
+    ramp, which separates an object from nothing that lies on its own side; of waves it is, by the theorem for the
+    cosine of a difference, any periodic bump around any place, whose height and width the kernel chooses (Tancik et
+    al., "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains", NeurIPS 2020).
+
+    Args:
+        x: float ``[B, C, H, W]``.
+        octaves: number of frequencies of each axis; the slowest has half a period along the axis, each further one
+            twice as many.
+
+    Returns:
+        ``[B, C + 4 * octaves, H, W]`` of the same type; places are those of the cells' centres in units of the axis,
+        so that maps of different sizes agree.
+
+    >>> with_fourier_features(torch.zeros(1, 0, 1, 2), 1)[0, :2, 0]  # along x
+    tensor([[ 0.7071,  0.7071],
+            [ 0.7071, -0.7071]])
+    """
+    height, width = x.shape[-2:]
+    phases = torch.pi * 2.0 ** torch.arange(octaves, device=x.device)[:, None]
+    maps = []
+    for size, shape in ((width, (1, width)), (height, (height, 1))):
+        angles = phases * (torch.arange(size, device=x.device) + 0.5) / size
+        waves = torch.stack([angles.sin(), angles.cos()], dim=1)
+        maps.append(waves.view(2 * octaves, *shape).expand(2 * octaves, height, width))
+    return _append(x, *maps)
+
+
+def _append(x: Tensor, *maps: Tensor) -> Tensor:
+    """Append maps ``[K, H, W]`` to the channels of each image of ``[B, C, H, W]``, in its type and memory layout."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    more = torch.cat(maps).to(x).expand(len(x), -1, -1, -1)
+    return torch.cat([x, more.contiguous(memory_format=layout)], dim=1)

@@ -16,7 +16,7 @@ from efficientps.layers.norm_act import GroupNormReLU, NormAct
 from efficientps.models.instance_head import InstanceHead
 from efficientps.models.losses import dice_loss, focal_loss
 from efficientps.models.normalizer import NormalizerScope, normalizer
-from efficientps.models.solov2.coordinates import with_coordinates
+from efficientps.models.solov2.coordinates import with_coordinates, with_fourier_features
 from efficientps.models.solov2.mask_features import MaskFeatureBranch
 from efficientps.models.solov2.matrix_nms import matrix_nms
 from efficientps.models.solov2.targets import CellTargets, assign_cells, default_scale_ranges, stride4_masks
@@ -60,6 +60,9 @@ class SOLOv2Head(InstanceHead):
         kernel_scale: factor of the kernels. Published is 1, with SGD; under Adam, whose steps do not shrink with the
             gradient, one step can then move a mask logit by tens: masks turn empty, and the Dice loss of an empty
             mask has no gradient that would bring it back. A tenth prevents it.
+        fourier_octaves: of the waves that the kernels and the mask features see beside the published linear
+            coordinates, see ``with_fourier_features``; 0 as published. With six, a training tells neighbouring objects
+            apart much earlier.
         num_grids: of each level, the cells along both sides or (rows, columns). The published grids are square, 40,
             36, 24, 16 and 12 cells; these are for images twice as wide as high.
         scale_ranges: of each level, the least and the greatest square root of an object's box area in pixels. They
@@ -97,6 +100,7 @@ class SOLOv2Head(InstanceHead):
         kernel_channels: int | None = None,
         mask_hidden: int = 128,
         kernel_scale: float = 0.1,
+        fourier_octaves: int = 0,
         num_grids: Sequence[int | tuple[int, int]] = ((40, 80), (36, 72), (24, 48), (16, 32), (12, 24)),
         scale_ranges: Sequence[tuple[float, float]] | None = None,
         sigma: float = 0.2,
@@ -129,6 +133,7 @@ class SOLOv2Head(InstanceHead):
         self.num_things = num_things
         self.grids = [(grid, grid) if isinstance(grid, int) else (grid[0], grid[1]) for grid in num_grids]
         self.kernel_scale = kernel_scale
+        self.fourier_octaves = fourier_octaves
         self.scale_ranges = scale_ranges
         self.sigma = sigma
         self.conflict: Literal["smaller", "last", "all"] = conflict
@@ -153,9 +158,11 @@ class SOLOv2Head(InstanceHead):
 
         self.category_tower = tower(in_channels)
         self.category = nn.Conv2d(channels, num_things, 3, padding=1)
-        self.kernel_tower = tower(in_channels + 2)
+        self.kernel_tower = tower(in_channels + 2 + 4 * fourier_octaves)
         self.kernel = nn.Conv2d(channels, kernel_channels, 3, padding=1)
-        self.mask_features = MaskFeatureBranch(in_channels, kernel_channels, hidden=mask_hidden, norm_act=norm_act)
+        self.mask_features = MaskFeatureBranch(
+            in_channels, kernel_channels, hidden=mask_hidden, norm_act=norm_act, fourier_octaves=fourier_octaves
+        )
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -181,7 +188,9 @@ class SOLOv2Head(InstanceHead):
             # Coordinates are those of the level, and are resized with it.
             x = interpolate(with_coordinates(features), size=grid, mode="bilinear")
             logits.append(self.category(self.category_tower(x[:, :-2])))
-            kernels.append(self.kernel_scale * self.kernel(self.kernel_tower(x)))
+            kernels.append(
+                self.kernel_scale * self.kernel(self.kernel_tower(with_fourier_features(x, self.fourier_octaves)))
+            )
         return logits, kernels
 
     # -------------------------------------------------------------------- training

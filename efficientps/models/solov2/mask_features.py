@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from efficientps.layers.conv import ConvNormAct
 from efficientps.layers.norm_act import NormAct
-from efficientps.models.solov2.coordinates import with_coordinates
+from efficientps.models.solov2.coordinates import with_coordinates, with_fourier_features
 from efficientps.structures import FeaturePyramid
 
 
@@ -23,11 +23,15 @@ class MaskFeatureBranch(nn.Module):
         in_channels: of the pyramid.
         out_channels: E, of the result (256, light 128).
         hidden: channels of the convolutions (128).
+        fourier_octaves: of the waves of the coordinates that the last convolution sees beside the sum (0).
         norm_act: builds the normalisation with its activation.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, hidden: int, norm_act: NormAct) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, hidden: int, norm_act: NormAct, fourier_octaves: int = 0
+    ) -> None:
         super().__init__()
+        self.fourier_octaves = fourier_octaves
 
         def convs(first: int, number: int) -> nn.ModuleList:
             channels = [first] + [hidden] * number
@@ -39,7 +43,7 @@ class MaskFeatureBranch(nn.Module):
         self.p8 = convs(in_channels, 1)
         self.p16 = convs(in_channels, 2)
         self.p32 = convs(in_channels + 2, 3)
-        self.project = ConvNormAct(hidden, out_channels, norm_act=norm_act)
+        self.project = ConvNormAct(hidden + 4 * fourier_octaves, out_channels, norm_act=norm_act)
 
     def forward(self, pyramid: FeaturePyramid) -> Tensor:
         """Return ``[B, E, H/4, W/4]``."""
@@ -52,5 +56,5 @@ class MaskFeatureBranch(nn.Module):
             for conv in convs:
                 features = interpolate(conv(features), scale_factor=2, mode="bilinear")
             x = x + features  # not in place: the sum's first term is kept for the backward pass of its activation
-        mask_features: Tensor = self.project(x)
+        mask_features: Tensor = self.project(with_fourier_features(x, self.fourier_octaves))
         return mask_features

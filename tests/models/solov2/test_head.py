@@ -242,9 +242,10 @@ def test_losses_are_those_of_the_definition():
     torch.testing.assert_close(losses["loss_mask"], 3 * dice)
 
 
-def test_an_object_is_learnt_and_found():
+@pytest.mark.parametrize("octaves", [0, 4])
+def test_an_object_is_learnt_and_found(octaves):
     """Oracle: the training target; the head overfits two images and returns their objects and nothing else."""
-    head = small_head(num_convs=2)
+    head = small_head(num_convs=2, fourier_octaves=octaves)
     generator = torch.Generator().manual_seed(1)
     targets = [
         rectangles((4, 4, 36, 28), (40, 6, 76, 58), (100, 40, 112, 52), labels=[0, 1, 2]),

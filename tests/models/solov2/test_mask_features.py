@@ -6,15 +6,16 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from efficientps.layers.norm_act import GroupNormReLU
-from efficientps.models.solov2.coordinates import with_coordinates
+from efficientps.models.solov2.coordinates import with_coordinates, with_fourier_features
 from efficientps.models.solov2.mask_features import MaskFeatureBranch
 from efficientps.structures import FeaturePyramid
 
 
-def test_wiring():
+@pytest.mark.parametrize("octaves", [0, 3])
+def test_wiring(octaves):
     """Oracle: the sum written out level by level."""
     torch.manual_seed(0)
-    branch = MaskFeatureBranch(8, 32, hidden=32, norm_act=GroupNormReLU)
+    branch = MaskFeatureBranch(8, 32, hidden=32, norm_act=GroupNormReLU, fourier_octaves=octaves)
     p = FeaturePyramid(*(torch.randn(2, 8, 64 // s, 128 // s) for s in (4, 8, 16, 32)))
 
     def up(x: torch.Tensor) -> torch.Tensor:
@@ -23,7 +24,7 @@ def test_wiring():
     b = branch
     expected = b.p4[0](p.p4) + up(b.p8[0](p.p8)) + up(b.p16[1](up(b.p16[0](p.p16))))
     expected = expected + up(b.p32[2](up(b.p32[1](up(b.p32[0](with_coordinates(p.p32)))))))
-    expected = b.project(expected)
+    expected = b.project(with_fourier_features(expected, octaves))
     result = branch(p)
     torch.testing.assert_close(result, expected)
     assert result.shape == (2, 32, 16, 32)
