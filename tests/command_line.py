@@ -11,7 +11,7 @@ def write_config(folder, root):
     """Write a configuration of the tiny network on the tree, with its runs in ``folder``."""
     content = {
         "model": {
-            "network": {"class_path": "TinyNetwork", "init_args": {"width": 4}},
+            "network": {"class_path": "tests.tiny_network.TinyNetwork", "init_args": {"width": 4}},
             "optimizer": {"class_path": "SGD", "init_args": {"lr": 0.1, "momentum": 0.9}},
             "schedule": {"class_path": "WarmupSteps", "init_args": {"warmup_iterations": 4, "milestones": [2]}},
         },

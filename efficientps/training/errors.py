@@ -29,6 +29,11 @@ def explain(error: BaseException) -> str | None:
             "The GPU is out of memory; lower data.batch_size or data.image_size, choose a smaller "
             "model.network.backbone.variant, or set trainer.precision to 16-mixed."
         )
+    if isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error):
+        return (
+            "The connection to another process of this run is gone; that process's own output says why. "
+            "--ckpt_path last goes on from the last checkpoint."
+        )
     if isinstance(error, PermissionError):
         return f"No permission for {error.filename or error}; check who owns it, or choose another path."
     if isinstance(error, OSError) and error.strerror:
