@@ -276,25 +276,26 @@ def test_help(capfd):
 
 
 @pytest.mark.slow
-def test_two_processes_count_and_write_every_image_once(trained, tmp_path):
-    # Oracle: one process; 3 images are not divisible by 2.
+def test_many_processes_count_and_write_every_image_once(trained, synthetic_root, tmp_path):
+    # Oracle: one process; 5 images are divisible neither by 2 nor by 3.
     environment = os.environ | {"PYTHONPATH": str(train_net.DEFAULT_CONFIG.parent), "OMP_NUM_THREADS": "1"}
 
     def run_processes(count, subcommand, *options):
         strategy = ["--trainer.devices", str(count), "--trainer.strategy", "ddp" if count > 1 else "auto"]
         words = [sys.executable, train_net.__file__, subcommand, "--ckpt_path", str(trained), *strategy, *options]
+        words += ["--data.root", str(synthetic_root)]
         subprocess.run(words, env=environment, check=True, timeout=300)
 
-    results = []
-    for count in (1, 2):
+    figures, predictions = [], []
+    for count in (1, 2, 3):
         root = tmp_path / f"validated_by_{count}"
         run_processes(count, "validate", "--trainer.default_root_dir", str(root))
-        results.append(json.loads((root / "version_0/evaluation/val.json").read_text()))
+        figures.append(json.loads((root / "version_0/evaluation/val.json").read_text()))
         run_processes(count, "predict", "--predictions.output_dir", str(tmp_path / f"predicted_by_{count}"))
-    assert results[0] == results[1]
-    one, two = (json.loads((tmp_path / f"predicted_by_{count}/panoptic.json").read_text()) for count in (1, 2))
-    assert one == two
-    assert len(two["annotations"]) == 3
+        predictions.append(json.loads((tmp_path / f"predicted_by_{count}/panoptic.json").read_text()))
+    assert figures[0] == figures[1] == figures[2]
+    assert predictions[0] == predictions[1] == predictions[2]
+    assert len(predictions[2]["annotations"]) == 5
 
 
 SMALL_NETWORK = [

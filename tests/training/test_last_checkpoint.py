@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 
 import pytest
 from pytorch_lightning.callbacks import Callback
@@ -19,7 +20,7 @@ class Interrupted(RuntimeError):
 
 
 class Interrupt(Callback):
-    """Does something to the run in one of its hooks.
+    """Does something to the run in one of its hooks; ``acted`` is when the last one did.
 
     Args:
         hook: name of the hook.
@@ -32,6 +33,7 @@ class Interrupt(Callback):
 
     def act(self, hook, trainer):
         if (hook, trainer.global_step) == (self.hook, self.step):
+            Interrupt.acted = time.monotonic()
             if self.how == "kill":
                 raise Interrupted
             if self.how == "term":
@@ -149,6 +151,7 @@ def test_accumulated_batches_are_not_torn_apart(config, tmp_path):
 def test_run_whose_folder_vanishes_ends(config, tmp_path, capfd):
     options = ["--config", config, *OPTIONS, *interrupt("on_train_batch_start", 3, "remove")]
     assert run("fit", *options) == 1
+    assert time.monotonic() - Interrupt.acted < 5  # seconds, the step that follows included
     assert "last.ckpt could not be written: its folder is gone" in capfd.readouterr().err
 
 
