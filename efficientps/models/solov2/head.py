@@ -27,7 +27,6 @@ LEVEL_STRIDES = (8, 8, 16, 32, 32)
 
 _PAIRS_AT_A_TIME = 64
 _MASKS_AT_A_TIME = 64
-_FULL_MASKS_AT_A_TIME = 4
 
 
 class Width(NamedTuple):
@@ -355,7 +354,7 @@ def draw_masks(kernels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tight_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Return the box around the positive logits of each mask at the size of the image, a few masks at a time.
+    """Return the box around the positive logits of each mask at the size of the image, one mask at a time.
 
     Args:
         mask_logits: float32 ``[N, h/4, w/4]``.
@@ -364,14 +363,20 @@ def tight_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
     Returns:
         float32 ``[N, 4]``, xyxy in pixels, half-open; zeros for a mask without a pixel.
     """
-    height, width = image_size
-    boxes = [mask_logits.new_zeros(0, 4)]
-    for some in torch.split(mask_logits, _FULL_MASKS_AT_A_TIME):
-        inside = interpolate(some[:, None], scale_factor=4, mode="bilinear")[:, 0, :height, :width] > 0
-        x0, x1 = _extent(inside.any(dim=1))
-        y0, y1 = _extent(inside.any(dim=2))
-        boxes.append(torch.stack([x0, y0, x1, y1], dim=1).to(mask_logits))
-    return torch.cat(boxes)
+    (height, width), count = image_size, len(mask_logits)
+    positive = mask_logits > 0
+    (x0, x1), (y0, y1) = _extent(positive.any(dim=1)), _extent(positive.any(dim=2))
+    # No pixel further than a cell from the positive cells is positive: what lies beyond is not looked at.
+    windows = torch.stack([x0 - 1, y0 - 1, x1 + 1, y1 + 1], dim=1).clamp(min=0).long().tolist()
+    columns, rows = (positive.new_zeros(count, 4 * cells) for cells in mask_logits.shape[:0:-1])
+    for index, (left, top, right, bottom) in enumerate(windows):
+        window = mask_logits[None, index : index + 1, top:bottom, left:right]
+        inside = interpolate(window, scale_factor=4, mode="bilinear")[0, 0] > 0
+        inside = inside[: max(0, height - 4 * top), : max(0, width - 4 * left)]
+        columns[index, 4 * left : 4 * left + inside.shape[1]] = inside.any(dim=0)
+        rows[index, 4 * top : 4 * top + inside.shape[0]] = inside.any(dim=1)
+    (x0, x1), (y0, y1) = _extent(columns), _extent(rows)
+    return torch.stack([x0, y0, x1, y1], dim=1).to(mask_logits)
 
 
 def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
