@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py fusion                     the panoptic fusion against full canvases
     python scripts/benchmark.py pq --json pq.json          panoptic quality against cityscapesscripts and torchmetrics
+    python scripts/benchmark.py data                       training samples against bare PNG decoding
 
 Each prints medians and quartiles of the wall clock, the median of the processor time, and the bars that the project
 sets itself. What needs a package that is not installed (pip install -e '.[bench]') is named and left out.
@@ -19,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from efficientps.benchmarks import panoptic_fusion, panoptic_quality
+from efficientps.benchmarks import loading, panoptic_fusion, panoptic_quality
 from efficientps.benchmarks.report import Report
 from efficientps.benchmarks.scenes import FULL_SIZE
 
@@ -71,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     pq.set_defaults(
         run=lambda o: panoptic_quality.run(size=tuple(o.size), segments=o.segments, rounds=o.rounds, device=o.device)
     )
+    data = command("data", loading, rounds=24, size=FULL_SIZE)
+    data.add_argument("--root", help="a prepared Cityscapes tree in place of synthetic scenes of this size")
+    data.set_defaults(run=lambda o: loading.run(size=tuple(o.size), rounds=o.rounds, root=o.root))
     return parser
 
 

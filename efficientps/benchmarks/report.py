@@ -80,6 +80,10 @@ class Report:
         for side, timing in timings.items():
             self.rows.append(Row(case, side, timing, dict(figures.get(side, {}))))
 
+    def add_figures(self, case: str, side: str, figures: Mapping[str, float | int | str | None]) -> None:
+        """Add a row of what is no time."""
+        self.rows.append(Row(case, side, None, dict(figures)))
+
     def as_dict(self) -> dict[str, object]:
         """Return the report as plain values, with the machine and the commit that it holds for."""
         return {
