@@ -36,9 +36,11 @@ setup(
             "mypy>=1.14",
             "pre-commit>=4",
             "efficientnet-pytorch>=0.7.1",  # the numerical oracle of the backbone
+            "blosc2>=4",
         ],
         "albumentations": ["albumentations>=2.0.8"],
         "inplace-abn": ["inplace-abn>=1.1.0"],
-        "bench": ["transformers>=5.23,<6"],
+        "cache": ["blosc2>=4"],
+        "bench": ["transformers>=5.23,<6", "matplotlib>=3.9", "blosc2>=4"],
     },
 )

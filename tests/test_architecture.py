@@ -17,6 +17,7 @@ ALLOWED = {
     "saved_activations": set(),
     "visualization": {"structures"},
     "evaluate": {"data", "metrics", "structures"},
+    "benchmarks": {"benchmarks", "data", "layers", "metrics", "models", "saved_activations", "structures", "training"},
     "training": {"data", "layers", "metrics", "models", "structures", "training", "visualization"},
 }
 

@@ -55,6 +55,7 @@ class CityscapesPanoptic(PanopticDataset):
         seed: int = 0,
         on_bad_sample: OnBadSample = "raise",
         max_bad_samples: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Read the annotations of a split.
 
@@ -65,6 +66,7 @@ class CityscapesPanoptic(PanopticDataset):
             seed: seed of the transform.
             on_bad_sample: as ``PanopticDataset``.
             max_bad_samples: as ``PanopticDataset``.
+            cache: folder with one folder of decoded samples for each split (``datasets/prepare_cache.py``).
 
         Raises:
             FileNotFoundError: if the root is missing or empty, or the panoptic maps have not been made.
@@ -94,6 +96,7 @@ class CityscapesPanoptic(PanopticDataset):
             seed=seed,
             on_bad_sample=on_bad_sample,
             max_bad_samples=max_bad_samples,
+            cache=None if cache is None else Path(cache, split),
         )
 
     def image_path(self, entry: PanopticEntry) -> str:

@@ -64,6 +64,7 @@ class CityscapesDataModule(LightningDataModule):
         predict_path: str = "val",
         on_bad_sample: OnBadSample = "raise",
         max_bad_samples: int | None = None,
+        cache: str | None = None,
     ) -> None:
         """Check and store the choices; nothing is read yet.
 
@@ -86,6 +87,8 @@ class CityscapesDataModule(LightningDataModule):
             on_bad_sample: what to do about a training image or map that cannot be read: "raise" ends the run, "skip"
                 names it and takes the next in order instead. Evaluation and prediction leave nothing out.
             max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
+            cache: folder that ``datasets/prepare_cache.py`` made; training and evaluation read decoded samples from it,
+                bit by bit the same, in place of PNG files.
 
         Raises:
             ValueError: if a size is not positive, ``image_size`` is no multiple of 32, or a number is out of range.
@@ -121,6 +124,7 @@ class CityscapesDataModule(LightningDataModule):
         self.predict_path = predict_path
         self.on_bad_sample: OnBadSample = on_bad_sample
         self.max_bad_samples = max_bad_samples
+        self.cache = cache
         self.train_transform: Transform = Compose(
             [
                 RandomScaleCrop(crop_size=self.image_size, nominal_size=self.train_size, scale_range=scale_range),
@@ -166,6 +170,7 @@ class CityscapesDataModule(LightningDataModule):
             seed=self.seed,
             on_bad_sample=self.on_bad_sample,
             max_bad_samples=self.max_bad_samples,
+            cache=self.cache,
         )
 
     def setup(self, stage: str) -> None:

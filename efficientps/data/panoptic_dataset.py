@@ -15,6 +15,7 @@ from efficientps.data.bad_samples import BadSamples, OnBadSample, TooManyBadSamp
 from efficientps.data.categories import Categories
 from efficientps.data.image_file import MAX_PIXELS, read_image
 from efficientps.data.panoptic_format import PanopticEntry, inside, present_ids, read_id_map, read_panoptic_json
+from efficientps.data.sample_cache import SampleCache
 from efficientps.data.samplers import SampleIndex
 from efficientps.structures import PanopticSample, Segment
 
@@ -62,6 +63,7 @@ class PanopticDataset(Dataset[PanopticSample]):
         on_bad_sample: OnBadSample = "raise",
         max_bad_samples: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Read and check the annotations; images and maps are read and checked one by one, as they are asked for.
 
@@ -75,6 +77,7 @@ class PanopticDataset(Dataset[PanopticSample]):
             on_bad_sample: what to do about a training sample that cannot be read: "raise" or "skip".
             max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
             max_pixels: larger images and maps are refused before anything is decoded.
+            cache: folder of decoded samples that ``write_cache`` made; samples are read from it alone.
 
         Raises:
             FileNotFoundError: if the file or a folder does not exist.
@@ -89,12 +92,13 @@ class PanopticDataset(Dataset[PanopticSample]):
         self.entries = read_panoptic_json(annotation_file, categories)
         if not self.entries:
             raise ValueError(f"Annotation file '{annotation_file}' holds no image.")
-        for folder in (map_root, image_root):
+        for folder in (map_root, image_root, *([] if cache is None else [cache])):
             if not os.path.isdir(folder):
                 raise FileNotFoundError(f"Folder '{folder}' does not exist; '{annotation_file}' refers to it.")
         self._image_files = [inside(image_root, self.image_path(entry), annotation_file) for entry in self.entries]
         self._map_files = [inside(map_root, entry.map_file_name, annotation_file) for entry in self.entries]
         self._max_pixels = max_pixels
+        self._cache = None if cache is None else SampleCache(root=cache, max_pixels=max_pixels)
         self.bad_samples = BadSamples(len(self.entries), limit=max_bad_samples) if on_bad_sample == "skip" else None
 
     def image_path(self, entry: PanopticEntry) -> str:
@@ -152,10 +156,28 @@ class PanopticDataset(Dataset[PanopticSample]):
                 self.bad_samples.note(position, error, asked_for=position == index)
         raise TooManyBadSamplesError(f"None of the {len(self)} samples can be read.")
 
+    def write_cache(self, index: int, cache: SampleCache) -> int:
+        """Decode and check one sample, and write it into a cache unless it is there; return the bytes written.
+
+        Raises:
+            FileNotFoundError: as for an item.
+            ValueError: likewise.
+        """
+        image_id, sources = self.entries[index].image_id, self.files(index)
+        return 0 if cache.has(image_id, sources) else cache.write(image_id, *self._read(index), sources)
+
+    def files(self, index: int) -> tuple[str, str]:
+        """Return the image file and the map file of a sample."""
+        return self._image_files[index], self._map_files[index]
+
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
         """Read image and map as they are stored, and check that they fit each other and the JSON."""
         entry, map_file = self.entries[index], self._map_files[index]
-        segment_ids = torch.from_numpy(read_id_map(map_file, max_pixels=self._max_pixels))
+        image = None
+        if self._cache is not None:
+            image, segment_ids = self._cache.read(entry.image_id, self.files(index))
+        else:
+            segment_ids = torch.from_numpy(read_id_map(map_file, max_pixels=self._max_pixels))
         if entry.size is not None and tuple(segment_ids.shape) != entry.size:
             raise ValueError(
                 f"Panoptic map '{map_file}' is {segment_ids.shape[0]}x{segment_ids.shape[1]} pixels (height x width) "
@@ -173,5 +195,7 @@ class PanopticDataset(Dataset[PanopticSample]):
                 f"Panoptic map '{map_file}' has no pixel of segment {min(absent)}, which the annotation file lists for "
                 f"image '{entry.image_id}'; make the maps and the JSON again, together."
             )
+        if image is not None:
+            return image, segment_ids
         size = (segment_ids.shape[0], segment_ids.shape[1])
         return read_image(self._image_files[index], size=size, max_pixels=self._max_pixels), segment_ids

@@ -112,14 +112,15 @@ def id_to_rgb(segment_ids: NDArray[np.int32]) -> NDArray[np.uint8]:
 def present_ids(segment_ids: NDArray[np.int32]) -> list[int]:
     """Return the segment ids that occur in a map, ``VOID`` excepted, in increasing order.
 
-    A table of flags takes a fifth of the time of sorting the pixels.
+    Only the first pixel of each run along a row is looked up, in a table of flags: sorting takes five times as long.
 
     >>> present_ids(np.array([[7, 0], [26001, 7]], dtype=np.int32))
     [7, 26001]
     """
-    flat = segment_ids.ravel()
-    seen = np.zeros(int(flat.max(initial=VOID)) + 1, dtype=bool)
-    seen[flat] = True
+    begins = segment_ids[:, 1:] != segment_ids[:, :-1]
+    firsts = np.concatenate([segment_ids[:, :1].ravel(), segment_ids[:, 1:][begins]])
+    seen = np.zeros(int(firsts.max(initial=VOID)) + 1, dtype=bool)
+    seen[firsts] = True
     seen[VOID] = False
     ids: list[int] = np.flatnonzero(seen).tolist()
     return ids

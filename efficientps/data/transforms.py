@@ -85,9 +85,11 @@ class RandomScaleCrop:
         nominal = fit_within(stored, self.nominal_size)
         top, height, out_height = crop_window(stored[0], nominal[0] * scale, self.crop_size[0], row)
         left, width, out_width = crop_window(stored[1], nominal[1] * scale, self.crop_size[1], column)
-        image = v2.resized_crop(image, top, left, height, width, [out_height, out_width], antialias=True)
-        window = segment_ids[top : top + height, left : left + width]
-        return image, resize_ids(window, (out_height, out_width))
+        inside = (..., slice(top, top + height), slice(left, left + width))
+        # Resizing takes half of the time where the bytes of a pixel lie side by side, and a cut alone is no such image.
+        window = image[inside][None].contiguous(memory_format=torch.channels_last)[0]
+        image = v2.resize(window, [out_height, out_width], antialias=True)
+        return image, resize_ids(segment_ids[inside], (out_height, out_width))
 
 
 class RandomHorizontalFlip:
@@ -156,4 +158,8 @@ def resize_ids(segment_ids: Tensor, size: tuple[int, int]) -> Tensor:
         ((np.arange(result) + 0.5) * (stored / result)).astype(np.int64)
         for result, stored in zip(size, segment_ids.shape, strict=True)
     )
-    return torch.from_numpy(segment_ids.numpy()[rows[:, None], columns])
+    ids = segment_ids.numpy()
+    # Rows are copied whole and columns one by one: fewer rows first, more rows last.
+    if size[0] < segment_ids.shape[0]:
+        return torch.from_numpy(ids.take(rows, axis=0).take(columns, axis=1))
+    return torch.from_numpy(ids.take(columns, axis=1).take(rows, axis=0))

@@ -72,18 +72,19 @@ def panoptic_fusion(
         >>> [(segment.id, segment.train_id) for segment in panoptic.segments]
         [(1, 0), (2, 1)]
     """
-    height, width = semantic_logits.shape[-2:]
     instances = instances[instances.scores > score_thresh]
     instances = instances[instances.scores.argsort(descending=True, stable=True)]
-    semantic_id = semantic_logits.argmax(dim=0)
-    stuff_best = semantic_logits[:num_stuff].amax(dim=0).float()
-    winner = _instance_winners(
-        stuff_best, semantic_logits, instances, num_stuff, overlap_thresh=overlap_thresh, scale=mask_logit_scale
-    )
+    # The maximum with its index takes a tenth of the time of argmax on a CPU; on equality both name the first.
+    best, stuff = semantic_logits[:num_stuff].max(dim=0)
 
     # Codes: stuff class t -> t + 1; instance i -> num_stuff + 1 + i; 0 is void.
-    stuff_code = torch.where(semantic_id < num_stuff, semantic_id + 1, VOID).to(torch.int32)
-    code = torch.where(winner > 0, winner + num_stuff, stuff_code)
+    code = stuff.to(torch.int32).add_(1)
+    del stuff
+    if len(semantic_logits) > num_stuff:
+        code.masked_fill_(semantic_logits[num_stuff:].amax(dim=0) > best, VOID)
+    _draw_instances(
+        code, best.float(), semantic_logits, instances, num_stuff, overlap_thresh=overlap_thresh, scale=mask_logit_scale
+    )
     areas = torch.bincount(code.flatten(), minlength=num_stuff + 1 + len(instances)).tolist()
     labels, scores = instances.labels.tolist(), instances.scores.tolist()
     ids = [VOID] * len(areas)
@@ -99,10 +100,11 @@ def panoptic_fusion(
         else:
             segments.append(Segment(ids[position], position - 1, False))
     lookup = torch.tensor(ids, dtype=torch.int32, device=code.device)
-    return PanopticSegmentation(lookup[code.long()].view(height, width), segments)
+    return PanopticSegmentation(lookup.index_select(0, code.flatten()).view(code.shape), segments)
 
 
-def _instance_winners(
+def _draw_instances(
+    code: Tensor,
     best: Tensor,
     semantic_logits: Tensor,
     instances: InstancePredictions,
@@ -110,10 +112,11 @@ def _instance_winners(
     *,
     overlap_thresh: float,
     scale: float,
-) -> Tensor:
-    """Return for each pixel 1 + the index of the instance that takes it, 0 where stuff keeps it; int32 ``[h, w]``.
+) -> None:
+    """Write ``num_stuff + 1 + i`` into each pixel that instance i takes, one instance after the other.
 
     Args:
+        code: int32 ``[h, w]``; written.
         best: the best stuff logit of each pixel, float32 ``[h, w]``; overwritten.
         semantic_logits: ``[C, h, w]``.
         instances: by falling score.
@@ -122,9 +125,7 @@ def _instance_winners(
         scale: factor of the mask logits.
     """
     height, width = best.shape
-    winner = torch.zeros(height, width, dtype=torch.int32, device=best.device)
     occupied = torch.zeros(height, width, dtype=torch.bool, device=best.device)
-    never = torch.tensor(-torch.inf, device=best.device)
     labels = instances.labels.tolist()
     for index, window in enumerate(instances.windows((height, width))):
         x0, y0, x1, y1 = window
@@ -133,12 +134,10 @@ def _instance_winners(
         inside = (slice(y0, y1), slice(x0, x1))
         mask_logits = instances.render(index, window)
         mask = mask_logits > 0
-        # Decided on the device: a dropped instance goes on with logits that never win.
+        # Decided on the device: a dropped instance goes on, and takes no pixel.
         is_kept = (mask & occupied[inside]).sum() <= overlap_thresh * mask.sum()
         occupied[inside] |= mask & is_kept
         logits = fused_logits(scale * mask_logits, semantic_logits[num_stuff + labels[index]][inside].float())
-        logits = torch.where(is_kept, logits, never)
-        wins = logits > best[inside]
+        wins = (logits > best[inside]) & is_kept
         best[inside] = torch.where(wins, logits, best[inside])
-        winner[inside] = torch.where(wins, index + 1, winner[inside])
-    return winner
+        code[inside].masked_fill_(wins, num_stuff + 1 + index)

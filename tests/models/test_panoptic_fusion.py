@@ -1,8 +1,13 @@
-"""Fusion against a naive reference that builds every full-size map."""
+"""Fusion against a naive reference that builds every full-size map, and against one on full canvases."""
+
+import warnings
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from efficientps.benchmarks.full_canvas_fusion import full_canvas_fusion
+from efficientps.benchmarks.scenes import semantic_logits, street_instances
 from efficientps.models.panoptic_fusion import fused_logits, panoptic_fusion
 from efficientps.structures import InstancePredictions, PanopticSegmentation
 
@@ -87,8 +92,9 @@ def as_codes(panoptic: PanopticSegmentation, instances: InstancePredictions, num
     return codes
 
 
+@pytest.mark.parametrize("fusion", [panoptic_fusion, full_canvas_fusion])
 @pytest.mark.parametrize("seed", range(30))
-def test_equals_the_naive_reference(seed):
+def test_equals_the_naive_reference(seed, fusion):
     """Oracle: a per-pixel reference on random inputs with overlapping, tiny and clipped boxes."""
     generator = torch.Generator().manual_seed(seed)
     height, width, num_stuff, num_things = 24, 31, 3, 2
@@ -96,7 +102,7 @@ def test_equals_the_naive_reference(seed):
     instances = random_instances(generator, seed % 9, height, width, num_things)
     options = {"num_stuff": num_stuff, "score_thresh": 0.2, "overlap_thresh": 0.5, "min_stuff_area": 60}
     scale = (1.0, 4.0)[seed % 2]
-    panoptic = panoptic_fusion(semantic, instances, mask_logit_scale=scale, **options)
+    panoptic = fusion(semantic, instances, mask_logit_scale=scale, **options)
     expected = naive_fusion(semantic, instances, scale=scale, **options)
     assert torch.equal(as_codes(panoptic, instances, num_stuff), expected)
     assert panoptic.segment_ids.dtype == torch.int32
@@ -142,3 +148,58 @@ def test_small_stuff_is_counted_after_the_instances_took_theirs():
         panoptic = panoptic_fusion(semantic, instance, num_stuff=1, min_stuff_area=area)
         assert any(not s.is_thing for s in panoptic.segments) == is_kept
         assert (panoptic.segment_ids > 0).sum() == (16 if is_kept else 6)
+
+
+@pytest.mark.parametrize("number", [0, 1, 40])
+def test_equals_the_fusion_on_full_canvases(number):
+    """Oracle: the straightforward implementation, on more and larger instances than a loop over pixels can do."""
+    logits, instances = semantic_logits((256, 512), seed=number), street_instances(number, (256, 512), seed=number)
+    ours, theirs = (fuse(logits, instances, num_stuff=11) for fuse in (panoptic_fusion, full_canvas_fusion))
+    assert torch.equal(ours.segment_ids, theirs.segment_ids)
+    assert ours.segments == theirs.segments
+    assert sum(segment.is_thing for segment in ours.segments) >= number // 2
+
+
+class Operations(TorchDispatchMode):
+    """Counts the calls of each operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        self.calls[name] = self.calls.get(name, 0) + 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_instance_is_read_by_itself():
+    """Oracle: by contract; what would wait for a device is called as often for 30 instances as for 3."""
+    waiting = []
+    for number in (3, 30):
+        with Operations() as operations:
+            panoptic_fusion(semantic_logits((128, 256)), street_instances(number, (128, 256)), num_stuff=11)
+        names = ("_local_scalar_dense", "nonzero", "bincount", "is_nonzero", "unique", "_unique2")
+        waiting.append({name: operations.calls.get(name, 0) for name in names})
+        assert operations.calls["sigmoid"] >= 2 * number
+    assert waiting[0] == waiting[1]
+
+
+@pytest.mark.gpu
+def test_a_device_is_waited_for_a_fixed_number_of_times():
+    """Oracle: by contract, counted by CUDA's own debug mode; and the CPU's result."""
+    counts = []
+    for number in (3, 30):
+        instances = street_instances(number, (256, 512), device="cuda")
+        logits = semantic_logits((256, 512), device="cuda")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                panoptic = panoptic_fusion(logits, instances, num_stuff=11)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        counts.append(len(caught))
+        expected = panoptic_fusion(logits.cpu(), street_instances(number, (256, 512)), num_stuff=11)
+        assert (panoptic.segment_ids.cpu() == expected.segment_ids).float().mean() > 0.999
+    assert counts[0] == counts[1]

@@ -1,0 +1,149 @@
+"""``model``: size of the networks and time from an image to its panoptic map, beside those of other people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from efficientps.benchmarks import peers, presets
+from efficientps.benchmarks.batches import Precision, autocast, street_batch
+from efficientps.benchmarks.report import Bar, Report
+from efficientps.benchmarks.scenes import street_instances
+from efficientps.benchmarks.timing import alternate
+from efficientps.models.efficientps import EfficientPS
+from efficientps.models.network import PanopticNetwork
+from efficientps.saved_activations import saved_activation_bytes
+from efficientps.structures import InstancePredictions
+
+AGAINST = {"Mask2Former Swin-T": 0.35, "Mask R-CNN R50-FPN": 0.8}
+"""Bars: share of the peer's time."""
+
+REALISTIC_INSTANCES = 30
+
+
+def run(
+    *,
+    size: tuple[int, int] = (512, 1024),
+    names: Sequence[str] = (presets.REFERENCE,),
+    batch_size: int = 1,
+    precision: Precision = "fp32",
+    rounds: int = 3,
+    device: str = "cpu",
+    with_peers: bool = True,
+) -> Report:
+    """Time whole predictions in turns, and count parameters, multiply-adds and bytes that training would keep.
+
+    Args:
+        size: (height, width) of the images, multiples of 32.
+        names: presets; the first one is compared with the peers.
+        batch_size: images in a call.
+        precision: of all sides.
+        rounds: calls that are timed.
+        device: where all sides run.
+        with_peers: whether to measure other people's networks as well.
+    """
+    options = {"size": list(size), "presets": list(names), "batch_size": batch_size, "precision": precision}
+    report = Report("model", options | {"rounds": rounds, "device": device})
+    batch = street_batch(batch_size, size, device=device)
+    sides: dict[str, Callable[[], Any]] = {}
+    figures: dict[str, dict[str, float]] = {}
+
+    def add(name: str, module: nn.Module, predict: Callable[[], Any], loss: Callable[[], torch.Tensor] | None) -> None:
+        sides[name] = _inference(predict, precision, device)
+        macs = _multiply_adds(sides[name], module)
+        figures[name] = {"parameters_m": _parameters(module) / 1e6, "gmacs": macs.pop("Global", 0.0) / 1e9}
+        figures[name] |= {f"gmacs_{part}": count / 1e9 for part, count in macs.items()}
+        if loss is not None:
+            figures[name]["saved_activations_mb"] = _saved_bytes(module, loss, precision, device) / 1e6
+
+    for name in names:
+        network = cast(EfficientPS, presets.build(name).to(device))
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        add(name, network, lambda n=network: n.predict(batch), lambda n=network: _total(n, batch))  # type: ignore[misc]
+        figures[name]["instances_fused"] = _fused(sides[name]())
+        if name == names[0]:
+            crowded = f"{name}, {REALISTIC_INSTANCES} instances"
+            sides[crowded] = _inference(_with_instances(network, batch, size, device), precision, device)
+            figures[crowded] = {"instances_fused": _fused(sides[crowded]())}
+    images = batch["images"]
+    for name, build in peers.builders(size, training=False).items() if with_peers else ():
+        try:
+            peer = build().to(device)
+        except ImportError as error:
+            report.skipped.append(f"{name}: {error}; install it with: pip install -e '.[bench]'.")
+            continue
+        loss = (lambda p=peer: p.loss(batch)) if name in AGAINST else None  # type: ignore[misc]
+        add(name, peer, lambda p=peer: p.predict(images), loss)  # type: ignore[misc]
+    timings = alternate(sides, rounds=rounds, device=device)
+    report.add(f"{size[0]}x{size[1]}, batch {batch_size}, {precision}", timings, figures)
+    for peer_name, limit in AGAINST.items():
+        if peer_name in timings:
+            ratio = timings[f"{names[0]}, {REALISTIC_INSTANCES} instances"].seconds / timings[peer_name].seconds
+            report.bars.append(Bar(f"time as a share of {peer_name}", ratio, "<=", limit))
+    return report
+
+
+def _inference(predict: Callable[[], Any], precision: Precision, device: str) -> Callable[[], Any]:
+    def call() -> Any:
+        with torch.inference_mode(), autocast(precision, device):
+            return predict()
+
+    return call
+
+
+def _with_instances(network: EfficientPS, batch: Any, size: tuple[int, int], device: str) -> Callable[[], Any]:
+    """Return a prediction whose instance head works as ever, and whose fusion gets instances as of a real street."""
+    found = street_instances(REALISTIC_INSTANCES, size, device=device)
+    head = network.instance_head
+    original = head.predict
+
+    def predict(*inputs: Any) -> list[InstancePredictions]:
+        return [found for _ in original(*inputs)]
+
+    def call() -> Any:
+        head.predict = predict  # type: ignore[method-assign, assignment]
+        try:
+            return network.predict(batch)
+        finally:
+            del head.predict
+
+    return call
+
+
+def _fused(predictions: Any) -> float:
+    """Return the mean number of instances in the panoptic maps."""
+    counts = [sum(segment.is_thing for segment in prediction.panoptic.segments) for prediction in predictions]
+    return float(sum(counts)) / len(counts)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _multiply_adds(predict: Callable[[], Any], module: nn.Module) -> dict[str, float]:
+    """Return the multiply-adds of a prediction, in all ("Global") and of each part; matrices and convolutions only."""
+    module.eval()
+    with FlopCounterMode(display=False) as counter:
+        predict()
+    counts = {name: sum(operations.values()) / 2 for name, operations in counter.get_flop_counts().items()}
+    depth = 0 if sum("." not in name for name in counts) > 2 else 1  # one name beside "Global" is the whole network
+    parts = {name.rpartition(".")[2]: count for name, count in counts.items() if name.count(".") == depth and count}
+    return parts | {"Global": counts["Global"]}
+
+
+def _saved_bytes(module: nn.Module, loss: Callable[[], torch.Tensor], precision: Precision, device: str) -> int:
+    """Return the bytes that a training step keeps after its forward pass."""
+    module.train()
+    with autocast(precision, device):
+        taken, total = saved_activation_bytes(loss)
+    del total
+    module.eval()
+    return taken
+
+
+def _total(network: PanopticNetwork, batch: Any) -> torch.Tensor:
+    return torch.stack(list(network.loss(batch).values())).sum()

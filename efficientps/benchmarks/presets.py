@@ -1,0 +1,49 @@
+"""Networks as the presets in ``configs/`` describe them, with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+import efficientps.models  # noqa: F401 - a preset names its classes without their modules
+from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
+from efficientps.models.efficientps import EfficientPS
+from efficientps.models.network import PanopticNetwork
+
+FOLDER = Path(__file__).resolve().parents[2] / "configs"
+"""Of a checkout: an installed package has none."""
+
+REFERENCE = "cityscapes_512x1024_adam"
+"""The preset of the claims: B5 with Mask R-CNN at half resolution."""
+
+ALL = (
+    REFERENCE,
+    "cityscapes_paper",
+    "cityscapes_official",
+    "cityscapes_solov2_512x1024",
+    "cityscapes_solov2_1024x2048",
+)
+
+
+def build(name: str) -> PanopticNetwork:
+    """Build the network of a preset for the classes of Cityscapes.
+
+    Raises:
+        FileNotFoundError: if there is no such preset.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+        raise FileNotFoundError(f"There is no preset '{path}'; the presets are {known or 'in a checkout only'}.")
+    choices: dict[str, Any] = yaml.safe_load(path.read_text())["model"]["network"]
+    choices["backbone"]["pretrained"] = False
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--network", type=Callable[[int, int], PanopticNetwork], default=EfficientPS)
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before 4.49
+    built = instantiate(parser.parse_object({"network": choices}))
+    network: PanopticNetwork = built.network(CITYSCAPES_CATEGORIES.num_stuff, CITYSCAPES_CATEGORIES.num_things)
+    return network

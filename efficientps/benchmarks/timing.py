@@ -1,0 +1,74 @@
+"""Timing of several sides in turns, so that what slows a machine down slows all of them down alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one call takes.
+
+    Attributes:
+        seconds: median of the wall clock.
+        low: first quartile of the wall clock.
+        high: third quartile of the wall clock.
+        cpu_seconds: median of the time that the process' threads were computing; on a machine that others use as well
+            it says more than the clock.
+        rounds: number of calls that were timed.
+    """
+
+    seconds: float
+    low: float
+    high: float
+    cpu_seconds: float
+    rounds: int
+
+
+def alternate(
+    sides: Mapping[str, Callable[[], object]], *, rounds: int, device: torch.device | str = "cpu"
+) -> dict[str, Timing]:
+    """Time functions in turns: one untimed call of each, then rounds in which each is called once.
+
+    Every second round goes backwards, so that none is always called after the same neighbour.
+
+    Args:
+        sides: functions by name; what they return is thrown away.
+        rounds: calls of each that are timed.
+        device: if it is a CUDA device, each call is waited for before and after.
+
+    Raises:
+        ValueError: if there is no round.
+
+    >>> sorted(alternate({"a": lambda: 1, "b": lambda: 2}, rounds=3))
+    ['a', 'b']
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds}; at least 1 call must be timed.")
+    on_cuda = torch.device(device).type == "cuda"
+    wall: dict[str, list[float]] = {name: [] for name in sides}
+    cpu: dict[str, list[float]] = {name: [] for name in sides}
+    for function in sides.values():
+        function()
+    for turn in range(rounds):
+        for name in list(sides)[:: -1 if turn % 2 else 1]:
+            if on_cuda:
+                torch.cuda.synchronize()
+            wall_start, cpu_start = time.perf_counter(), time.process_time()
+            sides[name]()
+            if on_cuda:
+                torch.cuda.synchronize()
+            wall[name].append(time.perf_counter() - wall_start)
+            cpu[name].append(time.process_time() - cpu_start)
+    return {name: _timing(wall[name], cpu[name]) for name in sides}
+
+
+def _timing(wall: list[float], cpu: list[float]) -> Timing:
+    low, middle, high = np.percentile(wall, (25, 50, 75)).tolist()
+    return Timing(seconds=middle, low=low, high=high, cpu_seconds=median(cpu), rounds=len(wall))

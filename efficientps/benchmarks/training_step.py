@@ -1,0 +1,120 @@
+"""``train``: time and peak memory of a training step, beside those of other people's networks on the same targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast, get_args
+
+import torch
+from torch import nn
+
+from efficientps.benchmarks import peers, presets
+from efficientps.benchmarks.batches import Precision, autocast, street_batch
+from efficientps.benchmarks.memory import peak_bytes
+from efficientps.benchmarks.report import Bar, Report
+from efficientps.benchmarks.timing import alternate
+from efficientps.layers.norm_act import set_norm_implementation
+from efficientps.models.efficientps import EfficientPS, Part
+from efficientps.structures import TrainingBatch
+
+AGAINST = {"Mask2Former Swin-T": 0.5}
+"""Bars: share of the peer's time."""
+
+MEMORY_OPTIONS = ("in-place", "eager", "checkpointed")
+"""In-place norms; PyTorch's own norms; in-place norms and all four parts of the network checkpointed."""
+
+
+def run(
+    *,
+    size: tuple[int, int] = (512, 1024),
+    names: Sequence[str] = (presets.REFERENCE,),
+    memory_options: Sequence[str] = MEMORY_OPTIONS,
+    batch_size: int = 1,
+    precision: Precision = "fp32",
+    rounds: int = 3,
+    device: str = "cpu",
+    with_peers: bool = True,
+) -> Report:
+    """Time whole steps in turns: loss, gradients and a fused AdamW, on scenes that lie on the device.
+
+    Args:
+        size: (height, width) of the images, multiples of 32.
+        names: presets; the first one, with the first memory option, is compared with the peers.
+        memory_options: of each preset, see ``MEMORY_OPTIONS``.
+        batch_size: images in a step.
+        precision: of all sides.
+        rounds: steps that are timed.
+        device: where all sides run.
+        with_peers: whether to measure other people's networks as well.
+    """
+    options = {"size": list(size), "presets": list(names), "batch_size": batch_size, "precision": precision}
+    report = Report("train", options | {"rounds": rounds, "device": device})
+    batch = street_batch(batch_size, size, device=device)
+    sides: dict[str, Callable[[], object]] = {}
+    for name in names:
+        for option in memory_options:
+            network = network_with(name, option).to(device)
+            sides[f"{name}, {option}"] = training_step(network, network_loss(network), batch, precision, device)
+    for name, build in peers.builders(size, training=True).items() if with_peers else ():
+        try:
+            peer = build().to(device)
+        except ImportError as error:
+            report.skipped.append(f"{name}: {error}; install it with: pip install -e '.[bench]'.")
+            continue
+        sides[name] = training_step(peer, peer.loss, batch, precision, device)
+    timings = alternate(sides, rounds=rounds, device=device)
+    figures: dict[str, dict[str, float]] = {}
+    for name, step in sides.items():
+        figures[name] = {"seconds_per_image": timings[name].seconds / batch_size}
+        if (taken := peak_bytes(step, device=device)) is not None:
+            figures[name]["peak_mb"] = taken / 1e6
+    report.add(f"{size[0]}x{size[1]}, batch {batch_size}, {precision}", timings, figures)
+    ours = f"{names[0]}, {memory_options[0]}"
+    for peer_name, limit in AGAINST.items():
+        if peer_name in timings:
+            ratio = timings[ours].seconds / timings[peer_name].seconds
+            report.bars.append(Bar(f"time of a step as a share of {peer_name}", ratio, "<=", limit))
+    return report
+
+
+def network_with(name: str, memory_option: str) -> EfficientPS:
+    """Build the network of a preset, channels last, with a memory option.
+
+    Raises:
+        ValueError: if there is no such option.
+    """
+    if memory_option not in MEMORY_OPTIONS:
+        raise ValueError(f"The memory option is '{memory_option}'; it must be one of {', '.join(MEMORY_OPTIONS)}.")
+    network = cast(EfficientPS, presets.build(name))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if memory_option == "eager":
+        set_norm_implementation(network, "eager")
+    if memory_option == "checkpointed":
+        network.activation_checkpointing = frozenset(get_args(Part))
+    return network
+
+
+def network_loss(network: EfficientPS) -> Callable[[TrainingBatch], torch.Tensor]:
+    """Return the function from a batch to the sum of the network's loss terms."""
+    return lambda batch: torch.stack(list(network.loss(batch).values())).sum()
+
+
+def training_step(
+    module: nn.Module,
+    loss: Callable[[TrainingBatch], torch.Tensor],
+    batch: TrainingBatch,
+    precision: Precision,
+    device: str,
+) -> Callable[[], object]:
+    """Return a step of training: forward, backward, and the optimizer."""
+    module.train()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(precision, device):
+            total = loss(batch)
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step

@@ -1,0 +1,79 @@
+"""Smoke tests of what runs whole networks, on the smallest preset and the smallest images."""
+
+import pytest
+import torch
+
+from efficientps.benchmarks import networks, peers, training_step
+from efficientps.benchmarks.batches import street_batch
+
+SIZE = (128, 256)
+
+
+def test_model_counts_and_times():
+    # Oracle: by hand; multiply-adds of a convolution, and as many instances as were put in.
+    report = networks.run(size=SIZE, names=("demo",), rounds=1, with_peers=False)
+    plain, crowded = report.rows
+    assert (plain.side, crowded.side) == ("demo", "demo, 30 instances")
+    assert crowded.figures["instances_fused"] > 15
+    parts = sum(value for name, value in plain.figures.items() if name.startswith("gmacs_"))
+    assert 0 < parts <= plain.figures["gmacs"] * 1.001
+    assert plain.figures["parameters_m"] > 1 and plain.figures["saved_activations_mb"] > 1
+
+
+def test_multiply_adds_of_a_convolution():
+    # Oracle: by hand; 8 x 8 places, 3 x 3 x 2 inputs each, 4 outputs.
+    module = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3, padding=1))
+    counted = networks._multiply_adds(lambda: module(torch.zeros(1, 2, 8, 8)), module)
+    assert counted == {"Global": 8 * 8 * 9 * 2 * 4, "0": 8 * 8 * 9 * 2 * 4}
+
+
+def test_steps_change_the_weights_and_memory_options_do_not_change_the_step():
+    # Oracle: invariance; the loss of a step is the same with each memory option.
+    batch = street_batch(1, SIZE)
+    losses = {}
+    for option in training_step.MEMORY_OPTIONS:
+        torch.manual_seed(0)
+        network = training_step.network_with("demo", option)
+        before = network.neck.outputs[0][0].weight.detach().clone()
+        loss = training_step.network_loss(network)
+        torch.manual_seed(1)
+        losses[option] = loss(batch).item()
+        training_step.training_step(network, loss, batch, "fp32", "cpu")()
+        assert not torch.equal(network.neck.outputs[0][0].weight, before)
+    assert losses["in-place"] == losses["checkpointed"]
+    assert losses["eager"] == pytest.approx(losses["in-place"], rel=1e-3)
+
+
+def test_unknown_memory_option_is_refused():
+    with pytest.raises(ValueError, match="memory option is 'none'; it must be one of in-place"):
+        training_step.network_with("demo", "none")
+
+
+@pytest.mark.slow
+def test_peers_predict_and_learn():
+    # Oracle: smoke test; finite losses connected to the weights, and a result for each image.
+    pytest.importorskip("transformers")
+    batch = street_batch(1, SIZE)
+    for name, build in peers.builders(SIZE, training=False).items():
+        peer = build().eval()
+        with torch.inference_mode():
+            assert len(peer.predict(batch["images"])) == 1
+        if name in peers.builders(SIZE, training=True):
+            total = peer.train().loss(batch)
+            total.backward()
+            assert torch.isfinite(total)
+            assert any(parameter.grad is not None for parameter in peer.parameters())
+
+
+def test_missing_packages_are_named(monkeypatch):
+    # Oracle: by contract; the rest is measured.
+    def missing():
+        raise ImportError("No module named 'transformers'")
+
+    monkeypatch.setattr(peers, "builders", lambda size, training: {"Mask2Former Swin-T": missing})
+    report = training_step.run(size=SIZE, names=("demo",), memory_options=("in-place",), rounds=1)
+    assert [row.side for row in report.rows] == ["demo, in-place"]
+    assert report.rows[0].figures["seconds_per_image"] > 0
+    assert report.skipped == [
+        "Mask2Former Swin-T: No module named 'transformers'; install it with: pip install -e '.[bench]'."
+    ]

@@ -1,0 +1,31 @@
+import json
+
+from efficientps.benchmarks.report import Bar, Report
+from efficientps.benchmarks.timing import Timing
+
+
+def make():
+    report = Report("fusion", {"size": [2, 4]})
+    report.add("5 instances", {"ours": Timing(0.0123, 0.01, 0.02, 0.011, 7)}, {"ours": {"extra_mb": 1.5}})
+    report.bars += [Bar("times faster", 12.0, ">=", 10.0), Bar("MB", 151.0, "<=", 150.0)]
+    report.skipped.append("no peer")
+    return report
+
+
+def test_table_names_what_is_reached_and_what_is_not():
+    # Oracle: by hand.
+    lines = make().table().splitlines()
+    assert lines[1].split() == "5 instances ours 12.3 ms 10 ms - 20 ms 11 ms extra_mb 1.5".split()
+    assert lines[2].strip() == "reached: times faster: 12 (>= 10)"
+    assert lines[3].strip() == "missed: MB: 151 (<= 150)"
+    assert lines[4].strip() == "skipped: no peer"
+
+
+def test_json_holds_the_figures_the_machine_and_the_commit(tmp_path):
+    # Oracle: round trip; the machine names what figures depend on.
+    make().write(tmp_path / "a.json")
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert written["rows"][0]["timing"]["seconds"] == 0.0123
+    assert [bar["reached"] for bar in written["bars"]] == [True, False]
+    assert written["machine"]["processor"] and written["machine"]["cores"] >= 1
+    assert "torch" in written["machine"]["packages"] and written["commit"]
