@@ -354,7 +354,7 @@ def draw_masks(kernels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tight_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Return the box around the positive logits of each mask at the size of the image, one mask at a time.
+    """Return the box around the positive logits of each mask at the size of the image.
 
     Args:
         mask_logits: float32 ``[N, h/4, w/4]``.
@@ -363,20 +363,38 @@ def tight_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
     Returns:
         float32 ``[N, 4]``, xyxy in pixels, half-open; zeros for a mask without a pixel.
     """
-    (height, width), count = image_size, len(mask_logits)
-    positive = mask_logits > 0
-    (x0, x1), (y0, y1) = _extent(positive.any(dim=1)), _extent(positive.any(dim=2))
-    # No pixel further than a cell from the positive cells is positive: what lies beyond is not looked at.
-    windows = torch.stack([x0 - 1, y0 - 1, x1 + 1, y1 + 1], dim=1).clamp(min=0).long().tolist()
-    columns, rows = (positive.new_zeros(count, 4 * cells) for cells in mask_logits.shape[:0:-1])
-    for index, (left, top, right, bottom) in enumerate(windows):
-        window = mask_logits[None, index : index + 1, top:bottom, left:right]
-        inside = interpolate(window, scale_factor=4, mode="bilinear")[0, 0] > 0
-        inside = inside[: max(0, height - 4 * top), : max(0, width - 4 * left)]
-        columns[index, 4 * left : 4 * left + inside.shape[1]] = inside.any(dim=0)
-        rows[index, 4 * top : 4 * top + inside.shape[0]] = inside.any(dim=1)
-    (x0, x1), (y0, y1) = _extent(columns), _extent(rows)
-    return torch.stack([x0, y0, x1, y1], dim=1).to(mask_logits)
+    height, width = image_size
+    x0, x1, sure_x = _extent_of_rows(mask_logits.mT, width, height)
+    y0, y1, sure_y = _extent_of_rows(mask_logits, height, width)
+    boxes = torch.stack([x0, y0, x1, y1], dim=1)
+    for index in (~(sure_x & sure_y)).nonzero().flatten().tolist():  # rare: drawn whole
+        inside = interpolate(mask_logits[None, index : index + 1], scale_factor=4, mode="bilinear")[0] > 0
+        inside = inside[:, :height, :width]
+        (x0, x1), (y0, y1) = _extent(inside.any(dim=1)), _extent(inside.any(dim=2))
+        boxes[index] = torch.cat([x0, y0, x1, y1])
+    return boxes.to(mask_logits)
+
+
+def _extent_of_rows(mask_logits: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the first row with a positive pixel, the one after the last, and whether they are certain, each ``[N]``.
+
+    Above the first row of cells with a positive one, and further than a cell from it, no pixel is positive; so three
+    rows of cells are drawn at each end. There is hardly ever no positive pixel in them: then it is not certain.
+    """
+    cells, columns = mask_logits.shape[1:]
+    first, after = _extent(mask_logits.amax(dim=2) > 0)
+    is_empty = after == 0
+    ends, found = [], []
+    for cell, known in ((first, slice(0, 10)), ((after - 1).clamp(min=0), slice(2, 12))):
+        around = cell[:, None] + torch.arange(-1, 2, device=cell.device)
+        strip = mask_logits.gather(1, around.clamp(0, cells - 1)[..., None].expand(-1, -1, columns))
+        pixels = interpolate(strip[:, None], scale_factor=4, mode="bilinear")[:, 0, known, :width]
+        # The rows that are left out, beyond the centres of the outer cells, would need one cell more.
+        place = (4 * around[:, :1] + torch.arange(12, device=cell.device))[:, known]
+        begin, end = _extent((pixels.amax(dim=2) > 0) & (place >= 0) & (place < height))
+        ends.append((place[:, 0] + (begin if known.start == 0 else end)).where(~is_empty, 0))
+        found.append(end > 0)
+    return ends[0], ends[1], (found[0] & found[1]) | is_empty
 
 
 def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
