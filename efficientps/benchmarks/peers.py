@@ -71,7 +71,9 @@ class Mask2Former(Peer):
         outputs = self.network(pixel_values=_normalise(images))
         sizes = [tuple(images.shape[-2:])] * len(images)
         with _silence():
-            return self._processor.post_process_panoptic_segmentation(outputs, target_sizes=sizes)
+            return self._processor.post_process_panoptic_segmentation(
+                outputs, target_sizes=sizes, label_ids_to_fuse=set(range(NUM_STUFF))
+            )
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the package's loss, for one mask of each segment."""
@@ -101,7 +103,9 @@ class DETRPanoptic(Peer):
         outputs = self.network(pixel_values=_normalise(images))
         sizes = [tuple(images.shape[-2:])] * len(images)
         with _silence():
-            return self._processor.post_process_panoptic_segmentation(outputs, target_sizes=sizes)
+            return self._processor.post_process_panoptic_segmentation(
+                outputs, target_sizes=sizes, label_ids_to_fuse=set(range(NUM_STUFF))
+            )
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Refuse: its mask head is trained on top of a trained detector, which is another kind of step."""
