@@ -108,6 +108,7 @@ class DETRPanoptic(PanopticNetwork):
             self.detector.requires_grad_(False)
         self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1), persistent=False)
+        self.train()  # Lightning trains modules in the mode that it finds them in
 
     def train(self, mode: bool = True) -> DETRPanoptic:
         """Switch norms and dropout; what is frozen keeps its statistics, and its dropout only where it is wanted."""

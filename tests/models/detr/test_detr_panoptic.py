@@ -122,6 +122,14 @@ def test_dropout_of_the_frozen_detector():
         assert not network.eval().detector.training
 
 
+def test_a_new_network_is_in_the_mode_that_it_is_trained_in():
+    # Lightning does not call train().
+    network = small("masks", frozen_dropout=False)
+    assert [part.training for part in (network, network.backbone, network.detector)] == [True, False, False]
+    assert small("masks").detector.training
+    assert small("detector").backbone.training
+
+
 def test_masks_have_nothing_to_do_with_the_matching():
     # Oracle: the losses of classes and boxes with and without masks.
     batch = batch_of(2, 3)

@@ -148,8 +148,8 @@ def test_detectors_have_no_mask_head(state, tmp_path):
     torch.save(as_published(detector), tmp_path / "b.pth")
     for name in ("a.pth", "b.pth"):
         line = init_from(own(state), tmp_path / name)
-        assert "mask_head 0 of 24" in line
-        assert "24 not in the file ('mask_head." in line
+        assert "mask_head 0 of 32" in line
+        assert "32 not in the file ('mask_head." in line
 
 
 def test_a_class_head_of_another_size_is_replaced_and_said_so(state, tmp_path):
