@@ -159,6 +159,27 @@ def _interpolate_axis(grid: Tensor, dim: int, start: int, stop: int, low: Tensor
 
 
 @dataclass
+class BoxPredictions:
+    """The boxes that a detector of things and stuff found in one image, whether or not they have masks.
+
+    Attributes:
+        scores: float32 ``[N]`` in [0, 1].
+        train_ids: int64 ``[N]``.
+        boxes: float32 ``[N, 4]``, xyxy in pixels of the valid image.
+    """
+
+    scores: Tensor
+    train_ids: Tensor
+    boxes: Tensor
+
+    def resize(self, from_size: tuple[int, int], to_size: tuple[int, int]) -> BoxPredictions:
+        """Return the boxes of an image of size ``(h, w)`` as those of the same image at another size."""
+        vertical, horizontal = to_size[0] / from_size[0], to_size[1] / from_size[1]
+        scale = self.boxes.new_tensor([horizontal, vertical, horizontal, vertical])
+        return replace(self, boxes=self.boxes * scale)
+
+
+@dataclass
 class Prediction:
     """What a panoptic network says of one image, at the size of the valid image.
 
@@ -166,11 +187,13 @@ class Prediction:
         panoptic: the panoptic map.
         semantic: uint8 ``[h, w]``, train_id of each pixel before fusion (for mIoU).
         instances: all instances above the head's low detection threshold (for AP).
+        boxes: of a network that detects things and stuff as boxes (for their AP); None of others.
     """
 
     panoptic: PanopticSegmentation
     semantic: Tensor
     instances: InstancePredictions
+    boxes: BoxPredictions | None = None
 
     def resize(self, size: tuple[int, int]) -> Prediction:
         """Return the prediction at another size ``(h, w)``, such as that of the ground truth; maps by nearest."""
@@ -179,7 +202,8 @@ class Prediction:
             return self
         semantic = interpolate(self.semantic[None, None], size=size, mode="nearest-exact")[0, 0]
         instances = self.instances.resize((height, width), size)
-        return Prediction(self.panoptic.resize(size), semantic, instances)
+        boxes = self.boxes.resize((height, width), size) if self.boxes else None
+        return Prediction(self.panoptic.resize(size), semantic, instances, boxes)
 
 
 class PanopticSample(TypedDict):

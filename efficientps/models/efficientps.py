@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Literal, ParamSpec, TypeAlias, TypeVar
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from efficientps.layers.activation_checkpointing import checkpointed
 from efficientps.models.backbone import EfficientNetBackbone
+from efficientps.models.canvas import STRIDE, by_canvas, normalized
 from efficientps.models.instance_head import InstanceHead
 from efficientps.models.network import PanopticNetwork
 from efficientps.models.panoptic_fusion import panoptic_fusion
@@ -20,10 +20,6 @@ from efficientps.structures import FeaturePyramid, ImageBatch, Prediction, Train
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-STRIDE = 32
-"""Images are padded to multiples of it."""
-
 
 Part: TypeAlias = Literal["backbone", "neck", "semantic_head", "instance_head"]
 """A part of the network that activation checkpointing can be chosen for."""
@@ -105,10 +101,7 @@ class EfficientPS(PanopticNetwork):
 
     def normalize(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
         """Return float32 images of mean 0 and deviation 1 on ImageNet; padding becomes 0, the mean colour."""
-        x = (images - self.image_mean) / self.image_std
-        for image, (height, width) in zip(x, image_sizes, strict=True):
-            image[:, height:] = 0
-            image[:, :, width:] = 0
+        x = normalized(images, image_sizes, mean=self.image_mean, std=self.image_std)
         # Depthwise convolutions on a CPU are many times faster so; on a GPU it feeds tensor cores.
         return x.contiguous(memory_format=torch.channels_last) if _is_channels_last(self) else x
 
@@ -127,7 +120,7 @@ class EfficientPS(PanopticNetwork):
         is in the batch changes nothing, and no time goes into padding.
         """
         predictions: dict[int, Prediction] = {}
-        for (height, width), indices in _by_canvas(batch["image_sizes"]).items():
+        for (height, width), indices in by_canvas(batch["image_sizes"]).items():
             images = batch["images"][indices, :, :height, :width]
             image_sizes = [batch["image_sizes"][i] for i in indices]
             predictions.update(zip(indices, self._predict(images, image_sizes), strict=True))
@@ -154,19 +147,6 @@ class EfficientPS(PanopticNetwork):
             semantic = logits.max(dim=0).indices.to(torch.uint8)  # on a CPU a tenth of the time of argmax
             predictions.append(Prediction(panoptic, semantic, found))
         return predictions
-
-
-def _by_canvas(image_sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
-    """Group the indices of images by their size, rounded up to what the network takes.
-
-    >>> _by_canvas([(60, 100), (60, 200), (64, 97)])
-    {(64, 128): [0, 2], (64, 224): [1]}
-    """
-    groups: dict[tuple[int, int], list[int]] = {}
-    for index, (height, width) in enumerate(image_sizes):
-        canvas = (math.ceil(height / STRIDE) * STRIDE, math.ceil(width / STRIDE) * STRIDE)
-        groups.setdefault(canvas, []).append(index)
-    return groups
 
 
 def _is_channels_last(module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -27,3 +28,17 @@ class PanopticNetwork(nn.Module, ABC):
     @abstractmethod
     def predict(self, batch: ImageBatch) -> list[Prediction]:
         """Return one prediction for each image of the batch, at its valid size."""
+
+    def adapt_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights to start from with this network's keys; a family that knows other layouts renames theirs."""
+        return dict(state)
+
+    def check_data(self, most_segments: int) -> None:
+        """Refuse, before training, data that the network cannot learn; this one takes any.
+
+        Args:
+            most_segments: segments of the image that has the most.
+
+        Raises:
+            ValueError: saying what to change.
+        """

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from efficientps.models.network import PanopticNetwork
 
 NETWORK_PREFIX = "network."
 """Prefix of the network's tensors in the state of a ``PanopticModule``."""
@@ -26,6 +29,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}; check the path.")
+    if path.suffix == ".safetensors":  # plain tensors by their format
+        try:
+            return dict(load_file(path))
+        except Exception as error:
+            raise ValueError(_unreadable(path)) from error
     try:
         is_zip = zipfile.is_zipfile(path)
     except zipfile.BadZipFile as error:  # a damaged directory of its parts
@@ -151,14 +159,14 @@ def _first(keys: list[str]) -> str:
 
 
 def network_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the network's tensors from a checkpoint of this project or from a plain state dict.
+    """Return the network's tensors from a checkpoint of this project, from DETR's (``model``) or a plain state dict.
 
     >>> network_state({"epoch": 3, "state_dict": {"network.a": torch.tensor(1.0)}})
     {'a': tensor(1.)}
     >>> network_state({"a": torch.tensor(1.0)})
     {'a': tensor(1.)}
     """
-    state = content.get("state_dict", content)
+    state = content.get("state_dict", content.get("model", content))
     if not isinstance(state, Mapping):
         return {}
     return {
@@ -174,7 +182,8 @@ def init_from(network: nn.Module, path: str | Path) -> str:
 
     Args:
         network: changed in place; what the file does not fit keeps its values.
-        path: a checkpoint of this project, or a state dict saved by ``torch.save``.
+        path: a checkpoint of this project, or a state dict, ``.safetensors`` or saved by ``torch.save``; a family
+            that knows other layouts of its weights reads them as well.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -182,6 +191,8 @@ def init_from(network: nn.Module, path: str | Path) -> str:
     """
     expected = network.state_dict()
     found = network_state(read_checkpoint(path))
+    if isinstance(network, PanopticNetwork):
+        found = network.adapt_state(found)
     difference = compare_states(expected, found)
     fitting = sorted(expected.keys() & found.keys() - set(difference.mismatched))
     if not fitting:
@@ -197,7 +208,7 @@ def init_from(network: nn.Module, path: str | Path) -> str:
     line = f"Started from {path}: {len(fitting)} of {len(expected)} tensors loaded ({shares})"
     for keys, reason in (
         (difference.missing, "not in the file"),
-        (difference.mismatched, "of another shape"),
+        (difference.mismatched, "of another shape, which begin anew"),
         (difference.unexpected, "of the file unused"),
     ):
         if keys:

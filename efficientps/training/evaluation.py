@@ -11,7 +11,9 @@ import numpy.typing as npt
 from torch import nn
 
 from efficientps.data.categories import Categories
-from efficientps.metrics.instance_ap import InstanceAP, InstanceAPResult
+from efficientps.metrics.box_ap import BoxAP
+from efficientps.metrics.coco_ap import AveragePrecision
+from efficientps.metrics.instance_ap import InstanceAP
 from efficientps.metrics.panoptic_quality import PanopticQuality
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
 from efficientps.metrics.semantic_iou import SemanticIoU, SemanticIoUResult
@@ -27,12 +29,14 @@ class Evaluation:
         semantic: IoU of the semantic head's maps.
         instance: AP of the instance head's masks, before fusion.
         names: of the classes, by train_id.
+        box: AP of the boxes of things and stuff; None where the network predicts none.
     """
 
     panoptic: PanopticQualityResult
     semantic: SemanticIoUResult
-    instance: InstanceAPResult
+    instance: AveragePrecision
     names: list[str]
+    box: AveragePrecision | None = None
 
     def figures(self) -> dict[str, float]:
         """Return the figures that are logged, by their short names."""
@@ -42,13 +46,20 @@ class Evaluation:
             for suffix, average in averages
             for name in ("PQ", "SQ", "RQ")
         }
-        return figures | {"mIoU": self.semantic.mean, "AP": self.instance.ap, "AP50": self.instance.ap50}
+        return figures | self._others()
+
+    def _others(self) -> dict[str, float]:
+        """Return the figures beside panoptic quality, of boxes where there are any."""
+        figures = {"mIoU": self.semantic.mean, "AP": self.instance.ap, "AP50": self.instance.ap50}
+        if self.box is not None:
+            figures |= {"box_AP": self.box.ap, "box_AP50": self.box.ap50}
+        return figures
 
     def as_dict(self) -> dict[str, Any]:
         """Return every figure, of each class as well, in plain types (for JSON)."""
         ious, aps = self.semantic.per_class, self.instance.per_class
         things = self.names[len(self.names) - len(aps) :]
-        return {
+        figures: dict[str, Any] = {
             "panoptic_quality": self.panoptic.as_dict(self.names),
             "mIoU": self.semantic.mean,
             "IoU": _by_name(self.names, ious),
@@ -56,11 +67,14 @@ class Evaluation:
             "AP50": self.instance.ap50,
             "AP_per_class": _by_name(things, aps),
         }
+        if self.box is not None:
+            figures |= {"box_AP": self.box.ap, "box_AP50": self.box.ap50}
+            figures |= {"box_AP_per_class": _by_name(self.names, self.box.per_class)}
+        return figures
 
     def table(self, *, per_class: bool = False) -> str:
         """Lay the figures out as text, in percent."""
-        others = {"mIoU": self.semantic.mean, "AP": self.instance.ap, "AP50": self.instance.ap50}
-        last_line = "   ".join(f"{name} {100 * value:.1f}" for name, value in others.items())
+        last_line = "   ".join(f"{name} {100 * value:.1f}" for name, value in self._others().items())
         return f"{self.panoptic.table(self.names if per_class else None)}\n{last_line}"
 
 
@@ -83,6 +97,8 @@ class Evaluator(nn.Module):
         self.panoptic = PanopticQuality(num_stuff=categories.num_stuff, num_things=categories.num_things)
         self.semantic = SemanticIoU(num_classes=len(categories))
         self.instance = InstanceAP(num_stuff=categories.num_stuff, num_things=categories.num_things)
+        self.box = BoxAP(num_classes=len(categories))
+        self.has_boxes = False
 
     def update(self, prediction: Prediction, target: PanopticSegmentation) -> None:
         """Count one image; what was predicted is brought to the size of the ground truth."""
@@ -91,6 +107,9 @@ class Evaluator(nn.Module):
         self.panoptic.update([prediction.panoptic], [target])
         self.semantic.update([prediction.semantic], [target])
         self.instance.update([prediction.instances], [target])
+        if prediction.boxes is not None:
+            self.has_boxes = True
+            self.box.update([prediction.boxes], [target])
 
     def compute(self) -> Evaluation:
         """Return the figures of all images counted since the last ``reset``, over all ranks."""
@@ -99,9 +118,10 @@ class Evaluator(nn.Module):
             semantic=self.semantic.compute(),
             instance=self.instance.compute(),
             names=self.names,
+            box=self.box.compute() if self.has_boxes else None,
         )
 
     def reset(self) -> None:
         """Forget all images."""
-        for metric in (self.panoptic, self.semantic, self.instance):
+        for metric in (self.panoptic, self.semantic, self.instance, self.box):
             metric.reset()

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from efficientps.data.categories import Categories
+from efficientps.data.panoptic_dataset import PanopticDataset
 from efficientps.models.efficientps import EfficientPS
 from efficientps.models.network import PanopticNetwork
 from efficientps.structures import PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
@@ -88,7 +89,10 @@ class PanopticModule(pl.LightningModule):
         self.loss_terms: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
-        """Start from other weights, unless Lightning is about to load a checkpoint."""
+        """Check that network and data fit; start from other weights, unless Lightning is about to load a checkpoint."""
+        data = getattr(getattr(self.trainer, "datamodule", None), "train_dataset", None)
+        if stage == "fit" and isinstance(data, PanopticDataset):
+            self.network.check_data(max(sum(not s.is_crowd for s in entry.segments) for entry in data.entries))
         if self.init_from and not self.trainer.ckpt_path:
             rank_zero_info(init_from(self.network, self.init_from))
             self.init_from = None

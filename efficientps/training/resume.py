@@ -11,9 +11,9 @@ from pytorch_lightning.utilities import rank_zero_info
 from efficientps.training.checkpoint import read_checkpoint
 
 CHECKPOINT_NAME = "epoch{epoch:03d}_PQ{val/PQ:.4f}"
-"""File name of a checkpoint that is kept for its panoptic quality, without the extension."""
+"""File name of a checkpoint that is kept for its panoptic quality, without the extension; or for its ``boxAP``."""
 
-_QUALITY = re.compile(r"_PQ(\d+\.\d+)(-v\d+)?\.ckpt$")
+_QUALITY = re.compile(r"_(?:PQ|boxAP)(\d+\.\d+)(-v\d+)?\.ckpt$")
 
 
 def resolve_checkpoint(choice: str, root: str | Path) -> Path | None:

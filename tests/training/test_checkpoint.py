@@ -133,7 +133,7 @@ def test_init_from_copies_what_fits(tmp_path, layout):
     line = init_from(target, save(content, tmp_path / "source.pt"))
     assert line == (
         f"Started from {tmp_path / 'source.pt'}: 7 of 9 tensors loaded (0 2 of 2, 1 5 of 5, 2 0 of 2); "
-        "2 of another shape ('2.bias' and 1 more)."
+        "2 of another shape, which begin anew ('2.bias' and 1 more)."
     )
     assert (target[0].weight == 7).all()
     assert (target[1].running_mean == 2).all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from efficientps.data.categories import Categories, Category
-from efficientps.structures import InstancePredictions, PanopticSegmentation, Prediction, Segment
+from efficientps.structures import BoxPredictions, InstancePredictions, PanopticSegmentation, Prediction, Segment
 from efficientps.training.evaluation import Evaluator
 
 CATEGORIES = Categories(
@@ -54,6 +54,23 @@ def test_perfect_prediction_at_another_size(size):
         *("mIoU", "AP", "AP50"),
     }
     assert figures == pytest.approx(dict.fromkeys(figures, 1.0))
+
+
+def test_boxes_count_where_a_network_has_them():
+    # Oracle: hand-worked; the road's box is the lower half, the car's its left half; the sky is not found.
+    prediction = perfect(16)
+    boxes = torch.tensor([[0.0, 8.0, 16.0, 16.0], [0.0, 8.0, 8.0, 16.0]])
+    prediction.boxes = BoxPredictions(torch.tensor([0.9, 0.8]), torch.tensor([0, 2]), boxes)
+    target = scene()
+    target.segment_ids[4, 7] = target.segment_ids[7, 4] = 1  # the road reaches under the car, to the left edge
+    target.segment_ids[5, 0] = 1
+    evaluator = Evaluator(CATEGORIES)
+    evaluator.update(prediction, target)
+    evaluation = evaluator.compute()
+    assert evaluation.figures()["box_AP"] == pytest.approx(2 / 3)
+    assert evaluation.figures()["box_AP50"] == pytest.approx(2 / 3)
+    assert evaluation.as_dict()["box_AP_per_class"] == pytest.approx({"road": 1, "sky": 0, "car": 1})
+    assert "box_AP 66.7" in evaluation.table()
 
 
 def test_each_figure_comes_from_its_own_output():

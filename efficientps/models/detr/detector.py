@@ -1,0 +1,146 @@
+"""The detector of DETR after its backbone: transformer, class head and box head, for things and stuff alike."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers.models.detr.configuration_detr import DetrConfig
+from transformers.models.detr.modeling_detr import (
+    DetrDecoder,
+    DetrEncoder,
+    DetrMLPPredictionHead,
+    DetrSinePositionEmbedding,
+)
+
+
+class Detection(NamedTuple):
+    """What the detector says of a batch; D decoder layers (the last alone outside of training), Q queries.
+
+    The height and width of the coarsest level are h and w here.
+    """
+
+    class_logits: Tensor  # float32 [D, B, Q, C + 1], train_id; the last class is "no object"
+    boxes: Tensor  # float32 [D, B, Q, 4], cxcywh as fractions of the valid image
+    states: Tensor  # [B, Q, channels], of the last layer
+    memory: Tensor  # [B, channels, h, w], of the encoder
+    features: Tensor  # [B, channels, h, w], that the encoder was given
+    valid: Tensor  # bool [B, h, w], where there is image and no padding
+
+
+class Detector(nn.Module):
+    """Transformer and heads of DETR (Carion et al., ECCV 2020, arXiv 2005.12872), by the parts of ``transformers``.
+
+    Every decoder layer's states go through the decoder's norm on their way to the heads, and on to the next layer as
+    they are. (``DetrConfig.auxiliary_loss`` of ``transformers`` hands the normed states to the next layer, which makes
+    another network of the same weights.)
+
+    Args:
+        in_channels: of the backbone's coarsest level.
+        num_classes: stuff and things, without "no object".
+        num_queries: objects that an image can have; more than the data's images do (100 in DETR, for COCO's 70).
+        channels: width of the transformer, a multiple of 16 and of ``num_heads``.
+        num_heads: of the attention.
+        feed_forward: width of the layers between attentions.
+        encoder_layers: of the transformer.
+        decoder_layers: likewise.
+        dropout: of the transformer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        num_queries: int = 100,
+        channels: int = 256,
+        num_heads: int = 8,
+        feed_forward: int = 2048,
+        encoder_layers: int = 6,
+        decoder_layers: int = 6,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        for name, value in (("num_queries", num_queries), ("decoder_layers", decoder_layers)):
+            if value < 1:
+                raise ValueError(f"{name} of the detector is {value}; it must be at least 1.")
+        if channels % 16 or channels % num_heads:
+            raise ValueError(
+                f"channels of the detector is {channels}; it must be a multiple of 16 and of num_heads, {num_heads}."
+            )
+        config = DetrConfig(
+            d_model=channels,
+            encoder_layers=encoder_layers,
+            decoder_layers=decoder_layers,
+            encoder_attention_heads=num_heads,
+            decoder_attention_heads=num_heads,
+            encoder_ffn_dim=feed_forward,
+            decoder_ffn_dim=feed_forward,
+            dropout=dropout,
+        )
+        self.channels = channels
+        self.num_heads = num_heads
+        self.num_queries = num_queries
+        self.input_projection = nn.Conv2d(in_channels, channels, 1)
+        self.position_embedding = DetrSinePositionEmbedding(channels // 2, normalize=True)
+        self.encoder = DetrEncoder(config)
+        self.decoder = DetrDecoder(config)
+        self.queries = nn.Embedding(num_queries, channels)
+        self.class_head = nn.Linear(channels, num_classes + 1)
+        self.box_head: nn.Module = DetrMLPPredictionHead(channels, channels, 4, num_layers=3)  # type: ignore[no-untyped-call]
+        for module in (self.encoder, self.decoder):
+            _init_transformer(module)
+
+    def forward(self, level: Tensor, valid: Tensor) -> Detection:
+        """Detect objects in the backbone's coarsest level.
+
+        Args:
+            level: ``[B, in_channels, h, w]``.
+            valid: bool ``[B, h, w]``.
+        """
+        features = self.input_projection(level)
+        positions = self.position_embedding(level.shape, level.device, torch.float32, valid)
+        positions, attended = _sequence(positions).to(features.dtype), valid.flatten(1)
+        memory = self.encoder(
+            inputs_embeds=_sequence(features), attention_mask=attended, spatial_position_embeddings=positions
+        ).last_hidden_state
+        queries = self.queries.weight.expand(len(level), -1, -1)
+        decoded = self.decoder(
+            inputs_embeds=torch.zeros_like(queries),
+            spatial_position_embeddings=positions,
+            object_queries_position_embeddings=queries,
+            encoder_hidden_states=memory,
+            encoder_attention_mask=attended,
+            output_hidden_states=self.training,
+        )
+        # Before the first layer there is nothing yet; what is listed after the last has been through the norm already.
+        earlier = decoded.hidden_states[1:-1] if self.training else ()
+        states = [*map(self.decoder.layernorm, earlier), decoded.last_hidden_state]
+        stacked = torch.stack(states)
+        return Detection(
+            class_logits=self.class_head(stacked).float(),
+            boxes=self.box_head(stacked).float().sigmoid(),
+            states=states[-1],
+            memory=memory.mT.unflatten(2, level.shape[-2:]),
+            features=features,
+            valid=valid,
+        )
+
+
+def _sequence(grid: Tensor) -> Tensor:
+    """Lay a grid ``[B, C, h, w]`` out as a sequence ``[B, h * w, C]``."""
+    return grid.flatten(2).mT
+
+
+def _init_transformer(module: nn.Module) -> None:
+    """Draw the weights as the authors do (facebookresearch/detr:models/transformer.py): uniform after Xavier.
+
+    Biases of the attention are 0, as in torch's own; the others stay torch's.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+            nn.init.xavier_uniform_(layer.weight)
+            if "attn" in name:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,139 @@
+"""The detector and the whole network against transformers' DETR with the same weights."""
+
+from functools import partial
+
+import pytest
+import torch
+from transformers import DetrConfig, DetrForSegmentation
+from transformers.models.timm_backbone import TimmBackboneConfig
+
+from efficientps.models.detr import Detector, DETRPanoptic, ResNetBackbone
+
+NUM_STUFF, NUM_THINGS, QUERIES, LAYERS = 2, 3, 7, 3
+
+
+def reference(**options):
+    """A small DETR of transformers, whose norms have statistics to speak of."""
+    backbone = TimmBackboneConfig(backbone="resnet10t", use_pretrained_backbone=False, out_indices=[1, 2, 3, 4])
+    config = DetrConfig(
+        backbone_config=backbone,
+        num_labels=NUM_STUFF + NUM_THINGS,
+        num_queries=QUERIES,
+        d_model=64,
+        encoder_layers=2,
+        decoder_layers=LAYERS,
+        encoder_attention_heads=8,
+        decoder_attention_heads=8,
+        encoder_ffn_dim=96,
+        decoder_ffn_dim=96,
+        **options,
+    )
+    torch.manual_seed(0)
+    model = DetrForSegmentation(config).eval()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.endswith(("running_mean", "running_var", "bias")):
+                tensor.copy_(torch.rand_like(tensor) * 0.3 + 0.1)
+            elif tensor.dim() > 1:  # else all queries are nearly alike
+                is_query = name.endswith("query_position_embeddings.weight")
+                tensor.copy_(torch.randn_like(tensor) * (5.0 if is_query else (2 / tensor[0].numel()) ** 0.5))
+    return model
+
+
+def own(state_dict, step="joint", dropout=0.0):
+    network = DETRPanoptic(
+        NUM_STUFF,
+        NUM_THINGS,
+        backbone=ResNetBackbone(variant="resnet10t", pretrained=False),
+        detector=partial(
+            Detector, num_queries=QUERIES, channels=64, encoder_layers=2, decoder_layers=LAYERS, feed_forward=96,
+            dropout=dropout,
+        ),
+        step=step,
+    )  # fmt: skip
+    network.load_state_dict(network.adapt_state(state_dict))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return reference()
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Two images on a canvas of 64x96, of which the second fills 40x70."""
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    images[1, :, 40:], images[1, :, :, 70:] = 0, 0
+    return images, [(64, 96), (40, 70)]
+
+
+def theirs(model, network, images, sizes):
+    mask = torch.zeros(len(images), *images.shape[-2:], dtype=torch.int64)
+    pixels = (images - network.image_mean) / network.image_std
+    for i, (h, w) in enumerate(sizes):
+        mask[i, :h, :w] = 1
+    with torch.no_grad():
+        return model(pixel_values=pixels * mask[:, None], pixel_mask=mask)
+
+
+def test_equals_transformers(model, images):
+    # Oracle: DetrForSegmentation, on a batch with padding.
+    network = own(model.state_dict())
+    expected = theirs(model, network, *images)
+    with torch.no_grad():
+        detection, levels = network.detect(*images)
+        every = torch.arange(2).repeat_interleave(QUERIES), torch.arange(QUERIES).repeat(2)
+        masks = network.mask_head(detection, levels[:3], *every).unflatten(0, (2, QUERIES))
+    assert expected.pred_boxes.std(dim=1).mean() > 0.005
+    torch.testing.assert_close(detection.class_logits[-1], expected.logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(detection.boxes[-1], expected.pred_boxes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(masks, expected.pred_masks, rtol=1e-3, atol=1e-3)
+
+
+def test_earlier_layers_do_not_change_the_last(model, images):
+    # Oracle: the network without auxiliary outputs. transformers' auxiliary_loss hands normed states on, which is
+    # another network: its logits differ.
+    network = own(model.state_dict())
+    with torch.no_grad():
+        (last,) = network.detect(*images)[0].class_logits
+        network.train()
+        all_layers = network.detect(*images)[0].class_logits
+    assert len(all_layers) == LAYERS
+    torch.testing.assert_close(all_layers[-1], last)
+    auxiliary = reference(auxiliary_loss=True)
+    auxiliary.load_state_dict(model.state_dict())
+    assert (theirs(auxiliary, network, *images).logits - last).abs().max() > 0.1
+
+
+def test_each_earlier_layer_is_that_of_a_shorter_decoder(model, images):
+    # Oracle: the same network whose decoder ends there.
+    network = own(model.state_dict()).train()
+    with torch.no_grad():
+        all_layers = network.detect(*images)[0]
+        network.eval()
+        for number in range(1, LAYERS):
+            network.detector.decoder.layers = torch.nn.ModuleList(list(network.detector.decoder.layers)[:LAYERS])
+            shorter = own(model.state_dict())
+            shorter.detector.decoder.layers = shorter.detector.decoder.layers[:number]
+            found = shorter.detect(*images)[0]
+            torch.testing.assert_close(all_layers.class_logits[number - 1], found.class_logits[-1])
+            torch.testing.assert_close(all_layers.boxes[number - 1], found.boxes[-1])
+
+
+def test_initial_weights_are_the_authors():
+    # Oracle: Xavier's bound, and torch's own normal distribution of embeddings; transformers draws all with 0.02.
+    torch.manual_seed(0)
+    detector = Detector(32, 5)
+    for name, parameter in detector.named_parameters():
+        if name.startswith(("encoder", "decoder")) and parameter.dim() > 1:
+            bound = (6 / sum(parameter.shape)) ** 0.5
+            assert 0.99 * bound < parameter.detach().abs().max() <= bound, name
+    assert detector.queries.weight.detach().std() == pytest.approx(1, abs=0.02)
+
+
+def test_bad_sizes():
+    with pytest.raises(ValueError, match="channels of the detector is 40; it must be a multiple of 16 and of"):
+        Detector(32, 5, channels=40)
+    with pytest.raises(ValueError, match="num_queries of the detector is 0; it must be at least 1"):
+        Detector(32, 5, num_queries=0)
