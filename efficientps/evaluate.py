@@ -19,14 +19,14 @@ from typing import TypeAlias
 
 import torch
 
-from efficientps.data.categories import Categories, Category
-from efficientps.data.panoptic_format import PanopticEntry, read_id_map, read_json, read_panoptic_json
+from efficientps.data.categories import Categories
+from efficientps.data.coco_categories import read_categories
+from efficientps.data.panoptic_format import PanopticEntry, read_id_map, read_panoptic_json
 from efficientps.metrics.panoptic_matching import PanopticCounts, count_matches
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
 from efficientps.structures import PanopticSegmentation, Segment
 
 PathLike: TypeAlias = str | os.PathLike[str]
-_GREY = (128, 128, 128)
 _DESCRIPTION = "Panoptic quality of predictions in the COCO panoptic format, as panopticapi counts it."
 
 
@@ -72,30 +72,6 @@ def evaluate(
         counts = list(threads.map(count, truth))
     iou, tp, fp, fn = (torch.stack(values).sum(dim=0).numpy() for values in zip(*counts, strict=True))
     return PanopticQualityResult.from_counts(iou, tp, fp, fn, num_stuff=categories.num_stuff), categories
-
-
-def read_categories(path: PathLike) -> Categories:
-    """Read the classes that a COCO panoptic JSON file lists, stuff first and else in the order of the file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is not JSON, or its list ``categories`` is missing, empty or not of the format.
-    """
-    document = read_json(path)
-    try:
-        items = document["categories"]
-        categories = [
-            Category(int(item["id"]), str(item["name"]), tuple(item.get("color", _GREY)), bool(item["isthing"]))
-            for item in items
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise ValueError(
-            f"Annotation file '{path}' has no list 'categories' whose entries say 'id', 'name' and 'isthing'."
-        ) from None
-    try:
-        return Categories(sorted(categories, key=lambda category: category.is_thing))
-    except ValueError as error:
-        raise ValueError(f"Annotation file '{path}': {error}") from None
 
 
 def _read(entry: PanopticEntry, directory: PathLike, categories: Categories) -> PanopticSegmentation:

@@ -38,8 +38,9 @@ SMALL_HEADS = {
 }
 
 
-def run_all(config, root, tmp_path, variant):
+def run_all(config, roots, tmp_path, variant):
     """Run the three subcommands; return the module that was trained."""
+    root = roots[yaml.safe_load(config.read_text())["data"].get("class_path", "CityscapesDataModule")]
     options = ["--config", str(config), "--data.root", str(root), *SMALL, "--model.network.backbone.variant", variant]
     head = yaml.safe_load(config.read_text())["model"]["network"]["instance_head"]
     for name, value in SMALL_HEADS[head if isinstance(head, str) else head["class_path"]].items():
@@ -56,16 +57,22 @@ def run_all(config, root, tmp_path, variant):
     return fitted.model
 
 
+@pytest.fixture
+def roots(synthetic_root, yard_root):
+    """Synthetic data for each data module."""
+    return {"CityscapesDataModule": synthetic_root, "CocoPanopticDataModule": yard_root}
+
+
 @each_config
-def test_runs_two_steps(config, synthetic_root, tmp_path):
-    run_all(config, synthetic_root, tmp_path, "b0")
+def test_runs_two_steps(config, roots, tmp_path):
+    run_all(config, roots, tmp_path, "b0")
 
 
 @pytest.mark.slow
 @each_config
-def test_runs_two_steps_with_its_own_backbone(config, synthetic_root, tmp_path):
+def test_runs_two_steps_with_its_own_backbone(config, roots, tmp_path):
     variant = yaml.safe_load(config.read_text())["model"]["network"]["backbone"]["variant"]
-    run_all(config, synthetic_root, tmp_path, variant)
+    run_all(config, roots, tmp_path, variant)
 
 
 @each_config

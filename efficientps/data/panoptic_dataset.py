@@ -62,6 +62,7 @@ class PanopticDataset(Dataset[PanopticSample]):
         on_bad_sample: OnBadSample = "raise",
         max_bad_samples: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        upright: bool = False,
     ) -> None:
         """Read and check the annotations; images and maps are read and checked one by one, as they are asked for.
 
@@ -75,6 +76,8 @@ class PanopticDataset(Dataset[PanopticSample]):
             on_bad_sample: what to do about a training sample that cannot be read: "raise" or "skip".
             max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
             max_pixels: larger images and maps are refused before anything is decoded.
+            upright: whether to turn images as their EXIF orientation says, for maps that were drawn on upright ones;
+                as they are stored by default.
 
         Raises:
             FileNotFoundError: if the file or a folder does not exist.
@@ -95,6 +98,7 @@ class PanopticDataset(Dataset[PanopticSample]):
         self._image_files = [inside(image_root, self.image_path(entry), annotation_file) for entry in self.entries]
         self._map_files = [inside(map_root, entry.map_file_name, annotation_file) for entry in self.entries]
         self._max_pixels = max_pixels
+        self._upright = upright
         self.bad_samples = BadSamples(len(self.entries), limit=max_bad_samples) if on_bad_sample == "skip" else None
 
     def image_path(self, entry: PanopticEntry) -> str:
@@ -174,4 +178,6 @@ class PanopticDataset(Dataset[PanopticSample]):
                 f"image '{entry.image_id}'; make the maps and the JSON again, together."
             )
         size = (segment_ids.shape[0], segment_ids.shape[1])
-        return read_image(self._image_files[index], size=size, max_pixels=self._max_pixels), segment_ids
+        image_file = self._image_files[index]
+        image = read_image(image_file, size=size, upright=self._upright, max_pixels=self._max_pixels)
+        return image, segment_ids
