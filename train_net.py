@@ -27,6 +27,7 @@ from efficientps.training.callbacks import EvaluationReport, PredictionWriter, T
 from efficientps.training.checkpoint import check_checkpoint
 from efficientps.training.checkpoint_writing import AtomicCheckpointIO
 from efficientps.training.errors import explain
+from efficientps.training.html_report import HtmlReport
 from efficientps.training.last_checkpoint import LastCheckpoint
 from efficientps.training.module import PanopticModule
 from efficientps.training.non_finite import NonFiniteGuard
@@ -54,6 +55,7 @@ class PanopticCLI(LightningCLI):
         parser.add_lightning_class_args(NonFiniteGuard, "non_finite")
         parser.add_lightning_class_args(EvaluationReport, "report")
         parser.add_lightning_class_args(ValidationOverlays, "overlays")
+        parser.add_lightning_class_args(HtmlReport, "html_report")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.set_defaults(
             {

@@ -16,8 +16,9 @@ ALLOWED = {
     "metrics": {"metrics", "structures"},
     "saved_activations": set(),
     "visualization": {"structures"},
-    "evaluate": {"data", "metrics", "structures"},
-    "training": {"data", "layers", "metrics", "models", "structures", "training", "visualization"},
+    "report": {"metrics", "visualization"},
+    "evaluate": {"data", "metrics", "report", "structures", "visualization"},
+    "training": {"data", "layers", "metrics", "models", "report", "structures", "training", "visualization"},
 }
 
 
