@@ -12,9 +12,10 @@ from PIL import ExifTags, Image
 
 from efficientps.data.coco_panoptic import CocoPanopticDataModule, CocoPanopticSplit
 from efficientps.data.datamodule import PanopticDataModule
+from efficientps.data.panoptic_export import PanopticWriter
 from efficientps.data.targets import training_batch
 from efficientps.evaluate import evaluate
-from efficientps.structures import IGNORE_INDEX
+from efficientps.structures import IGNORE_INDEX, PanopticSegmentation, Segment
 from tests.command_line import refuse, run
 from train_net import main
 
@@ -226,6 +227,43 @@ def test_missing_annotations_are_one_sentence(yard_root, capfd, tmp_path):
     assert "nowhere.json' does not exist" in sentence
 
 
+def compare_with_official(root, json_file, maps):
+    """Evaluate predictions of "val", and compare each count and quality with cityscapesscripts' core to 1e-9."""
+    truth, found = (json.loads(path.read_text()) for path in (root / "val.json", json_file))
+    categories = {item["id"]: item for item in truth["categories"]}
+    found = {item["image_id"]: item for item in found["annotations"]}
+    pairs = [(item, found[item["image_id"]]) for item in truth["annotations"]]
+    counts = official.pq_compute_single_core(0, pairs, root / "panoptic", maps, categories)
+    result, table = evaluate(root / "val.json", root / "panoptic", json_file, maps)
+    # Only classes that occur have a quality there.
+    per_class = {i: counts[i] for i in categories if counts[i].tp + counts[i].fp + counts[i].fn}
+    for label_id, count in per_class.items():
+        train_id = table.train_id(label_id)
+        assert (count.tp, count.fp, count.fn) == (result.tp[train_id], result.fp[train_id], result.fn[train_id])
+        assert count.iou == pytest.approx(result.iou[train_id], abs=1e-9)
+    qualities = [c.iou / (c.tp + 0.5 * c.fp + 0.5 * c.fn) for c in per_class.values()]
+    assert result.all.pq == pytest.approx(np.mean(qualities), abs=1e-9)
+    assert result.all.n == len(per_class) >= 12
+    return result
+
+
+def test_the_evaluation_equals_the_official_one(yard_root, tmp_path):
+    """Oracle: cityscapesscripts' core; predictions are the truth, moved by a pixel or two, some of another class."""
+    rng = np.random.default_rng(0)
+    data = data_of(yard_root, "validate")
+    table = data.categories
+    with PanopticWriter(tmp_path / "out", table) as writer:
+        for sample in data.eval_dataset:
+            ids = torch.from_numpy(np.roll(sample["segment_ids"].numpy(), rng.integers(-2, 3, 2), axis=(0, 1)))
+            segments = []
+            for segment in sample["segments"]:
+                train_id = segment.train_id if rng.random() < 0.8 else int(rng.integers(len(table)))
+                segments.append(Segment(segment.id, train_id, table[train_id].is_thing))
+            writer.write(sample["image_id"], PanopticSegmentation(ids, segments))
+    result = compare_with_official(yard_root, tmp_path / "out/panoptic.json", tmp_path / "out/panoptic")
+    assert 0.3 < result.all.pq < 0.9 and result.things.pq > 0.2 and result.fp.sum() > 3
+
+
 SMALL_HEADS = {
     "MaskRCNNHead": {"box_hidden": 64, "rpn_proposals_train": 100, "rpn_proposals_test": 100},
     "SOLOv2Head": {"channels": 32, "kernel_channels": 32, "num_convs": 2},
@@ -254,23 +292,7 @@ def test_a_network_of_the_right_size_trains_and_its_predictions_score_as_its_val
     validated = run("validate", "--ckpt_path", checkpoint).trainer.callback_metrics
     run("predict", "--ckpt_path", checkpoint, "--predictions.output_dir", tmp_path / "out")
     assert len(list((tmp_path / "out/overlays").glob("*.png"))) == len(data_of(yard_root, "validate").eval_dataset)
-    truth, found = (json.loads(path.read_text()) for path in (yard_root / "val.json", tmp_path / "out/panoptic.json"))
-    categories = {item["id"]: item for item in truth["categories"]}
-    found = {item["image_id"]: item for item in found["annotations"]}
-    pairs = [(item, found[item["image_id"]]) for item in truth["annotations"]]
-    counts = official.pq_compute_single_core(0, pairs, yard_root / "panoptic", tmp_path / "out/panoptic", categories)
-    result, table = evaluate(
-        yard_root / "val.json", yard_root / "panoptic", tmp_path / "out/panoptic.json", tmp_path / "out/panoptic"
-    )
-    # Only classes that occur have a quality there: average_pq divides by their number.
-    per_class = {i: counts[i] for i in categories if counts[i].tp + counts[i].fp + counts[i].fn}
-    for label_id, count in per_class.items():
-        train_id = table.train_id(label_id)
-        assert (count.tp, count.fp, count.fn) == (result.tp[train_id], result.fp[train_id], result.fn[train_id])
-        assert count.iou == pytest.approx(result.iou[train_id], abs=1e-9)
-    qualities = [c.iou / (c.tp + 0.5 * c.fp + 0.5 * c.fn) for c in per_class.values()]
-    assert result.all.pq == pytest.approx(np.mean(qualities), abs=1e-9)
-    assert result.all.n == len(per_class) >= 12
+    result = compare_with_official(yard_root, tmp_path / "out/panoptic.json", tmp_path / "out/panoptic")
     assert float(validated["val/PQ"]) == pytest.approx(result.all.pq, abs=1e-6)
 
 
