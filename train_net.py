@@ -19,13 +19,15 @@ import torch
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-import efficientps.models  # noqa: F401 - a configuration can name its classes without their modules
-from efficientps.data.datamodule import CityscapesDataModule
+import efficientps.data.coco_panoptic
+import efficientps.models  # noqa: F401 - a configuration can name the classes of both without their modules
+from efficientps.data.datamodule import CityscapesDataModule, PanopticDataModule
 from efficientps.training.best_checkpoints import BestCheckpoints
 from efficientps.training.callbacks import EvaluationReport, PredictionWriter, ThroughputMonitor, ValidationOverlays
 from efficientps.training.checkpoint import check_checkpoint
 from efficientps.training.checkpoint_writing import AtomicCheckpointIO
 from efficientps.training.errors import explain
+from efficientps.training.html_report import HtmlReport
 from efficientps.training.last_checkpoint import LastCheckpoint
 from efficientps.training.module import PanopticModule
 from efficientps.training.non_finite import NonFiniteGuard
@@ -53,6 +55,7 @@ class PanopticCLI(LightningCLI):
         parser.add_lightning_class_args(NonFiniteGuard, "non_finite")
         parser.add_lightning_class_args(EvaluationReport, "report")
         parser.add_lightning_class_args(ValidationOverlays, "overlays")
+        parser.add_lightning_class_args(HtmlReport, "html_report")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.set_defaults(
             {
@@ -61,11 +64,12 @@ class PanopticCLI(LightningCLI):
                 "checkpoint.save_top_k": 2,
                 "checkpoint.filename": CHECKPOINT_NAME,
                 "checkpoint.auto_insert_metric_name": False,
+                "data": {"class_path": CityscapesDataModule.__name__},
             }
         )
         parser.link_arguments("data.categories", "model.categories", apply_on="instantiate")
-        parser.link_arguments("data.batch_size", "model.batch_size")
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("data.batch_size", "model.batch_size", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -229,7 +233,8 @@ def main(args: ArgsType = None) -> PanopticCLI | int:
     try:
         return PanopticCLI(
             PanopticModule,
-            CityscapesDataModule,
+            PanopticDataModule,
+            subclass_mode_data=True,
             save_config_callback=RunConfig,
             trainer_defaults={
                 "callbacks": [ThroughputMonitor(), RandomStates()],

@@ -14,24 +14,35 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
-from efficientps.data.categories import Categories, Category
-from efficientps.data.panoptic_format import PanopticEntry, read_id_map, read_json, read_panoptic_json
+from efficientps.data.categories import Categories
+from efficientps.data.coco_categories import read_categories
+from efficientps.data.image_file import read_image
+from efficientps.data.panoptic_format import PanopticEntry, inside, read_id_map, read_panoptic_json
 from efficientps.metrics.panoptic_matching import PanopticCounts, count_matches
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
+from efficientps.report import WorstImages, read_curves, write_report
 from efficientps.structures import PanopticSegmentation, Segment
+from efficientps.visualization import Picture, comparison
 
 PathLike: TypeAlias = str | os.PathLike[str]
-_GREY = (128, 128, 128)
 _DESCRIPTION = "Panoptic quality of predictions in the COCO panoptic format, as panopticapi counts it."
 
 
 def evaluate(
-    gt_json: PathLike, gt_dir: PathLike, pred_json: PathLike, pred_dir: PathLike
+    gt_json: PathLike,
+    gt_dir: PathLike,
+    pred_json: PathLike,
+    pred_dir: PathLike,
+    *,
+    worst: WorstImages | None = None,
+    image_dir: PathLike | None = None,
 ) -> tuple[PanopticQualityResult, Categories]:
     """Compare the predictions of a folder with the ground truth of another.
 
@@ -43,6 +54,8 @@ def evaluate(
         gt_dir: folder of the PNG files that they name.
         pred_json: annotations of the predictions, with the same category ids.
         pred_dir: folder of the PNG files that these name.
+        worst: is offered every image, for a report.
+        image_dir: folder of the image files that ``gt_json`` names, to lie under the colours of these pictures.
 
     Returns:
         The panoptic quality, and the classes, stuff first, that it is indexed by.
@@ -70,32 +83,12 @@ def evaluate(
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
         counts = list(threads.map(count, truth))
+    if worst is not None:
+        for entry, counted in zip(truth, counts, strict=True):
+            paint = partial(_compare, entry, predictions[entry.image_id], gt_dir, pred_dir, categories, image_dir)
+            worst.offer(entry.image_id, counted, paint)
     iou, tp, fp, fn = (torch.stack(values).sum(dim=0).numpy() for values in zip(*counts, strict=True))
     return PanopticQualityResult.from_counts(iou, tp, fp, fn, num_stuff=categories.num_stuff), categories
-
-
-def read_categories(path: PathLike) -> Categories:
-    """Read the classes that a COCO panoptic JSON file lists, stuff first and else in the order of the file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is not JSON, or its list ``categories`` is missing, empty or not of the format.
-    """
-    document = read_json(path)
-    try:
-        items = document["categories"]
-        categories = [
-            Category(int(item["id"]), str(item["name"]), tuple(item.get("color", _GREY)), bool(item["isthing"]))
-            for item in items
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise ValueError(
-            f"Annotation file '{path}' has no list 'categories' whose entries say 'id', 'name' and 'isthing'."
-        ) from None
-    try:
-        return Categories(sorted(categories, key=lambda category: category.is_thing))
-    except ValueError as error:
-        raise ValueError(f"Annotation file '{path}': {error}") from None
 
 
 def _read(entry: PanopticEntry, directory: PathLike, categories: Categories) -> PanopticSegmentation:
@@ -107,6 +100,25 @@ def _read(entry: PanopticEntry, directory: PathLike, categories: Categories) -> 
     return PanopticSegmentation(torch.from_numpy(read_id_map(Path(directory) / entry.map_file_name)), segments)
 
 
+def _compare(
+    entry: PanopticEntry,
+    predicted: PanopticEntry,
+    gt_dir: PathLike,
+    pred_dir: PathLike,
+    categories: Categories,
+    image_dir: PathLike | None,
+) -> Picture:
+    """Paint image, prediction and ground truth; the image is grey where none is given."""
+    target, prediction = _read(entry, gt_dir, categories), _read(predicted, pred_dir, categories)
+    height, width = target.segment_ids.shape
+    image = np.full((height, width, 3), 128, dtype=np.uint8)
+    if image_dir is not None and entry.image_file_name:
+        file = inside(image_dir, entry.image_file_name, "the ground truth")
+        image = read_image(file, size=(height, width)).permute(1, 2, 0).numpy()
+    colors, names = [category.color for category in categories], [category.name for category in categories]
+    return comparison(image, prediction, target, colors, names)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate what the command line names, print the table, and return the exit code: 0, or 2 after bad input."""
     parser = argparse.ArgumentParser(prog="python -m efficientps.evaluate", description=_DESCRIPTION)
@@ -116,10 +128,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("pred_dir", metavar="PRED_DIR", help="folder of their PNG files")
     parser.add_argument("--json", metavar="OUT", help="write all figures to this file as well")
     parser.add_argument("--per-class", action="store_true", help="show every class")
+    parser.add_argument("--report", metavar="DIR", type=Path, help="write report.html and its pictures to this folder")
+    parser.add_argument("--images", metavar="DIR", help="folder of the image files, for the pictures of the report")
+    parser.add_argument("--log", metavar="CSV", help="metrics.csv of the training run, for the curves of the report")
+    parser.add_argument("--worst", metavar="N", type=int, default=8, help="images that the report shows (8)")
     options = parser.parse_args(arguments)
     try:
-        result, categories = evaluate(options.gt_json, options.gt_dir, options.pred_json, options.pred_dir)
+        worst = WorstImages(options.worst) if options.report is not None else None
+        result, categories = evaluate(
+            options.gt_json, options.gt_dir, options.pred_json, options.pred_dir, worst=worst, image_dir=options.images
+        )
         names = [category.name for category in categories]
+        if worst is not None:
+            write_report(
+                options.report,
+                title=f"Evaluation of {options.pred_json}",
+                result=result,
+                names=names,
+                colors=[category.color for category in categories],
+                curves=read_curves(options.log) if options.log is not None else None,
+                worst=worst.images,
+            )
         if options.json is not None:
             _write_whole(Path(options.json), json.dumps(result.as_dict(names), indent=2) + "\n")
     except (OSError, ValueError) as error:

@@ -27,6 +27,18 @@ def synthetic_root(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def yard_root(tmp_path_factory):
+    """A synthetic yard in the COCO panoptic format: 16 images of 72 to 160 pixels, split in 12 and 4 or so."""
+    from efficientps.data.dataset_split import split_annotations
+    from efficientps.data.synthetic_yard import write_synthetic_yard
+
+    root = tmp_path_factory.mktemp("yard")
+    list(write_synthetic_yard(root, num_images=16, size=160, seed=0))
+    split_annotations(root / "panoptic.json", root / "train.json", root / "val.json", val_fraction=0.25)
+    return root
+
+
+@pytest.fixture(scope="session")
 def cityscapes_sample():
     """The folder with a few real Cityscapes images; tests that use it carry the mark ``cityscapes``."""
     folder = os.environ.get("EFFICIENTPS_CITYSCAPES_SAMPLE")

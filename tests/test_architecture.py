@@ -16,9 +16,10 @@ ALLOWED = {
     "metrics": {"metrics", "structures"},
     "saved_activations": set(),
     "visualization": {"structures"},
-    "evaluate": {"data", "metrics", "structures"},
+    "report": {"metrics", "visualization"},
+    "evaluate": {"data", "metrics", "report", "structures", "visualization"},
     "benchmarks": {"benchmarks", "data", "layers", "metrics", "models", "saved_activations", "structures", "training"},
-    "training": {"data", "layers", "metrics", "models", "structures", "training", "visualization"},
+    "training": {"data", "layers", "metrics", "models", "report", "structures", "training", "visualization"},
 }
 
 

@@ -59,8 +59,9 @@ def options_of(parts):
     return [word for name, value in parts.items() for word in (f"--model.network.{name}", str(value))]
 
 
-def run_all(config, root, tmp_path, variant):
+def run_all(config, roots, tmp_path, variant):
     """Run the three subcommands; return the module that was trained."""
+    root = roots[yaml.safe_load(config.read_text())["data"].get("class_path", "CityscapesDataModule")]
     options = ["--config", str(config), "--data.root", str(root), *SMALL, "--model.network.backbone.variant", variant]
     options += small_parts(config)
     fitted = main(["fit", *options])
@@ -75,16 +76,22 @@ def run_all(config, root, tmp_path, variant):
     return fitted.model
 
 
+@pytest.fixture
+def roots(synthetic_root, yard_root):
+    """Synthetic data for each data module."""
+    return {"CityscapesDataModule": synthetic_root, "CocoPanopticDataModule": yard_root}
+
+
 @each_config
-def test_runs_two_steps(config, synthetic_root, tmp_path):
-    run_all(config, synthetic_root, tmp_path, "resnet10t" if family(config) == "DETRPanoptic" else "b0")
+def test_runs_two_steps(config, roots, tmp_path):
+    run_all(config, roots, tmp_path, "resnet10t" if family(config) == "DETRPanoptic" else "b0")
 
 
 @pytest.mark.slow
 @each_config
-def test_runs_two_steps_with_its_own_backbone(config, synthetic_root, tmp_path):
+def test_runs_two_steps_with_its_own_backbone(config, roots, tmp_path):
     variant = yaml.safe_load(config.read_text())["model"]["network"]["backbone"]["variant"]
-    run_all(config, synthetic_root, tmp_path, variant)
+    run_all(config, roots, tmp_path, variant)
 
 
 @each_config

@@ -272,7 +272,10 @@ def test_dictionary_as_arguments(config):
 
 def test_help(capfd):
     assert main(["fit", "--help"]) == 0
-    assert "--data.root" in capfd.readouterr().out
+    assert "--data.help" in capfd.readouterr().out
+    for data, option in (("CityscapesDataModule", "--data.root"), ("CocoPanopticDataModule", "--data.train.maps")):
+        assert main(["fit", "--data.help", data]) == 0
+        assert option in capfd.readouterr().out
 
 
 @pytest.mark.slow
@@ -360,7 +363,7 @@ def test_bad_options(config, capfd, tmp_path, options, sentence):
     [
         ({"modl": {"a": 1}}, "there is no such key: 'modl.a'"),
         ({"trainer": {"max_epoch": 3}}, "there is no such key: 'trainer.max_epoch'"),
-        ({"data": {"batch_sise": 3}}, "there is no such key: 'data.batch_sise'"),
+        ({"data": {"batch_sise": 3}}, "data: there is no such key: 'batch_sise'"),
         ({"model": {"network": {"class_path": "TinyNetwork", "init_args": {"depth": 3}}}}, "no such key: 'depth'"),
         ({"model": {"network": {"class_path": "TinyNetwork", "init_args": {"width": "x"}}}}, "width: expected int"),
         ({"trainer": {"callbacks": [{"class_path": "EarlyStoping"}]}}, "there is no class 'EarlyStoping'"),

@@ -1,8 +1,9 @@
-"""The loaders of Cityscapes (and of anything in its tree) for training, evaluation and prediction."""
+"""The loaders of a data set for training, evaluation and prediction; of Cityscapes, and of anything in its tree."""
 
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -31,11 +32,11 @@ STRIDE = 32
 """Canvases are multiples of the greatest stride of the networks."""
 
 
-class CityscapesDataModule(LightningDataModule):
-    """Cityscapes for Lightning: training on "train", validation and test on "val", prediction on anything.
+class PanopticDataModule(LightningDataModule, ABC):
+    """A data set for Lightning: training on "train", validation and test on "val", prediction on anything.
 
-    The labels of Cityscapes' "test" split are not public: testing uses "val" as well, and the test split is predicted
-    with ``predict_path="test"``. Another data set in another tree overrides ``dataset`` and ``categories``.
+    A data set says what its ``categories`` are, opens its splits (``dataset``), and finds what ``predict_path`` means
+    (``images_to_predict``).
 
     Images travel as bytes; the network normalises them on its device. Targets of training batches are derived on the
     device, from the segment ids.
@@ -44,7 +45,7 @@ class CityscapesDataModule(LightningDataModule):
         categories: the table of classes.
     """
 
-    categories: Categories = CITYSCAPES_CATEGORIES
+    categories: Categories
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class CityscapesDataModule(LightningDataModule):
         """Check and store the choices; nothing is read yet.
 
         Args:
-            root: folder with ``leftImg8bit`` and ``gtFine``.
+            root: folder of the data.
             image_size: (height, width) of the training crop and of every training canvas, multiples of 32.
             train_size: (height, width) that whole images fit in before random scaling, their shape kept; by default
                 ``image_size``. For full-resolution training with a smaller crop, give 1024, 2048.
@@ -83,7 +84,7 @@ class CityscapesDataModule(LightningDataModule):
             photometric: whether to jitter brightness, contrast, saturation and hue (not in the published recipe).
             albumentations: YAML or JSON file with an Albumentations pipeline, applied after the other augmentation.
             seed: seed of shuffling and augmentation.
-            predict_path: an image, a folder of images, or the name of a split ("train", "val" or "test").
+            predict_path: an image, a folder of images, or the name of a split.
             on_bad_sample: what to do about a training image or map that cannot be read: "raise" ends the run, "skip"
                 names it and takes the next in order instead. Evaluation and prediction leave nothing out.
             max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
@@ -136,7 +137,7 @@ class CityscapesDataModule(LightningDataModule):
         self.eval_transform: Transform = ResizeImage(size=self.eval_size)
         self.train_dataset: PanopticDataset | None = None
         self.eval_dataset: PanopticDataset | None = None
-        self.predict_dataset: ImageFolder | None = None
+        self.predict_dataset: Dataset[PanopticSample] | None = None
         self._next_batch = (0, 0)
 
     def state_dict(self) -> dict[str, Any]:
@@ -161,17 +162,23 @@ class CityscapesDataModule(LightningDataModule):
                 "leaves out some images; from the next one on, all are seen once."
             )
 
+    @abstractmethod
     def dataset(self, split: str, transform: Transform) -> PanopticDataset:
         """Return the data set of a split, "train" or "val"."""
-        return CityscapesPanoptic(
-            root=self.root,
-            split=split,
-            transform=transform,
-            seed=self.seed,
-            on_bad_sample=self.on_bad_sample,
-            max_bad_samples=self.max_bad_samples,
-            cache=self.cache,
-        )
+
+    def images_to_predict(self) -> Dataset[PanopticSample]:
+        """Return the images that ``predict_path`` means.
+
+        Raises:
+            FileNotFoundError: if it is neither an image nor a folder nor a split.
+        """
+        path = Path(self.predict_path)
+        if not path.exists():
+            raise FileNotFoundError(
+                f"predict_path is '{self.predict_path}', which is neither an image nor a folder nor a split of "
+                f"'{self.root}'."
+            )
+        return ImageFolder(path=path, transform=self.eval_transform)
 
     def setup(self, stage: str) -> None:
         """Open what a stage needs, so that bad paths are reported before anything runs.
@@ -185,7 +192,7 @@ class CityscapesDataModule(LightningDataModule):
         if stage in ("fit", "validate", "test"):
             self.eval_dataset = self.dataset("val", self.eval_transform)
         if stage == "predict":
-            self.predict_dataset = ImageFolder(path=self._predict_source(), transform=self.eval_transform)
+            self.predict_dataset = self.images_to_predict()
 
     def train_dataloader(self) -> DataLoader[PanopticSample]:
         """Return the loader of this process' share of shuffled, augmented batches of one shape.
@@ -215,7 +222,7 @@ class CityscapesDataModule(LightningDataModule):
         return self._loader(dataset, EvaluationSampler(dataset, rank=rank, world_size=world_size), self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[PanopticSample]:
-        """Return the loader of "val": the labels of Cityscapes' test split are not public."""
+        """Return the loader of "val"."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader[PanopticSample]:
@@ -240,19 +247,6 @@ class CityscapesDataModule(LightningDataModule):
         if self.trainer is not None and self.trainer.training:
             return training_batch(batch, self.categories.num_stuff)
         return batch
-
-    def _predict_source(self) -> Path:
-        """Return the file or folder that ``predict_path`` means; the name of a split comes first."""
-        path = Path(self.predict_path)
-        split = Path(self.root, "leftImg8bit", self.predict_path)
-        if len(path.parts) == 1 and split.is_dir():
-            return split
-        if path.exists():
-            return path
-        raise FileNotFoundError(
-            f"predict_path is '{self.predict_path}', which is neither an image nor a folder nor a split of "
-            f"'{self.root}'."
-        )
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         """Return this process' number and the number of processes."""
@@ -286,6 +280,35 @@ class CityscapesDataModule(LightningDataModule):
             # The loader's own numbers are used nowhere; without this it would advance the global generator.
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+
+class CityscapesDataModule(PanopticDataModule):
+    """Cityscapes, or anything in its tree.
+
+    The labels of Cityscapes' "test" split are not public: testing uses "val" as well, and the test split is predicted
+    with ``predict_path="test"``. ``root`` is the folder with ``leftImg8bit`` and ``gtFine``.
+    """
+
+    categories: Categories = CITYSCAPES_CATEGORIES
+
+    def dataset(self, split: str, transform: Transform) -> PanopticDataset:
+        """Return the data set of a split, "train" or "val"."""
+        return CityscapesPanoptic(
+            root=self.root,
+            split=split,
+            transform=transform,
+            seed=self.seed,
+            on_bad_sample=self.on_bad_sample,
+            max_bad_samples=self.max_bad_samples,
+            cache=self.cache,
+        )
+
+    def images_to_predict(self) -> Dataset[PanopticSample]:
+        """Return the images that ``predict_path`` means; the name of a split comes first."""
+        split = Path(self.root, "leftImg8bit", self.predict_path)
+        if len(Path(self.predict_path).parts) == 1 and split.is_dir():
+            return ImageFolder(path=split, transform=self.eval_transform)
+        return super().images_to_predict()
 
 
 def _init_worker(worker_id: int) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "TIFF", "WEBP")
@@ -31,6 +31,9 @@ MAX_SIDE = 65_535
 
 MAX_FILE_BYTES = 2**31
 """Twice what ``MAX_PIXELS`` pixels take uncompressed with 16 bits in 4 channels."""
+
+_SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that exchange height and width."""
 
 _OF_THE_MACHINE = frozenset(
     {
@@ -67,8 +70,7 @@ def read_image(
     Args:
         path: the image file.
         size: if given, the (h, w) that the image must have; checked before anything is decoded.
-        upright: whether to turn the image as its EXIF orientation says. Annotated images stay as they are stored,
-            because their maps do.
+        upright: whether to turn the image as its EXIF orientation says; ``size`` is then that of the turned image.
         max_pixels: larger images are refused before anything is decoded.
 
     Raises:
@@ -78,13 +80,29 @@ def read_image(
         OSError: if disk, network or rights keep the file from being read.
     """
     with open_image(path, max_pixels=max_pixels) as image:
-        if size is not None and (image.height, image.width) != tuple(size):
+        if size is not None and (found := image_size(image, upright=upright)) != tuple(size):
+            turned = "turned as its EXIF orientation says" if upright else "as it is stored"
+            other = image_size(image, upright=not upright)
+            hint = f"; data.upright: {str(not upright).lower()} takes it otherwise" if other == tuple(size) else ""
+            how = f", {turned}" if other != found else ""
             raise UnusableImageError(
-                f"Image '{path}' is {image.height}x{image.width} pixels (height x width) where its annotation says "
-                f"{size[0]}x{size[1]}; image and label must have one size."
+                f"Image '{path}' is {found[0]}x{found[1]} pixels (height x width{how}) where its annotation says "
+                f"{size[0]}x{size[1]}; image and label must have one size{hint}."
             )
         array = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, path))
     return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def image_size(image: Image.Image, *, upright: bool) -> tuple[int, int]:
+    """Return the (h, w) of an opened image as it is stored, or once it is turned as its EXIF orientation says."""
+    if upright and exif_orientation(image) in _SIDEWAYS:
+        return image.width, image.height
+    return image.height, image.width
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an opened image, 1 (upright) where it has none."""
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 @contextmanager

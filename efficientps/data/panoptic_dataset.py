@@ -64,6 +64,7 @@ class PanopticDataset(Dataset[PanopticSample]):
         max_bad_samples: int | None = None,
         max_pixels: int = MAX_PIXELS,
         cache: str | os.PathLike[str] | None = None,
+        upright: bool = False,
     ) -> None:
         """Read and check the annotations; images and maps are read and checked one by one, as they are asked for.
 
@@ -78,6 +79,8 @@ class PanopticDataset(Dataset[PanopticSample]):
             max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
             max_pixels: larger images and maps are refused before anything is decoded.
             cache: folder of decoded samples that ``write_cache`` made; samples are read from it alone.
+            upright: whether to turn images as their EXIF orientation says, for maps that were drawn on upright ones;
+                as they are stored by default.
 
         Raises:
             FileNotFoundError: if the file or a folder does not exist.
@@ -99,6 +102,7 @@ class PanopticDataset(Dataset[PanopticSample]):
         self._map_files = [inside(map_root, entry.map_file_name, annotation_file) for entry in self.entries]
         self._max_pixels = max_pixels
         self._cache = None if cache is None else SampleCache(root=cache, max_pixels=max_pixels)
+        self._upright = upright
         self.bad_samples = BadSamples(len(self.entries), limit=max_bad_samples) if on_bad_sample == "skip" else None
 
     def image_path(self, entry: PanopticEntry) -> str:
@@ -198,4 +202,6 @@ class PanopticDataset(Dataset[PanopticSample]):
         if image is not None:
             return image, segment_ids
         size = (segment_ids.shape[0], segment_ids.shape[1])
-        return read_image(self._image_files[index], size=size, max_pixels=self._max_pixels), segment_ids
+        image_file = self._image_files[index]
+        image = read_image(image_file, size=size, upright=self._upright, max_pixels=self._max_pixels)
+        return image, segment_ids

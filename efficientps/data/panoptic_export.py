@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efficientps.data.categories import Categories
-from efficientps.data.panoptic_format import PanopticEntry, SegmentEntry, write_id_map, write_panoptic_json
+from efficientps.data.panoptic_format import (
+    MAX_SEGMENT_ID,
+    PanopticEntry,
+    SegmentEntry,
+    write_id_map,
+    write_panoptic_json,
+)
 from efficientps.structures import VOID, PanopticSegmentation, Segment
 
 INSTANCES_PER_CLASS = 1000
@@ -82,7 +88,7 @@ class PanopticWriter:
         if not image_id or Path(image_id).name != image_id:
             raise ValueError(f"Image id '{image_id}' cannot be part of a file name.")
         segment_ids = panoptic.segment_ids.cpu().numpy()
-        index, areas, boxes = _measure(segment_ids, panoptic.segments)
+        index, areas, boxes = measure_segments(segment_ids, [segment.id for segment in panoptic.segments])
         file_ids = export_ids(panoptic.segments, self._categories)
         path = self.map_directory / f"{image_id}_panoptic.png"
         self._write_map(path, np.array([VOID, *file_ids], dtype=np.int32)[index])
@@ -137,13 +143,16 @@ def export_ids(segments: Sequence[Segment], categories: Categories) -> list[int]
     """Return the id of each segment in a file, after the custom of Cityscapes; all different, none of them void.
 
     A stuff segment or a crowd region has the label id of its class; an instance has 1000 times the label id plus a
-    running number. Where an id is taken (a second segment of one stuff class), the next free number is taken.
+    running number. Where an id is taken (a second segment of one stuff class), the next free number is taken. Where the
+    label ids of a table are too large for that, the segments of each image are numbered from 1.
 
     >>> from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
     >>> car = CITYSCAPES_CATEGORIES.train_id(26)
     >>> export_ids([Segment(1, 0, False), Segment(2, car, True), Segment(3, car, True)], CITYSCAPES_CATEGORIES)
     [7, 26000, 26001]
     """
+    if (max(category.label_id for category in categories) + 1) * INSTANCES_PER_CLASS > MAX_SEGMENT_ID:
+        return list(range(1, len(segments) + 1))
     used = {VOID}
     ids: list[int] = []
     for segment in segments:
@@ -155,10 +164,17 @@ def export_ids(segments: Sequence[Segment], categories: Categories) -> list[int]
     return ids
 
 
-def _measure(
-    segment_ids: NDArray[np.int32], segments: Sequence[Segment]
+def measure_segments(
+    segment_ids: NDArray[np.int32], ids: Sequence[int]
 ) -> tuple[NDArray[np.int64], list[int], list[tuple[int, int, int, int]]]:
     """Number the segments of a map and measure them, run of pixels by run of pixels.
+
+    Args:
+        segment_ids: the map ``[h, w]``.
+        ids: the id of each segment.
+
+    Raises:
+        ValueError: if an id is in the map and not in the list, or the reverse.
 
     Returns:
         int64 ``[h, w]``, 0 where void and else 1 + the segment's position in the list; for each segment its area in
@@ -168,10 +184,10 @@ def _measure(
     begins_run[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
     starts = np.flatnonzero(begins_run)
     lengths = np.diff(starts, append=segment_ids.size)
-    positions = _positions(segment_ids.ravel()[starts], segments)
+    positions = _positions(segment_ids.ravel()[starts], ids)
     row, left = np.divmod(starts, segment_ids.shape[1])
 
-    number = len(segments) + 1
+    number = len(ids) + 1
     areas = np.bincount(positions, weights=lengths, minlength=number).astype(np.int64)
     low = np.full((number, 2), max(segment_ids.shape))
     high = np.zeros((number, 2), dtype=np.int64)
@@ -181,9 +197,9 @@ def _measure(
     return np.repeat(positions, lengths).reshape(segment_ids.shape), areas[1:].tolist(), boxes
 
 
-def _positions(values: NDArray[np.int32], segments: Sequence[Segment]) -> NDArray[np.int64]:
+def _positions(values: NDArray[np.int32], ids: Sequence[int]) -> NDArray[np.int64]:
     """Return 0 for void and 1 + the position in the list for each segment id; refuse lists that do not fit the map."""
-    position_of = {VOID: 0} | {segment.id: position for position, segment in enumerate(segments, start=1)}
+    position_of = {VOID: 0} | {segment_id: position for position, segment_id in enumerate(ids, start=1)}
     present, inverse = np.unique(values, return_inverse=True)
     if unlisted := sorted(set(present.tolist()) - position_of.keys()):
         raise ValueError(f"The panoptic map has pixels of segment {unlisted[0]}, which is not in its segments.")

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from efficientps.data.categories import Categories
+from efficientps.data.categories import Categories, Category
 from efficientps.data.image_file import MAX_PIXELS, MAX_SIDE, UnusableImageError, open_image
 from efficientps.structures import VOID
 
@@ -268,7 +268,7 @@ def read_panoptic_json(
     entries: list[PanopticEntry] = []
     seen: set[str] = set()
     for number, annotation in enumerate(_list(path, document, "annotations")):
-        entry = _read_annotation(path, annotation, f"annotations[{number}].", categories)
+        entry = read_annotation(path, annotation, f"annotations[{number}].", categories)
         if entry.image_id in seen:
             raise ValueError(f"Annotation file '{path}' has the image id '{entry.image_id}' twice.")
         seen.add(entry.image_id)
@@ -283,17 +283,31 @@ def read_panoptic_json(
     return entries
 
 
-def write_panoptic_json(path: str | os.PathLike[str], entries: Iterable[PanopticEntry], categories: Categories) -> None:
-    """Write entries as a COCO panoptic JSON file; the file appears whole or not at all."""
+def write_panoptic_json(
+    path: str | os.PathLike[str], entries: Iterable[PanopticEntry], categories: Iterable[Category]
+) -> None:
+    """Write entries as a COCO panoptic JSON file; the file appears whole or not at all.
+
+    Image ids that are plain numbers are written as numbers, as COCO's own are, so that other readers find each image.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for entry in entries:
         if entry.size is not None:
             height, width = entry.size
-            image = {"id": entry.image_id, "file_name": entry.image_file_name, "height": height, "width": width}
+            image = {
+                "id": _written_id(entry.image_id),
+                "file_name": entry.image_file_name,
+                "height": height,
+                "width": width,
+            }
             images.append(image)
         segments = [_segment_info(item) for item in entry.segments]
-        annotation = {"image_id": entry.image_id, "file_name": entry.map_file_name, "segments_info": segments}
+        annotation = {
+            "image_id": _written_id(entry.image_id),
+            "file_name": entry.map_file_name,
+            "segments_info": segments,
+        }
         annotations.append(annotation)
     table = [
         {"id": item.label_id, "name": item.name, "color": list(item.color), "isthing": int(item.is_thing)}
@@ -309,6 +323,16 @@ def write_panoptic_json(path: str | os.PathLike[str], entries: Iterable[Panoptic
             temporary.unlink()
 
 
+def _written_id(image_id: str) -> str | int:
+    """Return an image id as JSON files have it.
+
+    >>> _written_id("139"), _written_id("0139"), _written_id("aachen_000000_000019")
+    (139, '0139', 'aachen_000000_000019')
+    """
+    is_number = image_id.isdecimal() and image_id.isascii() and str(int(image_id[:20])) == image_id
+    return int(image_id) if is_number and int(image_id) <= _MAX_NUMBER else image_id
+
+
 def _segment_info(segment: SegmentEntry) -> dict[str, Any]:
     """Return a segment as ``segments_info`` has it; what is not known is left out."""
     info: dict[str, Any] = {"id": segment.id, "category_id": segment.category_id, "iscrowd": int(segment.is_crowd)}
@@ -321,8 +345,9 @@ def _segment_info(segment: SegmentEntry) -> dict[str, Any]:
 
 
 def _check_category_names(path: str | os.PathLike[str], document: Any, categories: Categories) -> None:
-    """Refuse a file whose classes have other names: it was written with other ids (train ids, for instance)."""
+    """Refuse a file whose classes have other names or kinds: it was made with other ids (train ids, for instance)."""
     names = {category.label_id: category.name for category in categories}
+    things = {category.label_id for category in categories if category.is_thing}
     for number, item in enumerate(_list(path, document, "categories", required=False)):
         place = f"categories[{number}]."
         label_id, name = _number(path, item, "id", place, least=None), _name(path, item, "name", place)
@@ -331,26 +356,46 @@ def _check_category_names(path: str | os.PathLike[str], document: Any, categorie
                 f"Annotation file '{path}' calls category {label_id} {_shortened(name)} where the table of classes "
                 f"says '{names[label_id]}'; it was made with other category ids."
             )
+        if label_id in names and bool(item.get("isthing", label_id in things)) != (label_id in things):
+            kind = "a thing" if label_id in things else "stuff"
+            raise ValueError(
+                f"Annotation file '{path}' has {_shortened(item['isthing'])} as '{place}isthing' where category "
+                f"{label_id} is {kind} in the table of classes; all files of a data set must agree."
+            )
 
 
 def _read_images(path: str | os.PathLike[str], document: Any, required: bool) -> dict[str, tuple[str, tuple[int, int]]]:
     """Return file name and (h, w) of each image by its id."""
     images: dict[str, tuple[str, tuple[int, int]]] = {}
     for number, item in enumerate(_list(path, document, "images", required=required)):
-        place = f"images[{number}]."
-        image_id = _image_id(path, item, "id", place)
+        image_id, file_name, size = read_image_entry(path, item, f"images[{number}].")
         if image_id in images:
             raise ValueError(f"Annotation file '{path}' has the image id '{image_id}' twice.")
-        height = _number(path, item, "height", place, least=1, most=MAX_SIDE)
-        width = _number(path, item, "width", place, least=1, most=MAX_SIDE)
-        images[image_id] = (_name(path, item, "file_name", place), (height, width))
+        images[image_id] = (file_name, size)
     return images
 
 
-def _read_annotation(
+def read_image_entry(path: str | os.PathLike[str], item: Any, place: str) -> tuple[str, str, tuple[int, int]]:
+    """Return id, file name and (h, w) of an element of ``images``.
+
+    Args:
+        path: the file, for messages.
+        item: the element.
+        place: where it lies in the file, for messages: ``images[3].``.
+
+    Raises:
+        ValueError: if it is not of the format.
+    """
+    image_id = _image_id(path, item, "id", place)
+    height = _number(path, item, "height", place, least=1, most=MAX_SIDE)
+    width = _number(path, item, "width", place, least=1, most=MAX_SIDE)
+    return image_id, _name(path, item, "file_name", place), (height, width)
+
+
+def read_annotation(
     path: str | os.PathLike[str], annotation: Any, place: str, categories: Categories | None
 ) -> PanopticEntry:
-    """Read one annotation without its image."""
+    """Return what an element of ``annotations`` says, without its image; as ``read_image_entry`` otherwise."""
     image_id = _image_id(path, annotation, "image_id", place)
     segments: dict[int, SegmentEntry] = {}
     for number, item in enumerate(_list(path, annotation, "segments_info", place)):

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from efficientps.data.image_file import MAX_PIXELS
+from efficientps.data.panoptic_format import inside
 
 _IMAGE, _IDS = "image", "segment_ids"
 
@@ -55,8 +56,12 @@ class SampleCache:
         self._max_pixels = max_pixels
 
     def path(self, image_id: str) -> Path:
-        """Return the file of a sample."""
-        return self.root / f"{image_id}.safetensors"
+        """Return the file of a sample.
+
+        Raises:
+            ValueError: if the name leads out of the folder.
+        """
+        return Path(inside(self.root, f"{image_id}.safetensors", self.root))
 
     def write(
         self, image_id: str, image: Tensor, segment_ids: Tensor, sources: Sequence[str | os.PathLike[str]]

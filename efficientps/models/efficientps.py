@@ -64,6 +64,11 @@ class EfficientPS(PanopticNetwork):
         image_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
         activation_checkpointing: Sequence[Part] = (),
     ) -> None:
+        if min(num_stuff, num_things) < 1:
+            raise ValueError(
+                "EfficientPS needs stuff classes and thing classes, at least one of each; "
+                f"the data has {num_stuff} and {num_things}."
+            )
         super().__init__()
         self.activation_checkpointing = frozenset(activation_checkpointing)
         self.num_stuff = num_stuff

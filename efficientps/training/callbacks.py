@@ -197,21 +197,23 @@ def valid_image(batch: ImageBatch, index: int) -> Picture:
     return np.ascontiguousarray(batch["images"][index, :, :height, :width].permute(1, 2, 0).cpu().numpy())
 
 
-def compare(batch: PanopticBatch, prediction: Prediction, categories: Categories) -> Picture:
-    """Paint the first image of a batch, its prediction and its ground truth.
+def compare(batch: PanopticBatch, prediction: Prediction, categories: Categories, index: int = 0) -> Picture:
+    """Paint one image of a batch, its prediction and its ground truth.
 
     All are painted at the size of the ground truth, or smaller where it is wider than ``MAX_PICTURE_WIDTH``.
     """
-    target = PanopticSegmentation(batch["segment_ids"][0], batch["segments"][0])
+    target = PanopticSegmentation(batch["segment_ids"][index], batch["segments"][index])
     height, width = target.segment_ids.shape
     shrink = min(1.0, MAX_PICTURE_WIDTH / width)
     size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-    image = np.asarray(Image.fromarray(valid_image(batch, 0)).resize((size[1], size[0]), Image.Resampling.BICUBIC))
-    colors, names = _legend(categories)
+    picture = Image.fromarray(valid_image(batch, index))
+    image = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    colors, names = legend(categories)
     return comparison(image, prediction.panoptic.resize(size), target.resize(size), colors, names)
 
 
-def _legend(categories: Categories) -> tuple[list[Color], list[str]]:
+def legend(categories: Categories) -> tuple[list[Color], list[str]]:
+    """Return the colours and the names of classes, by train_id."""
     return [category.color for category in categories], [category.name for category in categories]
 
 
@@ -246,7 +248,7 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the predictions of a batch."""
-        colors, names = _legend(self._categories)
+        colors, names = legend(self._categories)
         for index, prediction in enumerate(outputs):
             image_id = batch["image_ids"][index]
             self._writer.write(image_id, prediction.panoptic.resize(batch["original_sizes"][index]))

@@ -78,7 +78,8 @@ def explain_configuration(message: str) -> str:
     >>> explain_configuration('Parser key "data.batch_size":\n  Expected a <class \'int\'>. Got value: two')
     "In the configuration, data.batch_size: expected int, got 'two'."
     """
-    text = _one_line(message)
+    # An option whose class may be left out could also be None; what the class says against it is the reason.
+    text = _one_line(message).partition(" - Expected a <class 'NoneType'>")[0]
     keys = re.findall(r'Parser key "([^"]+)"', text)
     place = f"In the configuration, {'.'.join(keys)}: " if keys else "In the configuration: "
     innermost = text.rpartition("Parser key ")[2]

@@ -125,3 +125,10 @@ def test_missing_folders_and_packages_get_a_sentence(cached, prepare, capsys, mo
     monkeypatch.setitem(sys.modules, "blosc2", None)
     assert prepare([str(root), "--cache", str(cache)]) == 1
     assert "needs Blosc2; install it with: pip install -e '.[cache]'" in capsys.readouterr().err
+
+
+def test_names_do_not_leave_the_folder(tmp_path):
+    # Oracle: contract; the name of an image comes from a JSON file.
+    with pytest.raises(ValueError, match=r"\.\./elsewhere"):
+        SampleCache(root=tmp_path).path("../elsewhere")
+    assert SampleCache(root=tmp_path).path("city/a") == tmp_path / "city/a.safetensors"
