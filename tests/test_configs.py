@@ -90,8 +90,8 @@ def test_runs_two_steps(config, roots, tmp_path):
 @pytest.mark.slow
 @each_config
 def test_runs_two_steps_with_its_own_backbone(config, roots, tmp_path):
-    variant = yaml.safe_load(config.read_text())["model"]["network"]["backbone"]["variant"]
-    run_all(config, roots, tmp_path, variant)
+    network = yaml.safe_load(config.read_text())["model"]["network"]
+    run_all(config, roots, tmp_path, network.get("init_args", network)["backbone"]["variant"])
 
 
 @each_config

@@ -1,12 +1,10 @@
 """DETR's two published steps through the command line, the second from the first's checkpoint."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from efficientps.data.synthetic import write_synthetic_cityscapes
 from tests.command_line import refuse
 from train_net import main
 
@@ -70,33 +68,3 @@ def test_more_segments_than_queries_are_refused_before_training(synthetic_root, 
     line = refuse(capfd, "fit", "--config", ROOT / "configs/detr_panoptic_joint.yaml", *options)
     assert "An image of the data has" in line
     assert "segments and the detector 5 queries" in line
-
-
-@pytest.fixture
-def eight_scenes(tmp_path):
-    """A tree whose validation images are its eight training images."""
-    root = tmp_path / "eight"
-    write_synthetic_cityscapes(root, num_train=8, num_val=1, size=(128, 256), seed=0)
-    for path in [*root.rglob("val"), *root.rglob("*_val"), *root.rglob("*_val.json")]:
-        source = path.with_name(path.name.replace("val", "train"))
-        if path.is_dir():
-            shutil.rmtree(path)
-            shutil.copytree(source, path)
-        else:
-            shutil.copy(source, path)
-    return root
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(4 * 3600)
-def test_eight_scenes_are_learnt_by_heart(eight_scenes, tmp_path):
-    # Oracle: the scenes themselves; box AP >= 0.5, then PQ >= 40.
-    size = "[128, 256]"
-    first, detector = fit("detector", eight_scenes, tmp_path, size, 300, "--model.backbone_lr_factor", "1")
-    print(f"\nfirst step: box AP {figure(first, 'box_AP'):.3f} after {first.trainer.global_step} steps")
-    assert figure(first, "box_AP") >= 0.5
-    second, masks = fit("masks", eight_scenes, tmp_path, size, 150, "--model.init_from", detector)
-    print(f"second step: PQ {100 * figure(second, 'PQ'):.1f} after {second.trainer.global_step} steps")
-    assert figure(second, "PQ") >= 0.40
-    assert figure(second, "box_AP") == figure(first, "box_AP")
-    assert_the_detector_is_as_it_was(detector, masks)
