@@ -41,6 +41,6 @@ setup(
         "albumentations": ["albumentations>=2.0.8"],
         "inplace-abn": ["inplace-abn>=1.1.0"],
         "cache": ["blosc2>=4"],
-        "bench": ["transformers>=5.23,<6", "matplotlib>=3.9", "blosc2>=4"],
+        "bench": ["blosc2>=4"],
     },
 )

@@ -14,8 +14,8 @@ from efficientps.benchmarks.batches import Precision, autocast, street_batch
 from efficientps.benchmarks.report import Bar, Report
 from efficientps.benchmarks.scenes import street_instances
 from efficientps.benchmarks.timing import alternate
+from efficientps.benchmarks.training_step import network_loss
 from efficientps.models.efficientps import EfficientPS
-from efficientps.models.network import PanopticNetwork
 from efficientps.saved_activations import saved_activation_bytes
 from efficientps.structures import InstancePredictions
 
@@ -63,7 +63,7 @@ def run(
     for name in names:
         network = cast(EfficientPS, presets.build(name).to(device))
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        add(name, network, lambda n=network: n.predict(batch), lambda n=network: _total(n, batch))  # type: ignore[misc]
+        add(name, network, lambda n=network: n.predict(batch), lambda n=network: network_loss(n)(batch))  # type: ignore[misc]
         figures[name]["instances_fused"] = _fused(sides[name]())
         if name == names[0]:
             crowded = f"{name}, {REALISTIC_INSTANCES} instances"
@@ -143,7 +143,3 @@ def _saved_bytes(module: nn.Module, loss: Callable[[], torch.Tensor], precision:
     del total
     module.eval()
     return taken
-
-
-def _total(network: PanopticNetwork, batch: Any) -> torch.Tensor:
-    return torch.stack(list(network.loss(batch).values())).sum()

@@ -27,11 +27,13 @@ class AveragePrecision(NamedTuple):
         ap: mean over IoU thresholds 0.50, 0.55 ... 0.95 and over the classes with a true object; 0.0 without any.
         ap50: the same at the threshold 0.50 alone.
         per_class: ``[C]``, mean over the thresholds; NaN for a class with no true object.
+        num_images: that were counted.
     """
 
     ap: float
     ap50: float
     per_class: npt.NDArray[np.float64]
+    num_images: int
 
 
 class CocoAP(Metric):
@@ -77,13 +79,13 @@ class CocoAP(Metric):
     def compute(self) -> AveragePrecision:
         """Return the average precision over all images shown so far."""
         records = self.records if isinstance(self.records, list) else [self.records]
-        text = b"".join(record.cpu().numpy().tobytes() for record in records)
-        precision = _precision([json.loads(line) for line in text.splitlines()], self.num_classes, self.iou_type)
+        lines = b"".join(record.cpu().numpy().tobytes() for record in records).splitlines()
+        precision = _precision([json.loads(line) for line in lines], self.num_classes, self.iou_type)
         per_threshold = np.full((len(precision), self.num_classes), np.nan)  # a class without a true object stays NaN
         occurs = (precision >= 0).all(axis=(0, 1))
         per_threshold[:, occurs] = precision[:, :, occurs].mean(axis=1)
         ap, ap50 = (float(per_threshold[rows, occurs].mean()) if occurs.any() else 0.0 for rows in (slice(None), 0))
-        return AveragePrecision(ap, ap50, per_threshold.mean(axis=0))
+        return AveragePrecision(ap, ap50, per_threshold.mean(axis=0), len(lines))
 
 
 def annotation(class_id: int, mask: RunLengths, *, is_crowd: bool = False) -> dict[str, Any]:

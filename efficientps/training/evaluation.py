@@ -98,7 +98,6 @@ class Evaluator(nn.Module):
         self.semantic = SemanticIoU(num_classes=len(categories))
         self.instance = InstanceAP(num_stuff=categories.num_stuff, num_things=categories.num_things)
         self.box = BoxAP(num_classes=len(categories))
-        self.has_boxes = False
 
     def update(self, prediction: Prediction, target: PanopticSegmentation) -> None:
         """Count one image; what was predicted is brought to the size of the ground truth."""
@@ -108,17 +107,17 @@ class Evaluator(nn.Module):
         self.semantic.update([prediction.semantic], [target])
         self.instance.update([prediction.instances], [target])
         if prediction.boxes is not None:
-            self.has_boxes = True
             self.box.update([prediction.boxes], [target])
 
     def compute(self) -> Evaluation:
         """Return the figures of all images counted since the last ``reset``, over all ranks."""
+        box = self.box.compute()  # of all ranks: one that had no image must not sit out the gathering
         return Evaluation(
             panoptic=self.panoptic.compute(),
             semantic=self.semantic.compute(),
             instance=self.instance.compute(),
             names=self.names,
-            box=self.box.compute() if self.has_boxes else None,
+            box=box if box.num_images else None,
         )
 
     def reset(self) -> None:

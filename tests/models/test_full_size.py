@@ -7,8 +7,9 @@ import sys
 import pytest
 
 SCRIPT = """
-import json, resource, sys, time
+import json, sys, time
 import torch
+from efficientps.benchmarks.memory import peak_bytes
 from efficientps.models import EfficientNetBackbone, EfficientPS, MaskRCNNHead
 from efficientps.structures import ImageBatch, InstanceTargets, TrainingBatch
 
@@ -27,32 +28,35 @@ def batch(height, width):
 torch.manual_seed(0)
 model = EfficientPS(11, 8, backbone=EfficientNetBackbone(pretrained=False), instance_head=MaskRCNNHead)
 model.to(memory_format=torch.channels_last)
-begin = time.perf_counter()
-if sys.argv[1] == "train":
+result = {}
+
+def train():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.07, momentum=0.9, weight_decay=1e-4)
     before = [p.detach().clone() for p in model.parameters()]
     loss = sum(model.loss(batch(512, 1024)).values())
     loss.backward()
     optimizer.step()
     moved = sum(bool((a != b).any()) for a, b in zip(before, model.parameters()))
-    result = {"loss": loss.item(), "moved": moved, "parameters": len(before)}
-else:
+    result.update(loss=loss.item(), moved=moved, parameters=len(before))
+
+def predict():
     with torch.no_grad():
         (prediction,) = model.eval().predict(batch(1024, 2048))
-    result = {"shape": list(prediction.panoptic.segment_ids.shape), "instances": len(prediction.instances)}
+    result.update(shape=list(prediction.panoptic.segment_ids.shape), instances=len(prediction.instances))
+
+begin = time.perf_counter()
+peak = peak_bytes(train if sys.argv[1] == "train" else predict)
 result["seconds"] = round(time.perf_counter() - begin, 1)
-result["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+result["above_gib"] = None if peak is None else round(peak / 2**30, 2)
 print(json.dumps(result))
 """
 
 SOLOV2_SCRIPT = """
-import json, resource, time
+import json, time
 import torch
+from efficientps.benchmarks.memory import peak_bytes
 from efficientps.models import SOLOv2Head
 from efficientps.structures import FeaturePyramid
-
-def resident_gib():
-    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 2**30
 
 torch.manual_seed(0)
 head = SOLOv2Head(8, 256, detection_thresh=0.0, update_thresh=0.0).eval().to(memory_format=torch.channels_last)
@@ -60,17 +64,22 @@ torch.nn.init.normal_(head.kernel.weight, std=1.0)  # masks that differ, as thos
 pyramid = FeaturePyramid(*(
     torch.randn(1, 256, 1024 // s, 2048 // s).contiguous(memory_format=torch.channels_last) for s in (4, 8, 16, 32)
 ))
-before, begin = resident_gib(), time.perf_counter()
-with torch.no_grad():
-    (found,) = head.predict(pyramid, [(1024, 2048)])
+found = []
+
+def predict():
+    with torch.no_grad():
+        found.extend(head.predict(pyramid, [(1024, 2048)]))
+
+begin = time.perf_counter()
+peak = peak_bytes(predict)
 print(json.dumps({
-    "instances": len(found), "shape": list(found.mask_logits.shape), "seconds": round(time.perf_counter() - begin, 1),
-    "above_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 - before, 2)}))
+    "instances": len(found[0]), "shape": list(found[0].mask_logits.shape),
+    "seconds": round(time.perf_counter() - begin, 1), "above_gib": round(peak / 2**30, 2)}))
 """
 
 
 ACTIVATIONS_SCRIPT = (
-    SCRIPT[: SCRIPT.index("begin = ")]
+    SCRIPT[: SCRIPT.index("result = {}")]
     + """
 from efficientps.saved_activations import saved_activation_bytes
 if sys.argv[1] == "checkpointed":

@@ -73,6 +73,17 @@ def test_boxes_count_where_a_network_has_them():
     assert "box_AP 66.7" in evaluation.table()
 
 
+def test_a_rank_without_an_image_has_the_boxes_of_the_others():
+    # Oracle: invariance; what two ranks gather, one of which saw nothing, is what the other counted.
+    prediction = perfect(16)
+    prediction.boxes = BoxPredictions(torch.tensor([0.9]), torch.tensor([2]), torch.tensor([[0.0, 8.0, 8.0, 16.0]]))
+    idle, busy = Evaluator(CATEGORIES), Evaluator(CATEGORIES)
+    busy.update(prediction, scene())
+    idle.box.dist_sync_fn = lambda state, group=None: [state, torch.cat(busy.box.records)]
+    idle.box.distributed_available_fn = lambda: True
+    assert idle.compute().figures()["box_AP"] == busy.compute().figures()["box_AP"] > 0
+
+
 def test_each_figure_comes_from_its_own_output():
     # Oracle: hand-worked; only one output is spoilt at a time, and only its figures fall.
     spoilt = perfect()
