@@ -35,6 +35,7 @@ setup(
             "ruff>=0.9",
             "mypy>=1.14",
             "pre-commit>=4",
+            "psutil>=6",
             "efficientnet-pytorch>=0.7.1",  # the numerical oracle of the backbone
             "blosc2>=4",
         ],

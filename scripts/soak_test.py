@@ -80,12 +80,12 @@ def soak(folder: Path, *, steps: int, interval: int, head: str) -> list[Use]:
         **CONFIG["trainer"],
         "max_epochs": -1,
         "max_steps": steps,
-        "val_check_interval": interval // 3,
+        "val_check_interval": max(1, interval // 3),
         "check_val_every_n_epoch": None,
         "callbacks": [{"class_path": "scripts.soak_test.Watch", "init_args": {"interval": interval}}],
     }
     settings = {**CONFIG, "model": {**CONFIG["model"], "network": network}, "trainer": trainer}
-    settings["last_checkpoint"] = {"every_n_steps": interval // 3}
+    settings["last_checkpoint"] = {"every_n_steps": max(1, interval // 3)}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     arguments = ["fit", "--config", str(folder / "config.yaml"), "--data.root", str(folder / "data")]
     run = train_net.main([*arguments, "--trainer.default_root_dir", str(folder / "runs")])
@@ -94,9 +94,21 @@ def soak(folder: Path, *, steps: int, interval: int, head: str) -> list[Use]:
     return next(callback.uses for callback in run.trainer.callbacks if hasattr(callback, "uses"))
 
 
-def growth(uses: list[Use]) -> float:
-    """Return by what share the resident memory of the training process has changed from the first look to the last."""
-    return uses[-1].resident / uses[0].resident - 1
+class Growth(NamedTuple):
+    """What has changed from the first look to the last."""
+
+    resident: float  # share of the training process's memory
+    files: int
+
+    @classmethod
+    def between(cls, first: Use, last: Use) -> Growth:
+        """Compare two looks."""
+        return cls(last.resident / first.resident - 1, last.files - first.files)
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether memory has stayed within 2 %, and files are neither lost nor left open."""
+        return abs(self.resident) <= TOLERANCE and self.files == 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,9 +121,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{'step':>6s} {'resident MiB':>13s} {'loaders MiB':>12s} {'open files':>11s}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         uses = soak(Path(folder), steps=options.steps, interval=options.interval, head=options.head)
-    more, files = growth(uses), uses[-1].files - uses[0].files
-    print(f"From step {uses[0].step} to {uses[-1].step}: memory {100 * more:+.2f} %, open files {files:+d}.")
-    return 0 if abs(more) <= TOLERANCE and files == 0 else 1
+    growth = Growth.between(uses[0], uses[-1])
+    resident, files = f"{100 * growth.resident:+.2f} %", f"{growth.files:+d}"
+    print(f"From step {uses[0].step} to {uses[-1].step}: memory {resident}, open files {files}.")
+    return 0 if growth.is_allowed else 1
 
 
 if __name__ == "__main__":
