@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import GradClipAlgorithmType, rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import SGD, Optimizer
@@ -184,6 +185,30 @@ class PanopticModule(pl.LightningModule):
         scale_learning_rates(optimizer, linear_scale(total_batch=total_batch, reference_batch=self.scale_lr))
         scheduler = self.schedule.scheduler(optimizer, **self._lengths())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients; in bfloat16 those of a fused optimizer as well, which Lightning refuses.
+
+        Raises:
+            ValueError: a fused optimizer would unscale the gradients of 16-bit floats only after they were clipped.
+        """
+        fused = bool(gradient_clip_val) and bool(optimizer.defaults.get("fused"))
+        plugin = self.trainer.precision_plugin
+        if not (fused and isinstance(plugin, MixedPrecision)):
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        if plugin.scaler is not None:
+            raise ValueError(
+                f"A fused {type(optimizer).__name__} unscales the gradients of trainer.precision 16-mixed after "
+                "trainer.gradient_clip_val has clipped them; choose bf16-mixed or fused: false, or clip nothing."
+            )
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
 
     def _lengths(self) -> dict[str, int]:
         """Return the optimizer steps of the run and of an epoch; without an end, more than any run has."""

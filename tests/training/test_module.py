@@ -5,6 +5,8 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
+from torch.nn.utils import parameters_to_vector
 from torch.optim import SGD
 from torch.utils.data import DataLoader
 
@@ -134,6 +136,28 @@ def test_milestones_count_epochs_of_optimizer_steps(tmp_path, accumulate, expect
     fit = trainer(tmp_path, max_epochs=2, accumulate_grad_batches=accumulate, callbacks=[Record()])
     fit.fit(tiny, loader([targets()] * 3))
     assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_fused_optimizers_are_clipped_in_bfloat16(tmp_path, algorithm):
+    # Oracle: the same optimizer as a loop over the parameters, which Lightning clips by itself.
+    clip = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": algorithm}
+    weights = []
+    for fused in (True, False):
+        model = module(optimizer=partial(SGD, lr=1.0, momentum=0.9, fused=fused))
+        before = parameters_to_vector(model.network.parameters()).detach()
+        trainer(tmp_path, precision="bf16-mixed", max_steps=2, **clip).fit(model, loader([targets()] * 2))
+        weights.append(parameters_to_vector(model.network.parameters()).detach())
+        largest = (weights[-1] - before).norm() if algorithm == "norm" else (weights[-1] - before).abs().max()
+        assert 1e-3 < largest <= (1 + 1.9) * 1e-3 * 1.001  # two steps, the second with momentum
+    torch.testing.assert_close(*weights)
+
+
+def test_fused_optimizers_are_not_clipped_where_gradients_are_scaled(tmp_path):
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
+    model = module(optimizer=partial(SGD, lr=0.1, fused=True))
+    with pytest.raises(ValueError, match=r"A fused SGD unscales .* 16-mixed .* choose bf16-mixed or fused: false"):
+        trainer(tmp_path, plugins=[plugin], max_steps=1, gradient_clip_val=1.0).fit(model, loader([targets()]))
 
 
 def test_endless_training_has_a_schedule(tmp_path):
