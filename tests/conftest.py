@@ -11,6 +11,9 @@ from PIL import Image
 # Before PyTorch is imported, and for the processes that tests start: tensors as small as theirs gain nothing from
 # several threads, which on a busy machine wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before Triton is: kernels are read by its interpreter where there is no device to run them.
+if not Path("/dev/nvidia0").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Label ids and instance ids of a hand-drawn scene; ids below 1000 of a thing class are crowd regions.
 SKY, ROAD, OUT_OF_ROI, CROWD, CAR_1, CAR_2 = 23, 7, 3, 24, 26000, 26001

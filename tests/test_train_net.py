@@ -310,7 +310,7 @@ SMALL_NETWORK = [
 
 def test_swapping_the_instance_head(synthetic_root, tmp_path, capfd, caplog):
     """Oracle: the sentence names the part; and what fits, all but the head, is loaded by ``model.init_from``."""
-    config = train_net.DEFAULT_CONFIG.parent / "configs/demo.yaml"
+    config = train_net.train_net.DEFAULT_CONFIG.parent / "configs/demo.yaml"
     options = [*("--config", config, "--data.root", synthetic_root, *SMALL_NETWORK)]
     options += ["--trainer.default_root_dir", tmp_path / "runs"]
     first = run("fit", *options)
@@ -395,6 +395,13 @@ def test_values_that_nothing_can_be_built_from(config, capfd):
     assert "What the configuration describes cannot be built: " in sentence and sentence.endswith(
         "--debug shows where."
     )
+
+
+def test_a_missing_package_is_named(root, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "inplace_abn", None)
+    options = ["--data.root", root, "--model.network.norm_implementation", "compiled"]
+    line = refuse(capfd, "fit", "--config", train_net.DEFAULT_CONFIG.parent / "configs/demo.yaml", *options)
+    assert line.endswith("needs the inplace-abn package; install the extra 'inplace-abn' or choose 'in_place'.")
 
 
 def test_sharding_is_refused(config, capfd):

@@ -13,7 +13,7 @@ from efficientps.benchmarks.batches import Precision, autocast, street_batch
 from efficientps.benchmarks.memory import peak_bytes
 from efficientps.benchmarks.report import Bar, Report
 from efficientps.benchmarks.timing import alternate
-from efficientps.layers.norm_act import set_norm_implementation
+from efficientps.layers.norm_act import Implementation, set_norm_implementation
 from efficientps.models.efficientps import EfficientPS, Part
 from efficientps.structures import TrainingBatch
 
@@ -22,6 +22,9 @@ AGAINST = {"Mask2Former Swin-T": 0.5}
 
 MEMORY_OPTIONS = ("in-place", "eager", "checkpointed")
 """In-place norms; PyTorch's own norms; in-place norms and all four parts of the network checkpointed."""
+
+NORMS: dict[str, Implementation] = {"eager": "eager", "triton": "triton", "compiled": "compiled"}
+"""Of the memory options that choose a norm; the latter two differ from in-place norms on a CUDA device only."""
 
 
 def run(
@@ -53,7 +56,11 @@ def run(
     sides: dict[str, Callable[[], object]] = {}
     for name in names:
         for option in memory_options:
-            network = network_with(name, option).to(device)
+            try:
+                network = network_with(name, option).to(device)
+            except ModuleNotFoundError as error:
+                report.skipped.append(f"{name}, {option}: {error}")
+                continue
             sides[f"{name}, {option}"] = training_step(network, network_loss(network), batch, precision, device)
     for name, build in peers.builders(size, training=True).items() if with_peers else ():
         try:
@@ -71,7 +78,7 @@ def run(
     report.add(f"{size[0]}x{size[1]}, batch {batch_size}, {precision}", timings, figures)
     ours = f"{names[0]}, {memory_options[0]}"
     for peer_name, limit in AGAINST.items():
-        if peer_name in timings:
+        if {ours, peer_name} <= timings.keys():
             ratio = timings[ours].seconds / timings[peer_name].seconds
             report.bars.append(Bar(f"time of a step as a share of {peer_name}", ratio, "<=", limit))
     return report
@@ -82,13 +89,14 @@ def network_with(name: str, memory_option: str) -> EfficientPS:
 
     Raises:
         ValueError: if there is no such option.
+        ModuleNotFoundError: if a package that it needs is missing.
     """
-    if memory_option not in MEMORY_OPTIONS:
-        raise ValueError(f"The memory option is '{memory_option}'; it must be one of {', '.join(MEMORY_OPTIONS)}.")
+    if memory_option not in (known := dict.fromkeys([*MEMORY_OPTIONS, *NORMS])):
+        raise ValueError(f"The memory option is '{memory_option}'; it must be one of {', '.join(known)}.")
     network = cast(EfficientPS, presets.build(name))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if memory_option == "eager":
-        set_norm_implementation(network, "eager")
+    if memory_option in NORMS:
+        set_norm_implementation(network, NORMS[memory_option])
     if memory_option == "checkpointed":
         network.activation_checkpointing = frozenset(get_args(Part))
     return network

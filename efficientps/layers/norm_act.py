@@ -12,6 +12,8 @@ The scale is ``abs(weight) + eps``, never 0, because the backward pass divides b
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,10 +24,12 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 
+from efficientps.layers.batch_statistics import follow, in_format_of, over_ranks, statistics, through_statistics
+
 NormAct = Callable[[int], nn.Module]
 """Builds a normalisation with its activation for a number of channels."""
 
-Implementation = Literal["in_place", "eager", "compiled"]
+Implementation = Literal["in_place", "eager", "compiled", "triton"]
 
 
 class InPlaceABN(nn.Module):
@@ -44,7 +48,8 @@ class InPlaceABN(nn.Module):
     Attributes:
         frozen: while true, the running statistics are used and kept even in training mode (see ``freeze_norms``).
         implementation: ``in_place``; ``eager`` composes PyTorch's own two layers, for comparison and debugging;
-            ``compiled`` calls the ``inplace-abn`` package on CUDA tensors (see ``set_norm_implementation``).
+            ``compiled`` calls the ``inplace-abn`` package on CUDA tensors; ``triton`` runs this project's own kernels
+            on CUDA tensors that are channels last (see ``set_norm_implementation``).
     """
 
     running_mean: Tensor
@@ -75,7 +80,8 @@ class InPlaceABN(nn.Module):
                 x, self.weight, self.bias, self.running_mean, self.running_var,
                 use_batch_statistics=use_batch_statistics, momentum=momentum, eps=self.eps, slope=self.slope,
             )  # fmt: skip
-        output: Tensor = _InPlaceABNFunction.apply(
+        function = _triton_function(x) if self.implementation == "triton" else None
+        output: Tensor = (function or _InPlaceABNFunction).apply(
             x, self.weight, self.bias, self.running_mean, self.running_var,
             use_batch_statistics, momentum, self.eps, self.slope, world_size,
         )  # type: ignore[no-untyped-call] # fmt: skip
@@ -147,12 +153,10 @@ class _InPlaceABNFunction(torch.autograd.Function):
         world_size: int,
     ) -> Tensor:
         scale = weight.abs() + eps
-        mean, var, count = running_mean, running_var, 1.0
+        mean, var, count = running_mean, running_var, scale.new_ones(())
         if use_batch_statistics and world_size > 1:
-            mean, var, count = _statistics_over_ranks(x.to(scale.dtype), world_size)
-            if count > 0:
-                running_mean.lerp_(mean, momentum)
-                running_var.lerp_(var * (count / max(count - 1, 1)), momentum)
+            mean, var, count = over_ranks(*statistics(x.to(scale.dtype)), x.numel() // x.shape[1], world_size)
+            follow(running_mean, running_var, mean, var, count, momentum)
         if use_batch_statistics and world_size == 1 and x.numel() > 0:
             y, _, inverse_std = torch.native_batch_norm(x, scale, bias, running_mean, running_var, True, momentum, eps)
         else:
@@ -160,16 +164,16 @@ class _InPlaceABNFunction(torch.autograd.Function):
             y = torch.native_batch_norm(x, scale, bias, mean, var, False, 0.0, eps)[0]
         if slope != 1:
             y = F.leaky_relu_(y, slope)
-        ctx.save_for_backward(y, weight, bias, scale, inverse_std)
+        ctx.save_for_backward(y, weight, bias, scale, inverse_std, count)
         ctx.use_batch_statistics = use_batch_statistics
-        ctx.world_size, ctx.count, ctx.eps, ctx.slope = world_size, count, eps, slope
+        ctx.world_size, ctx.eps, ctx.slope = world_size, eps, slope
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        y, weight, bias, scale, inverse_std = ctx.saved_tensors
-        grad_y = _like(grad_y, y)
+        y, weight, bias, scale, inverse_std, count = ctx.saved_tensors
+        grad_y = in_format_of(grad_y, y)
         # z, the activation's input, and the gradient with respect to it.
         z, grad_z = y, grad_y
         if ctx.slope != 1:
@@ -188,39 +192,24 @@ class _InPlaceABNFunction(torch.autograd.Function):
         else:  # The kernel divides by the number of values.
             grad_x, grad_scale, grad_bias = torch.empty_like(y), torch.zeros_like(scale), torch.zeros_like(scale)
         if synchronise and needs_x:
-            sums = torch.stack([grad_bias, grad_scale])
-            dist.all_reduce(sums)
-            mean_grad, mean_grad_normalised = (sums / max(ctx.count, 1)).unbind()
             shape = [1, -1] + [1] * (y.dim() - 2)
-            slope_z = -inverse_std * mean_grad_normalised
-            offset = -scale * inverse_std * mean_grad - slope_z * bias
-            grad_x = (grad_z * (scale * inverse_std).view(shape) + z * slope_z.view(shape) + offset.view(shape)).to(
+            of_z, offset = through_statistics(
+                grad_bias, grad_scale, count, scale, inverse_std, bias, synchronise=synchronise
+            )
+            grad_x = (grad_z * (scale * inverse_std).view(shape) + z * of_z.view(shape) + offset.view(shape)).to(
                 y.dtype
             )
         grad_weight = grad_scale * torch.where(weight < 0, -1.0, 1.0)
         return grad_x, grad_weight, grad_bias, *[None] * 7
 
 
-def _statistics_over_ranks(x: Tensor, world_size: int) -> tuple[Tensor, Tensor, float]:
-    """Return mean ``[C]`` and biased variance ``[C]`` over the batches of all ranks, and the number of values averaged.
+def _triton_function(x: Tensor) -> type[torch.autograd.Function] | None:
+    """Return the function by Triton's kernels where they take such a map: on CUDA, or in Triton's interpreter."""
+    if not (x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        return None
+    from efficientps.layers import norm_act_triton
 
-    A rank without any value takes part with a count of 0, so that no other waits for it.
-    """
-    channels = x.shape[1]
-    local = x.new_zeros(2 * channels + 1)
-    count = x.numel() // channels
-    if count > 0:
-        dims = [0, *range(2, x.dim())]
-        var, mean = torch.var_mean(x, dim=dims, correction=0)
-        local[:channels], local[channels:-1], local[-1] = mean, var, count
-    gathered = [torch.empty_like(local) for _ in range(world_size)]
-    dist.all_gather(gathered, local)
-    table = torch.stack(gathered)
-    means, variances, counts = table[:, :channels], table[:, channels:-1], table[:, -1:]
-    total = counts.sum()
-    mean = (means * counts).sum(0) / total.clamp(min=1)
-    var = ((variances + (means - mean).square()) * counts).sum(0) / total.clamp(min=1)
-    return mean, var, float(total)
+    return norm_act_triton.TritonABNFunction if norm_act_triton.fits(x) else None
 
 
 _second_look = threading.local()
@@ -249,13 +238,6 @@ class GroupNormReLU(nn.Sequential):
         super().__init__(nn.GroupNorm(num_groups, num_features), nn.ReLU(inplace=True))
 
 
-def _like(grad: Tensor, y: Tensor) -> Tensor:
-    """Return the gradient in the memory format of the output, which the fused kernels want alike."""
-    if y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last):
-        return grad.contiguous(memory_format=torch.channels_last)
-    return grad.contiguous()
-
-
 def _world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
@@ -276,8 +258,14 @@ def set_norm_implementation(module: nn.Module, implementation: Implementation) -
     """Choose how every ``InPlaceABN`` inside a module computes; the function, parameters and state dict stay the same.
 
     Raises:
-        ModuleNotFoundError: ``compiled`` was asked for and the ``inplace-abn`` package is not installed.
+        ModuleNotFoundError: ``compiled`` was asked for and the ``inplace-abn`` package is not installed, or ``triton``
+            and Triton is not, which comes with PyTorch for CUDA.
     """
+    if implementation == "triton" and importlib.util.find_spec("triton") is None:
+        raise ModuleNotFoundError(
+            "The norm implementation 'triton' needs Triton, which PyTorch brings where it is built for CUDA; choose "
+            "'in_place'."
+        )
     if implementation == "compiled":
         try:
             import inplace_abn  # noqa: F401

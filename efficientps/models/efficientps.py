@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientps.layers.activation_checkpointing import checkpointed
+from efficientps.layers.norm_act import Implementation, set_norm_implementation
 from efficientps.models.backbone import EfficientNetBackbone
 from efficientps.models.canvas import STRIDE, by_canvas, normalized
 from efficientps.models.instance_head import InstanceHead
@@ -44,6 +45,7 @@ class EfficientPS(PanopticNetwork):
         image_std: likewise (Mapillary Vistas: 65.496, 67.6, 74.123).
         activation_checkpointing: parts that training computes a second time in the backward pass, in place of keeping
             what is inside them: memory for time, with the same result. Of the backbone each block is a part.
+        norm_implementation: how every in-place ABN computes, see ``InPlaceABN``.
     """
 
     image_mean: Tensor
@@ -63,6 +65,7 @@ class EfficientPS(PanopticNetwork):
         image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53),
         image_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
         activation_checkpointing: Sequence[Part] = (),
+        norm_implementation: Implementation = "in_place",
     ) -> None:
         if min(num_stuff, num_things) < 1:
             raise ValueError(
@@ -78,6 +81,7 @@ class EfficientPS(PanopticNetwork):
         self.neck = neck(backbone.channels)
         self.semantic_head = semantic_head(num_stuff + num_things, self.neck.out_channels)
         self.instance_head = instance_head(num_things, self.neck.out_channels)
+        set_norm_implementation(self, norm_implementation)
         self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1), persistent=False)
 

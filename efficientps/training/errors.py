@@ -8,8 +8,8 @@ from argparse import ArgumentError
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
-USER_ERRORS = (ValueError, OSError, MisconfigurationException)
-"""Types that the project and its libraries raise for what a user gave them: data, paths and settings."""
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MisconfigurationException)
+"""Types that the project and its libraries raise for what a user gave or lacks: data, paths, settings, packages."""
 
 
 def explain(error: BaseException) -> str | None:

@@ -1,5 +1,7 @@
 """Smoke tests of what runs whole networks, on the smallest preset and the smallest images."""
 
+import sys
+
 import pytest
 import torch
 
@@ -67,13 +69,17 @@ def test_peers_predict_and_learn():
 
 def test_missing_packages_are_named(monkeypatch):
     # Oracle: by contract; the rest is measured.
+    monkeypatch.setitem(sys.modules, "inplace_abn", None)
+
     def missing():
         raise ImportError("No module named 'transformers'")
 
     monkeypatch.setattr(peers, "builders", lambda size, training: {"Mask2Former Swin-T": missing})
-    report = training_step.run(size=SIZE, names=("demo",), memory_options=("in-place",), rounds=1)
+    report = training_step.run(size=SIZE, names=("demo",), memory_options=("in-place", "compiled"), rounds=1)
     assert [row.side for row in report.rows] == ["demo, in-place"]
     assert report.rows[0].figures["seconds_per_image"] > 0
     assert report.skipped == [
-        "Mask2Former Swin-T: No module named 'transformers'; install it with: pip install -e '.[bench]'."
+        "demo, compiled: The norm implementation 'compiled' needs the inplace-abn package; install the extra "
+        "'inplace-abn' or choose 'in_place'.",
+        "Mask2Former Swin-T: No module named 'transformers'; install it with: pip install -e '.[bench]'.",
     ]

@@ -141,7 +141,8 @@ def test_compiled_implementation_names_the_extra(monkeypatch):
 CASES = ([2, 2], [3, 1], [4, 0])
 
 
-def _run_rank(rank: int, world_size: int, store: str, norm: InPlaceABN, x, grad, results) -> None:
+def run_rank(rank: int, world_size: int, store: str, norm: InPlaceABN, x, grad, results) -> None:
+    """Note what the rank's share of a batch gives, for each case of how the images are spread."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
     for case, sizes in enumerate(CASES):
         layer = copy.deepcopy(norm)  # What was sent is shared between the processes.
@@ -169,7 +170,7 @@ def test_two_processes_equal_one_with_the_joint_batch(tmp_path):
 
     with mp.get_context("spawn").Manager() as manager:
         shared = manager.dict()
-        mp.spawn(_run_rank, (2, str(tmp_path / "store"), norm, x, grad, shared), nprocs=2)
+        mp.spawn(run_rank, (2, str(tmp_path / "store"), norm, x, grad, shared), nprocs=2)
         results = dict(shared)
 
     for case in range(len(CASES)):

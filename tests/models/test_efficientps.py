@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+from efficientps.layers import InPlaceABN
 from efficientps.models import EfficientNetBackbone, EfficientPS, MaskRCNNHead, SemanticHead, SOLOv2Head, TwoWayFPN
 from efficientps.structures import ImageBatch, InstanceTargets, TrainingBatch
 
@@ -50,6 +51,16 @@ def count(separable_output: bool, intermediate_norm: bool) -> int:
         semantic_head=partial(SemanticHead, **norm), instance_head=partial(MaskRCNNHead, **norm),
     )  # fmt: skip
     return sum(p.numel() for p in model.parameters())
+
+
+def test_norms_compute_as_chosen():
+    # Oracle: the layers themselves.
+    model = EfficientPS(
+        NUM_STUFF, NUM_THINGS, backbone=EfficientNetBackbone(variant="b0", pretrained=False),
+        instance_head=partial(MaskRCNNHead, box_hidden=32), norm_implementation="eager",
+    )  # fmt: skip
+    norms = [layer for layer in model.modules() if isinstance(layer, InPlaceABN)]
+    assert len(norms) > 60 and {norm.implementation for norm in norms} == {"eager"}
 
 
 def test_number_of_parameters_of_the_paper():

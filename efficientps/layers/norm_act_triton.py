@@ -1,0 +1,258 @@
+"""Kernels of the in-place ABN for CUDA: each pass over a map reads it once, and nothing in between is stored.
+
+PyTorch's own operators go over a map seven times in a step of training, and keep two copies of it during the backward
+pass: the activation's input and the gradient with respect to it. Here the activation is computed, and inverted, where
+its value is needed: two passes forward (statistics; result) and two backward (sums; gradient), no copies.
+
+The maps are channels last, or ``[N, C]``: a matrix of ``rows`` positions by C channels. Arithmetic is in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from efficientps.layers.batch_statistics import follow, in_format_of, over_ranks, through_statistics
+
+_ELEMENTS = 4096
+"""Values that a program holds at a time; a power of two."""
+
+_MAX_PROGRAMS = 512
+"""Programs along the rows in the passes that add up; each leaves a line of sums."""
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+class TritonABNFunction(torch.autograd.Function):
+    """In-place ABN: keeps the output, and per channel the scale, the bias and the inverse standard deviation."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        use_batch_statistics: bool,
+        momentum: float,
+        eps: float,
+        slope: float,
+        world_size: int,
+    ) -> Tensor:
+        """Normalise and activate; the running statistics are updated in place."""
+        scale = weight.abs() + eps
+        mean, var, count = running_mean, running_var, scale.new_full((), x.numel() // x.shape[1])
+        if use_batch_statistics:
+            mean, var = mean_and_variance(x)
+            if world_size > 1:
+                mean, var, count = over_ranks(mean, var, x.numel() // x.shape[1], world_size)
+            follow(running_mean, running_var, mean, var, count, momentum)
+        inverse_std = (var + eps).rsqrt()
+        factor = scale * inverse_std
+        y = normalise(x, factor, bias - mean * factor, slope)
+        ctx.save_for_backward(y, weight, bias, scale, inverse_std, count)
+        ctx.use_batch_statistics, ctx.world_size, ctx.slope = use_batch_statistics, world_size, slope
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of ``x``, ``weight`` and ``bias``."""
+        y, weight, bias, scale, inverse_std, count = ctx.saved_tensors
+        grad_y = in_format_of(grad_y, y)
+        grad_bias, grad_scale = gradient_sums(grad_y, y, bias, ctx.slope)
+        grad_scale = grad_scale / scale
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            of_z = offset = torch.zeros_like(scale)
+            if ctx.use_batch_statistics:
+                of_z, offset = through_statistics(
+                    grad_bias, grad_scale, count, scale, inverse_std, bias, synchronise=ctx.world_size > 1
+                )
+            grad_x = input_gradient(grad_y, y, scale * inverse_std, of_z, offset, ctx.slope)
+        grad_weight = grad_scale * torch.where(weight < 0, -1.0, 1.0)
+        return grad_x, grad_weight, grad_bias, *[None] * 7
+
+
+def fits(x: Tensor) -> bool:
+    """Return whether the kernels take ``x``: 16 or 32 bits, channels last or ``[N, C]``, and not empty."""
+    if x.dtype not in DTYPES or x.numel() == 0:
+        return False
+    return x.is_contiguous() if x.dim() == 2 else x.is_contiguous(memory_format=torch.channels_last)
+
+
+def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of each channel, float32 ``[C]``.
+
+    Sums are taken of the distance from the first row, so that a mean far from 0 costs no digits.
+
+    Args:
+        x: ``[B, C, H, W]`` or ``[N, C]``, see ``fits``.
+    """
+    rows, channels, chunk, blocks = _plan(x)
+    sums = torch.empty(blocks[0], 2, channels, device=x.device)
+    _sum_kernel[blocks](x, sums, rows, channels, chunk, **_tile(channels))
+    total = sums.sum(0) / rows
+    return _first_row(x) + total[0], (total[1] - total[0].square()).clamp(min=0)
+
+
+def normalise(x: Tensor, factor: Tensor, offset: Tensor, slope: float) -> Tensor:
+    """Return the leaky ReLU of ``factor * x + offset``, in the dtype and layout of ``x``.
+
+    Args:
+        x: see ``mean_and_variance``.
+        factor: float32 ``[C]``.
+        offset: float32 ``[C]``.
+        slope: of the leaky ReLU below 0.
+    """
+    y = torch.empty_like(x)
+    rows, channels, *_ = _plan(x)
+    tile = _tile(channels)
+    blocks = triton.cdiv(rows, tile["block_rows"]), triton.cdiv(channels, tile["block_channels"])
+    _normalise_kernel[blocks](x, y, factor, offset, rows, channels, slope, **tile)
+    return y
+
+
+def gradient_sums(grad_y: Tensor, y: Tensor, bias: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    """Return the sums over the rows of ``g`` and of ``g (z - bias)``, float32 ``[C]`` each.
+
+    ``z`` is the activation's input, recovered from its output ``y``, and ``g`` the gradient with respect to it.
+
+    Args:
+        grad_y: gradient with respect to ``y``, in its layout.
+        y: output of ``normalise``.
+        bias: float32 ``[C]``.
+        slope: of the leaky ReLU below 0.
+    """
+    rows, channels, chunk, blocks = _plan(y)
+    sums = torch.empty(blocks[0], 2, channels, device=y.device)
+    _gradient_sum_kernel[blocks](grad_y, y, bias, sums, rows, channels, chunk, slope, **_tile(channels))
+    first, second = sums.sum(0).unbind()
+    return first, second
+
+
+def input_gradient(
+    grad_y: Tensor, y: Tensor, of_gradient: Tensor, of_z: Tensor, offset: Tensor, slope: float
+) -> Tensor:
+    """Return ``of_gradient * g + of_z * z + offset``, in the dtype and layout of ``y``; see ``gradient_sums``.
+
+    Args:
+        grad_y: gradient with respect to ``y``, in its layout.
+        y: output of ``normalise``.
+        of_gradient: float32 ``[C]``.
+        of_z: float32 ``[C]``.
+        offset: float32 ``[C]``.
+        slope: of the leaky ReLU below 0.
+    """
+    grad_x = torch.empty_like(y)
+    rows, channels, *_ = _plan(y)
+    tile = _tile(channels)
+    blocks = triton.cdiv(rows, tile["block_rows"]), triton.cdiv(channels, tile["block_channels"])
+    _input_gradient_kernel[blocks](grad_y, y, grad_x, of_gradient, of_z, offset, rows, channels, slope, **tile)
+    return grad_x
+
+
+def _tile(channels: int) -> dict[str, int]:
+    block_channels = min(128, triton.next_power_of_2(channels))
+    return {"block_channels": block_channels, "block_rows": _ELEMENTS // block_channels}
+
+
+def _plan(x: Tensor) -> tuple[int, int, int, tuple[int, int]]:
+    """Return the rows, the channels, the rows that one program adds up, and the programs."""
+    channels = x.shape[1]
+    rows, tile = x.numel() // channels, _tile(channels)
+    step = tile["block_rows"]
+    chunk = triton.cdiv(triton.cdiv(rows, _MAX_PROGRAMS), step) * step
+    return rows, channels, chunk, (triton.cdiv(rows, chunk), triton.cdiv(channels, tile["block_channels"]))
+
+
+def _first_row(x: Tensor) -> Tensor:
+    return (x[0] if x.dim() == 2 else x[0, :, 0, 0]).float()
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _sum_kernel(
+    x: Any, sums: Any, rows: Any, channels: Any, chunk: Any, block_channels: tl.constexpr, block_rows: tl.constexpr
+) -> None:
+    program = tl.program_id(0)
+    channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
+    in_channels = channel < channels
+    pivot = tl.load(x + channel, mask=in_channels, other=0.0).to(tl.float32)
+    first = tl.zeros([block_channels], dtype=tl.float32)
+    second = tl.zeros([block_channels], dtype=tl.float32)
+    for begin in range(0, chunk, block_rows):
+        row = program.to(tl.int64) * chunk + begin + tl.arange(0, block_rows)
+        inside = (row < rows)[:, None] & in_channels[None, :]
+        value = tl.load(x + row[:, None] * channels + channel[None, :], mask=inside, other=0.0).to(tl.float32)
+        distance = tl.where(inside, value - pivot[None, :], 0.0)
+        first += tl.sum(distance, axis=0)
+        second += tl.sum(distance * distance, axis=0)
+    line = sums + program * 2 * channels + channel
+    tl.store(line, first, mask=in_channels)
+    tl.store(line + channels, second, mask=in_channels)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _normalise_kernel(
+    x: Any, y: Any, factor: Any, offset: Any, rows: Any, channels: Any, slope: Any,
+    block_channels: tl.constexpr, block_rows: tl.constexpr,
+) -> None:  # fmt: skip
+    channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
+    row = tl.program_id(0).to(tl.int64) * block_rows + tl.arange(0, block_rows)
+    in_channels = channel < channels
+    inside = (row < rows)[:, None] & in_channels[None, :]
+    place = row[:, None] * channels + channel[None, :]
+    z = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+    z = z * tl.load(factor + channel, mask=in_channels)[None, :] + tl.load(offset + channel, mask=in_channels)[None, :]
+    tl.store(y + place, tl.where(z < 0, z * slope, z), mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _gradient_sum_kernel(
+    grad_y: Any, y: Any, bias: Any, sums: Any, rows: Any, channels: Any, chunk: Any, slope: Any,
+    block_channels: tl.constexpr, block_rows: tl.constexpr,
+) -> None:  # fmt: skip
+    program = tl.program_id(0)
+    channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
+    in_channels = channel < channels
+    mean = tl.load(bias + channel, mask=in_channels, other=0.0)
+    first = tl.zeros([block_channels], dtype=tl.float32)
+    second = tl.zeros([block_channels], dtype=tl.float32)
+    for begin in range(0, chunk, block_rows):
+        row = program.to(tl.int64) * chunk + begin + tl.arange(0, block_rows)
+        inside = (row < rows)[:, None] & in_channels[None, :]
+        place = row[:, None] * channels + channel[None, :]
+        z = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
+        gradient = tl.load(grad_y + place, mask=inside, other=0.0).to(tl.float32)
+        gradient = tl.where(z < 0, gradient * slope, gradient)
+        z = tl.where(z < 0, z / slope, z)
+        first += tl.sum(gradient, axis=0)
+        second += tl.sum(gradient * (z - mean[None, :]), axis=0)
+    line = sums + program * 2 * channels + channel
+    tl.store(line, first, mask=in_channels)
+    tl.store(line + channels, second, mask=in_channels)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _input_gradient_kernel(
+    grad_y: Any, y: Any, grad_x: Any, of_gradient: Any, of_z: Any, offset: Any, rows: Any, channels: Any, slope: Any,
+    block_channels: tl.constexpr, block_rows: tl.constexpr,
+) -> None:  # fmt: skip
+    channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
+    row = tl.program_id(0).to(tl.int64) * block_rows + tl.arange(0, block_rows)
+    in_channels = channel < channels
+    inside = (row < rows)[:, None] & in_channels[None, :]
+    place = row[:, None] * channels + channel[None, :]
+    z = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
+    gradient = tl.load(grad_y + place, mask=inside, other=0.0).to(tl.float32)
+    gradient = tl.where(z < 0, gradient * slope, gradient)
+    z = tl.where(z < 0, z / slope, z)
+    result = gradient * tl.load(of_gradient + channel, mask=in_channels)[None, :]
+    result += z * tl.load(of_z + channel, mask=in_channels)[None, :]
+    result += tl.load(offset + channel, mask=in_channels)[None, :]
+    tl.store(grad_x + place, result, mask=inside)
