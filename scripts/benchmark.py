@@ -6,6 +6,8 @@
     python scripts/benchmark.py model                      the networks against Mask2Former, Mask R-CNN and DETR
     python scripts/benchmark.py train                      their training steps
     python scripts/benchmark.py growth --plot growth.png   time and memory over batch, pixels and instances
+    python scripts/benchmark.py profile                    operations that take most of the time
+    python scripts/benchmark.py batch --device cuda        the largest batch within 11, 24 and 80 GB
     python scripts/benchmark.py summary benchmarks/*.json  the table of benchmarks/README.md
 
 Each measurement prints medians and quartiles of the wall clock, the median of the processor time, and the bars that
@@ -26,6 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from efficientps.benchmarks import (
     growth,
+    hot_spots,
+    largest_batch,
     loading,
     networks,
     panoptic_fusion,
@@ -68,13 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--threads", type=int, default=_cores(), help="of torch (default: all cores)")
     commands = parser.add_subparsers(required=True, metavar="SUBCOMMAND")
 
-    def command(name: str, module: object, *, rounds: int, size: tuple[int, int]) -> argparse.ArgumentParser:
+    def command(name: str, module: object, *, rounds: int | None, size: tuple[int, int]) -> argparse.ArgumentParser:
         summary = str(module.__doc__).partition(": ")[2].strip()
         added = commands.add_parser(
             name, parents=[shared], help=summary, description=summary,
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )  # fmt: skip
-        added.add_argument("--rounds", type=int, default=rounds, help="timed calls of each side")
+        if rounds is not None:
+            added.add_argument("--rounds", type=int, default=rounds, help="measured calls of each side")
         added.add_argument("--size", type=int, nargs=2, default=size, metavar=("HEIGHT", "WIDTH"))
         return added
 
@@ -126,6 +131,39 @@ def _parser() -> argparse.ArgumentParser:
     grow.set_defaults(
         run=lambda o: growth.run(
             size=tuple(o.size), name=o.preset, precision=o.precision, rounds=o.rounds, device=o.device, plot=o.plot
+        )
+    )
+    spots = command("profile", hot_spots, rounds=1, size=(512, 1024))
+    spots.add_argument("--preset", default=presets.REFERENCE)
+    spots.add_argument("--memory", default="in-place", metavar="OPTION")
+    spots.add_argument("--batch-size", type=int, default=1)
+    spots.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    spots.add_argument("--top", type=int, default=10, help="operations to name")
+    spots.set_defaults(
+        run=lambda o: hot_spots.run(
+            size=tuple(o.size),
+            name=o.preset,
+            memory_option=o.memory,
+            batch_size=o.batch_size,
+            precision=o.precision,
+            rounds=o.rounds,
+            device=o.device,
+            top=o.top,
+        )
+    )
+    batch = command("batch", largest_batch, rounds=None, size=FULL_SIZE)
+    batch.add_argument("--preset", default=presets.REFERENCE)
+    batch.add_argument("--memory", nargs="+", default=["in-place", "checkpointed"], metavar="OPTION")
+    batch.add_argument("--limits", type=float, nargs="+", default=[11, 24, 80], metavar="GB")
+    batch.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
+    batch.set_defaults(
+        run=lambda o: largest_batch.run(
+            size=tuple(o.size),
+            name=o.preset,
+            memory_options=o.memory,
+            limits_gb=o.limits,
+            precision=o.precision,
+            device=o.device,
         )
     )
     tables = commands.add_parser("summary", help="the Markdown table of reports that --json wrote")

@@ -45,5 +45,8 @@ for precision in bf16 fp32; do
   bench "train_512_$precision" 60 train --size 512 1024 --batch-size 3 --precision "$precision" --rounds 5
   bench "train_1024_$precision" 60 train --size 1024 2048 --precision "$precision" --rounds 5
 done
+bench norms_512 60 train --size 512 1024 --batch-size 4 --precision bf16 --rounds 10 --no-peers --memory in-place triton eager compiled
+bench batch 90 batch
+bench profile 60 profile --size 1024 2048 --precision bf16
 bench growth 60 growth --precision bf16 --size 512 1024 --plot "$folder/growth.png"
 [ -s "$folder/skipped.txt" ] || echo "Everything ran."
