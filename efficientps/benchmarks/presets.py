@@ -43,7 +43,6 @@ def build(name: str) -> PanopticNetwork:
     choices["backbone"]["pretrained"] = False
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--network", type=Callable[[int, int], PanopticNetwork], default=EfficientPS)
-    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before 4.49
-    built = instantiate(parser.parse_object({"network": choices}))
+    built = parser.instantiate(parser.parse_object({"network": choices}))
     network: PanopticNetwork = built.network(CITYSCAPES_CATEGORIES.num_stuff, CITYSCAPES_CATEGORIES.num_things)
     return network
