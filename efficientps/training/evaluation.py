@@ -106,8 +106,8 @@ class Evaluator(nn.Module):
         self.panoptic.update([prediction.panoptic], [target])
         self.semantic.update([prediction.semantic], [target])
         self.instance.update([prediction.instances], [target])
-        if prediction.boxes is not None:
-            self.box.update([prediction.boxes], [target])
+        boxes = [] if prediction.boxes is None else [prediction.boxes]
+        self.box.update(boxes, [target] * len(boxes))
 
     def compute(self) -> Evaluation:
         """Return the figures of all images counted since the last ``reset``, over all ranks."""
