@@ -310,7 +310,7 @@ SMALL_NETWORK = [
 
 def test_swapping_the_instance_head(synthetic_root, tmp_path, capfd, caplog):
     """Oracle: the sentence names the part; and what fits, all but the head, is loaded by ``model.init_from``."""
-    config = train_net.train_net.DEFAULT_CONFIG.parent / "configs/demo.yaml"
+    config = train_net.DEFAULT_CONFIG.parent / "configs/demo.yaml"
     options = [*("--config", config, "--data.root", synthetic_root, *SMALL_NETWORK)]
     options += ["--trainer.default_root_dir", tmp_path / "runs"]
     first = run("fit", *options)
