@@ -29,6 +29,7 @@ from efficientps.data.targets import training_batch  # noqa: E402
 from efficientps.models.solov2.head import SOLOv2Head  # noqa: E402
 from efficientps.models.solov2.targets import assign_cells, default_scale_ranges  # noqa: E402
 from efficientps.structures import InstanceTargets  # noqa: E402
+from efficientps.training.errors import explain  # noqa: E402
 
 Grids = tuple[tuple[int, int], ...]
 
@@ -117,7 +118,7 @@ def parse_grids(text: str) -> Grids:
     """
     grids = tuple(tuple(int(side) for side in grid.split("x")) for grid in text.split(","))
     if len(grids) != len(DEFAULT) or any(len(grid) > 2 or min(grid) < 1 for grid in grids):
-        raise argparse.ArgumentTypeError(f"'{text}' is not {len(DEFAULT)} grids like {'40x80,36x72,24x48,16x32,12x24'}")
+        raise argparse.ArgumentTypeError(f"'{text}' is not {len(DEFAULT)} grids like 40x80,36x72,24x48,16x32,12x24")
     return tuple((grid[0], grid[-1]) for grid in grids)
 
 
@@ -137,10 +138,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        print(table(training_targets(options.config, root=options.root, scale=options.scale), options.grids,
-                    sigma=options.sigma))  # fmt: skip
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        targets = training_targets(options.config, root=options.root, scale=options.scale)
+        print(table(targets, options.grids, sigma=options.sigma))
+    except Exception as error:
+        if (sentence := explain(error)) is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
     return 0
 

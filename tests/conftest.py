@@ -11,8 +11,11 @@ from PIL import Image
 # Before PyTorch is imported, and for the processes that tests start: tensors as small as theirs gain nothing from
 # several threads, which on a busy machine wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Before Triton is: kernels are read by its interpreter where there is no device to run them.
-if not Path("/dev/nvidia0").exists():
+
+import torch
+
+# Before Triton is imported: kernels are read by its interpreter where there is no device to run them.
+if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Label ids and instance ids of a hand-drawn scene; ids below 1000 of a thing class are crowd regions.

@@ -58,6 +58,7 @@ def test_command_line(synthetic_root, tmp_path, capsys):
     ("content", "sentence"),
     [
         ("model: {}", "has no section 'data'"),
+        ("data: {rot: nowhere}", "there is no such key: 'rot'"),
         ("data: {root: nowhere, image_size: [128, 256]}", "'nowhere' does not exist"),
     ],
 )

@@ -47,8 +47,11 @@ def run(
         with torch.inference_mode(), autocast(precision, device):
             return network.eval().predict(batch)
 
-    # Training comes last: its module stays in training mode.
-    for case, call in (("prediction", prediction), ("training step", lambda: (network.train(), step()))):
+    def training() -> None:
+        network.train()
+        step()
+
+    for case, call in (("prediction", prediction), ("training step", training)):
         for operation, figures in hottest(call, rounds=rounds, device=device, top=top).items():
             report.add_figures(case, operation, figures)
     return report

@@ -23,7 +23,7 @@ AGAINST = {"Mask2Former Swin-T": 0.5}
 MEMORY_OPTIONS = ("in-place", "eager", "checkpointed")
 """In-place norms; PyTorch's own norms; in-place norms and all four parts of the network checkpointed."""
 
-NORMS: dict[str, Implementation] = {"eager": "eager", "triton": "triton", "compiled": "compiled"}
+NORMS: tuple[Implementation, ...] = ("eager", "triton", "compiled")
 """Of the memory options that choose a norm; the latter two differ from in-place norms on a CUDA device only."""
 
 
@@ -95,8 +95,9 @@ def network_with(name: str, memory_option: str) -> EfficientPS:
         raise ValueError(f"The memory option is '{memory_option}'; it must be one of {', '.join(known)}.")
     network = cast(EfficientPS, presets.build(name))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if memory_option in NORMS:
-        set_norm_implementation(network, NORMS[memory_option])
+    for norm in NORMS:
+        if memory_option == norm:
+            set_norm_implementation(network, norm)
     if memory_option == "checkpointed":
         network.activation_checkpointing = frozenset(get_args(Part))
     return network

@@ -1,7 +1,7 @@
 """Kernels of the in-place ABN for CUDA: each pass over a map reads it once, and nothing in between is stored.
 
-PyTorch's own operators go over a map seven times in a step of training, and keep two copies of it during the backward
-pass: the activation's input and the gradient with respect to it. Here the activation is computed, and inverted, where
+PyTorch's own operators make two more maps during the backward pass: the activation's input and the gradient with
+respect to it. Here the activation is computed, and inverted, where
 its value is needed: two passes forward (statistics; result) and two backward (sums; gradient), no copies.
 
 The maps are channels last, or ``[N, C]``: a matrix of ``rows`` positions by C channels. Arithmetic is in float32.
@@ -111,10 +111,8 @@ def normalise(x: Tensor, factor: Tensor, offset: Tensor, slope: float) -> Tensor
         slope: of the leaky ReLU below 0.
     """
     y = torch.empty_like(x)
-    rows, channels, *_ = _plan(x)
-    tile = _tile(channels)
-    blocks = triton.cdiv(rows, tile["block_rows"]), triton.cdiv(channels, tile["block_channels"])
-    _normalise_kernel[blocks](x, y, factor, offset, rows, channels, slope, **tile)
+    rows, channels, blocks = _tiles(x)
+    _normalise_kernel[blocks](x, y, factor, offset, rows, channels, slope, **_tile(channels))
     return y
 
 
@@ -150,10 +148,10 @@ def input_gradient(
         slope: of the leaky ReLU below 0.
     """
     grad_x = torch.empty_like(y)
-    rows, channels, *_ = _plan(y)
-    tile = _tile(channels)
-    blocks = triton.cdiv(rows, tile["block_rows"]), triton.cdiv(channels, tile["block_channels"])
-    _input_gradient_kernel[blocks](grad_y, y, grad_x, of_gradient, of_z, offset, rows, channels, slope, **tile)
+    rows, channels, blocks = _tiles(y)
+    _input_gradient_kernel[blocks](
+        grad_y, y, grad_x, of_gradient, of_z, offset, rows, channels, slope, **_tile(channels)
+    )
     return grad_x
 
 
@@ -162,13 +160,19 @@ def _tile(channels: int) -> dict[str, int]:
     return {"block_channels": block_channels, "block_rows": _ELEMENTS // block_channels}
 
 
-def _plan(x: Tensor) -> tuple[int, int, int, tuple[int, int]]:
-    """Return the rows, the channels, the rows that one program adds up, and the programs."""
+def _tiles(x: Tensor) -> tuple[int, int, tuple[int, int]]:
+    """Return the rows, the channels, and the programs where each has one tile."""
     channels = x.shape[1]
     rows, tile = x.numel() // channels, _tile(channels)
-    step = tile["block_rows"]
-    chunk = triton.cdiv(triton.cdiv(rows, _MAX_PROGRAMS), step) * step
-    return rows, channels, chunk, (triton.cdiv(rows, chunk), triton.cdiv(channels, tile["block_channels"]))
+    return rows, channels, (triton.cdiv(rows, tile["block_rows"]), triton.cdiv(channels, tile["block_channels"]))
+
+
+def _plan(x: Tensor) -> tuple[int, int, int, tuple[int, int]]:
+    """Return the rows, the channels, the rows that one program adds up, and the programs."""
+    rows, channels, (row_tiles, channel_tiles) = _tiles(x)
+    tiles_at_a_time = triton.cdiv(row_tiles, _MAX_PROGRAMS)
+    chunk = tiles_at_a_time * _tile(channels)["block_rows"]
+    return rows, channels, chunk, (triton.cdiv(row_tiles, tiles_at_a_time), channel_tiles)
 
 
 def _first_row(x: Tensor) -> Tensor:
