@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torchvision.ops import sigmoid_focal_loss
@@ -29,10 +30,19 @@ def hard_pixel_cross_entropy(
     Returns:
         A float32 scalar.
     """
-    loss = cross_entropy(logits.float(), target, ignore_index=IGNORE_INDEX, reduction="none")
+    loss = _pixel_cross_entropy(logits.float(), target)
     loss = loss.flatten(1) if scope == "image" else loss.reshape(1, -1)
     kept = max(1, int(fraction * loss.shape[1]))
     return loss.topk(kept, dim=1, sorted=False).values.mean()
+
+
+def _pixel_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the cross entropy of each pixel, ``[B, H, W]``; 0 where it is ignored."""
+    if logits.is_contiguous(memory_format=torch.channels_last):
+        # A row for each pixel, as they lie in memory: a softmax over the second of four dimensions copies them first.
+        logits, flat = logits.permute(0, 2, 3, 1).flatten(0, 2), target.flatten()
+        return cross_entropy(logits, flat, ignore_index=IGNORE_INDEX, reduction="none").view_as(target)
+    return cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction="none")
 
 
 def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:

@@ -17,11 +17,16 @@ def random_case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, target
 
 
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+
+
+@LAYOUTS
 @pytest.mark.parametrize("scope", ["image", "batch"])
 @pytest.mark.parametrize("seed", range(5))
-def test_equals_a_loop_over_pixels(scope, seed):
+def test_equals_a_loop_over_pixels(scope, seed, layout):
     """Oracle: a Python loop that sorts the losses of single pixels."""
     logits, target = random_case(seed)
+    logits = logits.contiguous(memory_format=layout)
     losses = [
         [
             0.0 if target[b, y, x] == 255 else -logits[b, :, y, x].log_softmax(0)[target[b, y, x]].item()
@@ -49,9 +54,22 @@ def test_scopes_agree_for_one_image():
     torch.testing.assert_close(image, batch)
 
 
-def test_all_void_is_zero_and_keeps_the_graph():
+def test_layouts_have_the_same_gradient():
+    """Oracle: the other layout; the gradient lies in memory as the logits do."""
+    logits, target = random_case()
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        leaf = logits.clone(memory_format=layout).requires_grad_()
+        hard_pixel_cross_entropy(leaf, target).backward()
+        assert leaf.grad.is_contiguous(memory_format=layout)
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+
+
+@LAYOUTS
+def test_all_void_is_zero_and_keeps_the_graph(layout):
     """Oracle: definition."""
-    logits = torch.randn(2, 5, 4, 4, requires_grad=True)
+    logits = torch.randn(2, 5, 4, 4).contiguous(memory_format=layout).requires_grad_()
     loss = hard_pixel_cross_entropy(logits, torch.full((2, 4, 4), 255))
     loss.backward()
     assert loss == 0
