@@ -48,5 +48,6 @@ done
 bench norms_512 60 train --size 512 1024 --batch-size 4 --precision bf16 --rounds 10 --no-peers --memory in-place triton eager compiled
 bench batch 90 batch
 bench profile 60 profile --size 1024 2048 --precision bf16
+bench torch_compile 120 train --size 512 1024 --batch-size 4 --precision bf16 --rounds 10 --no-peers --memory in-place torch-compile
 bench growth 60 growth --precision bf16 --size 512 1024 --plot "$folder/growth.png"
 [ -s "$folder/skipped.txt" ] || echo "Everything ran."

@@ -30,7 +30,7 @@ def run(
     Args:
         size: (height, width) of the images, multiples of 32.
         name: preset.
-        memory_option: see ``training_step.MEMORY_OPTIONS`` and ``training_step.NORMS``.
+        memory_option: see ``training_step.NORMS``.
         batch_size: images in a call.
         precision: of both.
         rounds: calls that are profiled.

@@ -27,7 +27,7 @@ def run(
     Args:
         size: (height, width) of the images, multiples of 32.
         name: preset.
-        memory_options: see ``training_step.MEMORY_OPTIONS`` and ``training_step.NORMS``.
+        memory_options: see ``training_step.NORMS``.
         limits_gb: memory, in units of 10^9 bytes; what the device does not have is left out.
         precision: of the steps.
         device: a CUDA device: on a CPU nothing says when memory is at an end.

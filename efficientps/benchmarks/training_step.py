@@ -14,7 +14,7 @@ from efficientps.benchmarks.memory import peak_bytes
 from efficientps.benchmarks.report import Bar, Report
 from efficientps.benchmarks.timing import alternate
 from efficientps.layers.norm_act import Implementation, set_norm_implementation
-from efficientps.models.efficientps import EfficientPS, Part
+from efficientps.models.efficientps import CompiledPart, EfficientPS, Part
 from efficientps.structures import TrainingBatch
 
 AGAINST = {"Mask2Former Swin-T": 0.5}
@@ -23,8 +23,16 @@ AGAINST = {"Mask2Former Swin-T": 0.5}
 MEMORY_OPTIONS = ("in-place", "eager", "checkpointed")
 """In-place norms; PyTorch's own norms; in-place norms and all four parts of the network checkpointed."""
 
-NORMS: tuple[Implementation, ...] = ("eager", "triton", "compiled")
-"""Of the memory options that choose a norm; the latter two differ from in-place norms on a CUDA device only."""
+NORMS: dict[str, Implementation] = {
+    "in-place": "in_place",
+    "eager": "eager",
+    "checkpointed": "in_place",
+    "triton": "triton",
+    "compiled": "compiled",
+    "torch-compile": "eager",
+}
+"""All options with their norms, whatever the preset's own are: those above, in-place norms by other kernels, which
+differ on a CUDA device only, and PyTorch's norms in parts that ``torch.compile`` compiles."""
 
 
 def run(
@@ -43,7 +51,7 @@ def run(
     Args:
         size: (height, width) of the images, multiples of 32.
         names: presets; the first one, with the first memory option, is compared with the peers.
-        memory_options: of each preset, see ``MEMORY_OPTIONS``.
+        memory_options: of each preset, keys of ``NORMS``.
         batch_size: images in a step.
         precision: of all sides.
         rounds: steps that are timed.
@@ -91,13 +99,13 @@ def network_with(name: str, memory_option: str) -> EfficientPS:
         ValueError: if there is no such option.
         ModuleNotFoundError: if a package that it needs is missing.
     """
-    if memory_option not in (known := dict.fromkeys([*MEMORY_OPTIONS, *NORMS])):
-        raise ValueError(f"The memory option is '{memory_option}'; it must be one of {', '.join(known)}.")
+    if memory_option not in NORMS:
+        raise ValueError(f"The memory option is '{memory_option}'; it must be one of {', '.join(NORMS)}.")
     network = cast(EfficientPS, presets.build(name))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for norm in NORMS:
-        if memory_option == norm:
-            set_norm_implementation(network, norm)
+    set_norm_implementation(network, NORMS[memory_option])
+    if memory_option == "torch-compile":
+        network.compile_parts(get_args(CompiledPart))
     if memory_option == "checkpointed":
         network.activation_checkpointing = frozenset(get_args(Part))
     return network

@@ -25,6 +25,9 @@ R = TypeVar("R")
 Part: TypeAlias = Literal["backbone", "neck", "semantic_head", "instance_head"]
 """A part of the network that activation checkpointing can be chosen for."""
 
+CompiledPart: TypeAlias = Literal["backbone", "neck", "semantic_head"]
+"""A part whose shapes follow from those of the images alone."""
+
 
 class EfficientPS(PanopticNetwork):
     """Efficient Panoptic Segmentation (Mohan and Valada, IJCV 2021, arXiv 2004.02307).
@@ -46,6 +49,9 @@ class EfficientPS(PanopticNetwork):
         activation_checkpointing: parts that training computes a second time in the backward pass, in place of keeping
             what is inside them: memory for time, with the same result. Of the backbone each block is a part.
         norm_implementation: how every in-place ABN computes, see ``InPlaceABN``.
+        torch_compile: parts that ``torch.compile`` turns into kernels when they first see a size of images, in training
+            and in evaluation each, which takes minutes; from the ninth size on they run as they are. ``eager`` norms
+            suit it best: it fuses them with what is around, and chooses itself what the backward pass computes twice.
     """
 
     image_mean: Tensor
@@ -66,11 +72,17 @@ class EfficientPS(PanopticNetwork):
         image_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
         activation_checkpointing: Sequence[Part] = (),
         norm_implementation: Implementation = "in_place",
+        torch_compile: Sequence[CompiledPart] = (),
     ) -> None:
         if min(num_stuff, num_things) < 1:
             raise ValueError(
                 "EfficientPS needs stuff classes and thing classes, at least one of each; "
                 f"the data has {num_stuff} and {num_things}."
+            )
+        if twice := sorted(set(activation_checkpointing) & set(torch_compile)):
+            raise ValueError(
+                f"torch_compile and activation_checkpointing both name {', '.join(twice)}: compiled code chooses "
+                "itself what it keeps; leave one of them out."
             )
         super().__init__()
         self.activation_checkpointing = frozenset(activation_checkpointing)
@@ -82,8 +94,15 @@ class EfficientPS(PanopticNetwork):
         self.semantic_head = semantic_head(num_stuff + num_things, self.neck.out_channels)
         self.instance_head = instance_head(num_things, self.neck.out_channels)
         set_norm_implementation(self, norm_implementation)
+        self.compile_parts(torch_compile)
         self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1), persistent=False)
+
+    def compile_parts(self, parts: Sequence[CompiledPart]) -> None:
+        """Let ``torch.compile`` make code of parts when they next run; the state dict stays the same."""
+        for part in parts:
+            # Code for any size would take far longer to make: the padding of the backbone hangs on the size.
+            self.get_submodule(part).compile(dynamic=False)
 
     def pyramid(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> FeaturePyramid:
         """Return the features P4 to P32 of images, uint8 ``[B, 3, H, W]`` with valid sizes ``(h, w)``.

@@ -1,9 +1,11 @@
 """The composed network: parameter counts of the two published variants, losses and predictions end to end."""
 
-from functools import partial
+from functools import partial, partialmethod
 
 import pytest
 import torch
+from torch import nn
+from torch._dynamo.utils import counters
 
 from efficientps.layers import InPlaceABN
 from efficientps.models import EfficientNetBackbone, EfficientPS, MaskRCNNHead, SemanticHead, SOLOv2Head, TwoWayFPN
@@ -172,3 +174,60 @@ def test_activation_checkpointing_changes_nothing(head, numbers):
         ])  # fmt: skip
     for once, twice in zip(*results, strict=True):
         torch.testing.assert_close(twice, once, rtol=0, atol=0)
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Compile by tracing alone, without generating code, which takes minutes; gives the counters of the tracer."""
+    torch._dynamo.reset()
+    counters.clear()
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
+    yield counters
+    torch._dynamo.reset()
+
+
+def small(**options) -> EfficientPS:
+    torch.manual_seed(0)
+    return EfficientPS(
+        NUM_STUFF, NUM_THINGS, backbone=EfficientNetBackbone(variant="b0", pretrained=False),
+        neck=partial(TwoWayFPN, out_channels=32), semantic_head=partial(SemanticHead, channels=16),
+        instance_head=partial(MaskRCNNHead, box_hidden=32, mask_channels=16), **options,
+    )  # fmt: skip
+
+
+def test_compiled_parts_compute_the_same(traced):
+    """Oracle: the network that is not compiled: losses, gradients and statistics, with any number of objects."""
+    parts = ["backbone", "neck", "semantic_head"]
+    plain, compiled = small(norm_implementation="eager"), small(norm_implementation="eager", torch_compile=parts)
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    for numbers in ([2, 1], [0, 3], [0, 0]):
+        results = []
+        for model in (plain, compiled):
+            torch.manual_seed(1)
+            losses = model.train().loss(training_batch(numbers))
+            model.zero_grad()
+            sum(losses.values()).backward()
+            results.append([*losses.values(), *(p.grad for p in model.parameters()), *model.state_dict().values()])
+        for expected, value in zip(*results, strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-4)
+    # Once for each part, not once for each step, and each part as a whole.
+    assert traced["stats"]["unique_graphs"] == 3
+    assert not traced["graph_break"]
+
+
+def test_compiled_parts_predict_images_of_several_sizes(traced):
+    """Oracle: the network that is not compiled; code is made once for each size."""
+    plain, compiled = small().eval(), small(torch_compile=["neck", "semantic_head"]).eval()
+    graphs = []
+    for size in ((64, 96), (96, 128), (64, 96)):
+        with torch.no_grad():
+            expected, predicted = (model.predict(image_batch([size], canvas=size))[0] for model in (plain, compiled))
+        assert torch.equal(predicted.semantic, expected.semantic)
+        assert torch.equal(predicted.panoptic.segment_ids, expected.panoptic.segment_ids)
+        graphs.append(traced["stats"]["unique_graphs"])
+    assert graphs == [2, 4, 4]
+
+
+def test_a_part_is_compiled_or_checkpointed():
+    with pytest.raises(ValueError, match="both name backbone: compiled code chooses itself what it keeps"):
+        small(torch_compile=["backbone", "neck"], activation_checkpointing=["backbone"])
