@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     data.set_defaults(run=lambda o: loading.run(size=tuple(o.size), rounds=o.rounds, root=o.root))
     model = command("model", networks, rounds=3, size=(512, 1024))
     _network_options(model, several=True)
+    model.add_argument("--checkpoints", nargs="+", default=(), metavar="FILE", help="trained weights, one per preset")
     model.set_defaults(
         run=lambda o: networks.run(
             size=tuple(o.size),
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
             rounds=o.rounds,
             device=o.device,
             with_peers=not o.no_peers,
+            checkpoints=o.checkpoints,
         )
     )
     train = command("train", training_step, rounds=3, size=(512, 1024))

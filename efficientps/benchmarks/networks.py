@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -18,6 +20,7 @@ from efficientps.benchmarks.training_step import network_loss
 from efficientps.models.efficientps import EfficientPS
 from efficientps.saved_activations import saved_activation_bytes
 from efficientps.structures import InstancePredictions
+from efficientps.training.checkpoint import init_from
 
 AGAINST = {"Mask2Former Swin-T": 0.35, "Mask R-CNN R50-FPN": 0.8}
 """Bars: share of the peer's time."""
@@ -34,6 +37,7 @@ def run(
     rounds: int = 3,
     device: str = "cpu",
     with_peers: bool = True,
+    checkpoints: Sequence[str | Path] = (),
 ) -> Report:
     """Time whole predictions in turns, and count parameters, multiply-adds and bytes that training would keep.
 
@@ -45,8 +49,16 @@ def run(
         rounds: calls that are timed.
         device: where all sides run.
         with_peers: whether to measure other people's networks as well.
+        checkpoints: trained weights, a file for each preset, in place of random ones: what is found is then real.
+
+    Raises:
+        FileNotFoundError: if there is no such preset or checkpoint.
+        ValueError: if there are not as many checkpoints as presets, or one does not fit its preset.
     """
+    if checkpoints and len(checkpoints) != len(names):
+        raise ValueError(f"There are {len(checkpoints)} checkpoints for {len(names)} presets; give one for each.")
     options = {"size": list(size), "presets": list(names), "batch_size": batch_size, "precision": precision}
+    options |= {"checkpoints": [str(path) for path in checkpoints]}
     report = Report("model", options | {"rounds": rounds, "device": device})
     batch = street_batch(batch_size, size, device=device)
     sides: dict[str, Callable[[], Any]] = {}
@@ -60,10 +72,12 @@ def run(
         if loss is not None:
             figures[name]["saved_activations_mb"] = _saved_bytes(module, loss, precision, device) / 1e6
 
-    for name in names:
+    for name, weights in zip_longest(names, checkpoints):
         network = cast(EfficientPS, presets.build(name).to(device))
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         add(name, network, lambda n=network: n.predict(batch), lambda n=network: network_loss(n)(batch))  # type: ignore[misc]
+        if weights is not None:  # only now: counting what training keeps has moved the running statistics
+            init_from(network, weights)
         figures[name]["instances_fused"] = _fused(sides[name]())
         if name == names[0]:
             crowded = f"{name}, {REALISTIC_INSTANCES} instances"
