@@ -217,7 +217,7 @@ def test_compiled_parts_compute_the_same(traced):
 
 def test_compiled_parts_predict_images_of_several_sizes(traced):
     """Oracle: the network that is not compiled; code is made once for each size."""
-    plain, compiled = small().eval(), small(torch_compile=["neck", "semantic_head"]).eval()
+    plain, compiled = small().eval(), small(torch_compile=["neck"]).eval()
     graphs = []
     for size in ((64, 96), (96, 128), (64, 96)):
         with torch.no_grad():
@@ -225,7 +225,7 @@ def test_compiled_parts_predict_images_of_several_sizes(traced):
         assert torch.equal(predicted.semantic, expected.semantic)
         assert torch.equal(predicted.panoptic.segment_ids, expected.panoptic.segment_ids)
         graphs.append(traced["stats"]["unique_graphs"])
-    assert graphs == [2, 4, 4]
+    assert graphs == [1, 2, 2]
 
 
 def test_a_part_is_compiled_or_checkpointed():
