@@ -53,7 +53,7 @@ def run(
 
     Raises:
         FileNotFoundError: if there is no such preset or checkpoint.
-        ValueError: if there are not as many checkpoints as presets, or one does not fit its preset.
+        ValueError: if there are not as many checkpoints as presets, or nothing in one fits its preset.
     """
     if checkpoints and len(checkpoints) != len(names):
         raise ValueError(f"There are {len(checkpoints)} checkpoints for {len(names)} presets; give one for each.")

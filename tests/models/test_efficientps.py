@@ -15,11 +15,11 @@ NUM_STUFF, NUM_THINGS = 11, 8
 SOLO = {"num_convs": 1, "channels": 32, "kernel_channels": 32, "mask_hidden": 32, "num_grids": [16, 12, 8, 6, 4]}
 
 
-def network(variant: str = "b0", **neck) -> EfficientPS:
+def network(variant: str = "b0", **options) -> EfficientPS:
     return EfficientPS(
         NUM_STUFF, NUM_THINGS, backbone=EfficientNetBackbone(variant=variant, pretrained=False),
         neck=partial(TwoWayFPN, out_channels=32), semantic_head=partial(SemanticHead, channels=16),
-        instance_head=partial(MaskRCNNHead, box_hidden=32, mask_channels=16), min_stuff_area=20,
+        instance_head=partial(MaskRCNNHead, box_hidden=32, mask_channels=16), min_stuff_area=20, **options,
     )  # fmt: skip
 
 
@@ -186,19 +186,15 @@ def traced(monkeypatch):
     torch._dynamo.reset()
 
 
-def small(**options) -> EfficientPS:
+def seeded(**options) -> EfficientPS:
     torch.manual_seed(0)
-    return EfficientPS(
-        NUM_STUFF, NUM_THINGS, backbone=EfficientNetBackbone(variant="b0", pretrained=False),
-        neck=partial(TwoWayFPN, out_channels=32), semantic_head=partial(SemanticHead, channels=16),
-        instance_head=partial(MaskRCNNHead, box_hidden=32, mask_channels=16), **options,
-    )  # fmt: skip
+    return network(**options)
 
 
 def test_compiled_parts_compute_the_same(traced):
     """Oracle: the network that is not compiled: losses, gradients and statistics, with any number of objects."""
     parts = ["backbone", "neck", "semantic_head"]
-    plain, compiled = small(norm_implementation="eager"), small(norm_implementation="eager", torch_compile=parts)
+    plain, compiled = seeded(norm_implementation="eager"), seeded(norm_implementation="eager", torch_compile=parts)
     assert plain.state_dict().keys() == compiled.state_dict().keys()
     for numbers in ([2, 1], [0, 3], [0, 0]):
         results = []
@@ -217,7 +213,7 @@ def test_compiled_parts_compute_the_same(traced):
 
 def test_compiled_parts_predict_images_of_several_sizes(traced):
     """Oracle: the network that is not compiled; code is made once for each size."""
-    plain, compiled = small().eval(), small(torch_compile=["neck"]).eval()
+    plain, compiled = seeded().eval(), seeded(torch_compile=["neck"]).eval()
     graphs = []
     for size in ((64, 96), (96, 128), (64, 96)):
         with torch.no_grad():
@@ -230,4 +226,4 @@ def test_compiled_parts_predict_images_of_several_sizes(traced):
 
 def test_a_part_is_compiled_or_checkpointed():
     with pytest.raises(ValueError, match="both name backbone: compiled code chooses itself what it keeps"):
-        small(torch_compile=["backbone", "neck"], activation_checkpointing=["backbone"])
+        seeded(torch_compile=["backbone", "neck"], activation_checkpointing=["backbone"])
