@@ -1,7 +1,14 @@
-"""Decode a Cityscapes tree once, into a lossless cache that training reads several times faster than PNG files.
+"""Decode a data set once, into a lossless cache that training reads several times faster than PNG files.
+
+Cityscapes, or what lies in its tree, both splits at once:
 
     python datasets/prepare_cache.py datasets/cityscapes --cache datasets/cityscapes_cache
     python train_net.py fit --data.root datasets/cityscapes --data.cache datasets/cityscapes_cache
+
+Any other data set, a split at a time, into the folders "train" and "val" of what ``data.cache`` will name:
+
+    python datasets/prepare_cache.py --images datasets/yard/images --annotations datasets/yard/train.json \
+        --maps datasets/yard/panoptic --cache datasets/yard_cache/train
 
 Samples that are in the cache already, and still fit their files, are left as they are.
 """
@@ -20,6 +27,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from efficientps.data.cityscapes import CityscapesPanoptic
+from efficientps.data.coco_categories import read_categories
+from efficientps.data.panoptic_dataset import PanopticDataset
 from efficientps.data.sample_cache import SampleCache
 
 
@@ -28,22 +37,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("root", help="folder with leftImg8bit and gtFine, prepared by prepare_cityscapes.py")
-    parser.add_argument("--cache", required=True, help="folder of the cache, one folder for each split")
-    parser.add_argument("--splits", nargs="+", default=["train", "val"], choices=["train", "val"])
+    parser.add_argument("root", nargs="?", help="folder with leftImg8bit and gtFine, prepared by prepare_cityscapes.py")
+    parser.add_argument("--splits", nargs="+", default=["train", "val"], choices=["train", "val"], help="of the root")
+    parser.add_argument("--annotations", type=Path, help="in place of a root: COCO panoptic JSON")
+    parser.add_argument("--images", help="folder that the names of its images are relative to")
+    parser.add_argument("--maps", help="folder of its maps; the JSON's path without its ending if not given")
+    parser.add_argument("--upright", action="store_true", help="it was drawn on images turned by EXIF: data.upright")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="folder of the cache: with a folder for each split of a root"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes")
     options = parser.parse_args(arguments)
+    if (options.root is None) == (options.annotations is None):
+        parser.error("give either the root of a Cityscapes tree, or --annotations and --images")
+    if (options.annotations is None) != (options.images is None):
+        parser.error("--annotations and --images belong together")
+    if options.root is not None and (options.maps or options.upright):
+        parser.error("--maps and --upright belong to --annotations; a Cityscapes tree needs neither")
     try:
-        datasets = {split: CityscapesPanoptic(root=options.root, split=split) for split in options.splits}
-        for split, dataset in datasets.items():
-            _fill(dataset, Path(options.cache, split), options.workers)
+        for folder, dataset in _datasets(options).items():
+            _fill(dataset, folder, options.workers)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _fill(dataset: CityscapesPanoptic, folder: Path, workers: int) -> None:
+def _datasets(options: argparse.Namespace) -> dict[Path, PanopticDataset]:
+    """Open what is asked for; return each data set by the folder of its cache."""
+    if options.root is not None:
+        return {options.cache / split: CityscapesPanoptic(root=options.root, split=split) for split in options.splits}
+    dataset = PanopticDataset(
+        annotation_file=options.annotations,
+        map_root=options.maps or options.annotations.with_suffix(""),
+        image_root=options.images,
+        categories=read_categories(options.annotations),
+        upright=options.upright,
+    )
+    return {options.cache: dataset}
+
+
+def _fill(dataset: PanopticDataset, folder: Path, workers: int) -> None:
     """Write the samples of a split, in several processes, under a progress bar."""
     write = partial(dataset.write_cache, cache=SampleCache(root=folder))
     bar = partial(tqdm, desc=folder.name, total=len(dataset), unit=" samples")

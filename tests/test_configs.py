@@ -29,12 +29,14 @@ SMALL_HEADS = {
     "MaskRCNNHead": {
         "box_hidden": 64,
         "box_samples_per_image": 32,
+        "mask_channels": 32,
         "rpn_proposals_train": 100,
         "rpn_proposals_test": 100,
     },
     "SOLOv2Head": {
         "channels": 32,
         "kernel_channels": 32,
+        "mask_hidden": 32,
         "num_grids": [[10, 20], [8, 16], [6, 12], [4, 8], [2, 4]],
     },
 }
@@ -52,7 +54,7 @@ def small_parts(config):
         return [*options_of(parts), "--model.init_from", "null"]
     head = yaml.safe_load(config.read_text())["model"]["network"]["instance_head"]
     small = SMALL_HEADS[head if isinstance(head, str) else head["class_path"]]
-    return options_of({f"instance_head.{name}": value for name, value in small.items()})
+    return options_of({"neck.out_channels": 64, **{f"instance_head.{name}": value for name, value in small.items()}})
 
 
 def options_of(parts):

@@ -58,6 +58,7 @@ class CocoPanopticDataModule(PanopticDataModule):
         predict_path: str = "val",
         on_bad_sample: OnBadSample = "raise",
         max_bad_samples: int | None = None,
+        cache: str | None = None,
     ) -> None:
         """Read the table of classes; check and store the choices.
 
@@ -84,6 +85,8 @@ class CocoPanopticDataModule(PanopticDataModule):
             on_bad_sample: what to do about a training image or map that cannot be read: "raise" ends the run, "skip"
                 names it and takes the next in order instead. Evaluation and prediction leave nothing out.
             max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
+            cache: folder with the folders "train" and "val" that ``datasets/prepare_cache.py`` made; training and
+                evaluation read decoded samples from them, bit by bit the same, in place of image files.
 
         Raises:
             FileNotFoundError: if the training annotations do not exist.
@@ -105,6 +108,7 @@ class CocoPanopticDataModule(PanopticDataModule):
             predict_path=predict_path,
             on_bad_sample=on_bad_sample,
             max_bad_samples=max_bad_samples,
+            cache=cache,
         )
         self.splits = {"train": train, "val": val}
         self.upright = upright
@@ -123,6 +127,7 @@ class CocoPanopticDataModule(PanopticDataModule):
             seed=self.seed,
             on_bad_sample=self.on_bad_sample,
             max_bad_samples=self.max_bad_samples,
+            cache=None if self.cache is None else Path(self.cache, split),
             upright=self.upright,
         )
 

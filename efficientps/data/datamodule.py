@@ -89,7 +89,7 @@ class PanopticDataModule(LightningDataModule, ABC):
                 names it and takes the next in order instead. Evaluation and prediction leave nothing out.
             max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
             cache: folder that ``datasets/prepare_cache.py`` made; training and evaluation read decoded samples from it,
-                bit by bit the same, in place of PNG files.
+                bit by bit the same, in place of image files.
 
         Raises:
             ValueError: if a size is not positive, ``image_size`` is no multiple of 32, or a number is out of range.

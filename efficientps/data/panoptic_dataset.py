@@ -168,7 +168,9 @@ class PanopticDataset(Dataset[PanopticSample]):
             ValueError: likewise.
         """
         image_id, sources = self.entries[index].image_id, self.files(index)
-        return 0 if cache.has(image_id, sources) else cache.write(image_id, *self._read(index), sources)
+        if cache.has(image_id, sources, upright=self._upright):
+            return 0
+        return cache.write(image_id, *self._read(index), sources, upright=self._upright)
 
     def files(self, index: int) -> tuple[str, str]:
         """Return the image file and the map file of a sample."""
@@ -179,7 +181,7 @@ class PanopticDataset(Dataset[PanopticSample]):
         entry, map_file = self.entries[index], self._map_files[index]
         image = None
         if self._cache is not None:
-            image, segment_ids = self._cache.read(entry.image_id, self.files(index))
+            image, segment_ids = self._cache.read(entry.image_id, self.files(index), upright=self._upright)
         else:
             segment_ids = torch.from_numpy(read_id_map(map_file, max_pixels=self._max_pixels))
         if entry.size is not None and tuple(segment_ids.shape) != entry.size:

@@ -64,7 +64,13 @@ class SampleCache:
         return Path(inside(self.root, f"{image_id}.safetensors", self.root))
 
     def write(
-        self, image_id: str, image: Tensor, segment_ids: Tensor, sources: Sequence[str | os.PathLike[str]]
+        self,
+        image_id: str,
+        image: Tensor,
+        segment_ids: Tensor,
+        sources: Sequence[str | os.PathLike[str]],
+        *,
+        upright: bool = False,
     ) -> int:
         """Write a sample, whole or not at all, and return the size of its file in bytes.
 
@@ -73,6 +79,7 @@ class SampleCache:
             image: uint8 ``[3, h, w]``.
             segment_ids: int32 ``[h, w]``.
             sources: the files that it was read from.
+            upright: whether the image was turned as its EXIF orientation says.
         """
         path = self.path(image_id)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +87,7 @@ class SampleCache:
             _IMAGE: self._compress(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), bits=True),
             _IDS: self._compress(np.ascontiguousarray(segment_ids.numpy()), bits=False),
         }
-        metadata = {"height": str(image.shape[1]), "width": str(image.shape[2]), "sources": _state(sources)}
+        metadata = {"height": str(image.shape[1]), "width": str(image.shape[2]), "sources": _state(sources, upright)}
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         try:
             save_file(packed, temporary, metadata)
@@ -91,24 +98,27 @@ class SampleCache:
                 temporary.unlink()
         return size
 
-    def has(self, image_id: str, sources: Sequence[str | os.PathLike[str]]) -> bool:
+    def has(self, image_id: str, sources: Sequence[str | os.PathLike[str]], *, upright: bool = False) -> bool:
         """Return whether the sample is there and fits the files that it was read from."""
         try:
-            self.read(image_id, sources)
+            self.read(image_id, sources, upright=upright)
         except (ValueError, FileNotFoundError):
             return False
         return True
 
-    def read(self, image_id: str, sources: Sequence[str | os.PathLike[str]]) -> tuple[Tensor, Tensor]:
+    def read(
+        self, image_id: str, sources: Sequence[str | os.PathLike[str]], *, upright: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Return image uint8 ``[3, h, w]``, with the bytes of a pixel side by side, and ids int32 ``[h, w]``.
 
         Args:
             image_id: the name of the sample.
             sources: the files that it was read from.
+            upright: whether the image is asked for as its EXIF orientation says.
 
         Raises:
             FileNotFoundError: if the sample is not in the cache, or a source does not exist.
-            ValueError: if it is damaged, too large, or older than its sources.
+            ValueError: if it is damaged, too large, older than its sources, or of an image turned otherwise.
         """
         path = self.path(image_id)
         if not path.is_file():
@@ -129,10 +139,13 @@ class SampleCache:
                 f"The cache's '{path}' is damaged ({' '.join(str(error).split())[:200]}); make it again with "
                 "datasets/prepare_cache.py."
             ) from None
-        if metadata.get("sources") != _state(sources):
+        if metadata.get("sources") != _state(sources, upright):
+            if metadata.get("sources") == _state(sources, not upright):
+                difference = f"with{'out' if upright else ''} --upright, where data.upright is {str(upright).lower()}"
+            else:
+                difference = f"from other files than '{sources[0]}' is now"
             raise ValueError(
-                f"The cache's '{path}' was made from other files than '{sources[0]}' is now; make it again with "
-                "datasets/prepare_cache.py."
+                f"The cache's '{path}' was made {difference}; make it again with datasets/prepare_cache.py."
             )
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(segment_ids)
 
@@ -158,10 +171,11 @@ class SampleCache:
         return array
 
 
-def _state(sources: Sequence[str | os.PathLike[str]]) -> str:
+def _state(sources: Sequence[str | os.PathLike[str]], upright: bool) -> str:
     """Return what tells a file from a later version of it, and does not change when it is copied with its times."""
     states = (os.stat(source) for source in sources)
-    return " ".join(f"{state.st_size}:{state.st_mtime_ns // 10**9}" for state in states)
+    words = [f"{state.st_size}:{state.st_mtime_ns // 10**9}" for state in states]
+    return " ".join([*words, "upright"] if upright else words)
 
 
 def _positive(text: str) -> int:

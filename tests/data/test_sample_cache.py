@@ -9,6 +9,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from efficientps.data.cityscapes import CityscapesPanoptic
+from efficientps.data.coco_panoptic import CocoPanopticDataModule, CocoPanopticSplit
 from efficientps.data.datamodule import CityscapesDataModule
 from efficientps.data.sample_cache import SampleCache
 from efficientps.data.samplers import SampleIndex
@@ -41,16 +42,69 @@ def test_samples_are_the_same_bit_by_bit(cached):
         CityscapesDataModule(root=str(root), image_size=(32, 64), num_workers=0, cache=path)
         for path in (None, str(cache))
     ]
-    for split, transform, index in (
-        *(("train", "train_transform", SampleIndex(i, epoch)) for i in range(7) for epoch in range(3)),
-        *(("val", "eval_transform", i) for i in range(3)),
-    ):
-        plain, fast = (module.dataset(split, getattr(module, transform))[index] for module in modules)
-        assert torch.equal(plain["image"], fast["image"]) and plain["image"].dtype == fast["image"].dtype
-        assert torch.equal(plain["segment_ids"], fast["segment_ids"]) and fast["segment_ids"].dtype == torch.int32
-        assert {key: plain[key] for key in ("segments", "image_id", "original_size")} == {
-            key: fast[key] for key in ("segments", "image_id", "original_size")
-        }
+    assert_same_samples(*modules, epochs=3)
+
+
+def assert_same_samples(plain_module, fast_module, *, epochs):
+    """Compare every training sample, with its augmentation of some epochs, and every evaluation sample."""
+    for split, transform in (("train", "train_transform"), ("val", "eval_transform")):
+        slow, quick = (module.dataset(split, getattr(module, transform)) for module in (plain_module, fast_module))
+        for index in range(len(slow)):
+            for epoch in range(epochs if split == "train" else 1):
+                plain, fast = slow[SampleIndex(index, epoch)], quick[SampleIndex(index, epoch)]
+                assert torch.equal(plain["image"], fast["image"]) and plain["image"].dtype == fast["image"].dtype
+                assert torch.equal(plain["segment_ids"], fast["segment_ids"])
+                assert fast["segment_ids"].dtype == torch.int32
+                for key in ("segments", "image_id", "original_size"):
+                    assert plain[key] == fast[key]
+
+
+def coco_panoptic(root, **choices):
+    places = {
+        split: CocoPanopticSplit(images="images", annotations=f"{split}.json", maps="panoptic")
+        for split in ("train", "val")
+    }
+    return CocoPanopticDataModule(root=str(root), image_size=(64, 64), num_workers=0, **places, **choices)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_other_data_sets_are_the_same_bit_by_bit(yard_root, tmp_path, prepare, upright):
+    # Oracle: the image files: JPEG, grey and RGBA, of many sizes.
+    for split in ("train", "val"):
+        paths = ["--annotations", f"{yard_root}/{split}.json", "--images", f"{yard_root}/images"]
+        paths += ["--maps", f"{yard_root}/panoptic", "--cache", str(tmp_path / split), "--workers", "1"]
+        assert prepare([*paths, *(["--upright"] if upright else [])]) == 0
+    assert len(list(tmp_path.glob("*/*.safetensors"))) == 16
+    cached = coco_panoptic(yard_root, cache=str(tmp_path), upright=upright)
+    assert_same_samples(coco_panoptic(yard_root, upright=upright), cached, epochs=1)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_samples_that_were_turned_otherwise_are_refused(tmp_path, upright):
+    # Oracle: contract; the same files, read in the other of two ways.
+    (tmp_path / "source").write_text("x")
+    cache, image = SampleCache(root=tmp_path), torch.zeros(3, 2, 2, dtype=torch.uint8)
+    cache.write("a", image, image[0].int(), [tmp_path / "source"], upright=not upright)
+    assert cache.has("a", [tmp_path / "source"], upright=not upright)
+    wrong = f"with{'out' if upright else ''} --upright, where data.upright is {str(upright).lower()}"
+    with pytest.raises(ValueError, match=f"was made {wrong}; make it again"):
+        cache.read("a", [tmp_path / "source"], upright=upright)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give either the root of a Cityscapes tree, or --annotations and --images"),
+        (["tree", "--annotations", "a.json"], "give either the root"),
+        (["--annotations", "a.json"], "--annotations and --images belong together"),
+        (["tree", "--upright"], "--maps and --upright belong to --annotations"),
+    ],
+)
+def test_options_that_do_not_fit_each_other_are_refused(prepare, capsys, words, message):
+    with pytest.raises(SystemExit) as stop:
+        prepare([*words, "--cache", "cache"])
+    assert stop.value.code != 0
+    assert message in capsys.readouterr().err
 
 
 def test_nothing_is_decoded(cached, monkeypatch):
