@@ -20,7 +20,7 @@ from efficientps.benchmarks.training_step import network_loss
 from efficientps.models.efficientps import EfficientPS
 from efficientps.saved_activations import saved_activation_bytes
 from efficientps.structures import InstancePredictions
-from efficientps.training.checkpoint import init_from
+from efficientps.training.checkpoint import compare_states, network_state, read_checkpoint
 
 AGAINST = {"Mask2Former Swin-T": 0.35, "Mask R-CNN R50-FPN": 0.8}
 """Bars: share of the peer's time."""
@@ -53,7 +53,7 @@ def run(
 
     Raises:
         FileNotFoundError: if there is no such preset or checkpoint.
-        ValueError: if there are not as many checkpoints as presets, or nothing in one fits its preset.
+        ValueError: if there are not as many checkpoints as presets, or one is of another network.
     """
     if checkpoints and len(checkpoints) != len(names):
         raise ValueError(f"There are {len(checkpoints)} checkpoints for {len(names)} presets; give one for each.")
@@ -77,7 +77,7 @@ def run(
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         add(name, network, lambda n=network: n.predict(batch), lambda n=network: network_loss(n)(batch))  # type: ignore[misc]
         if weights is not None:  # only now: counting what training keeps has moved the running statistics
-            init_from(network, weights)
+            _load(network, name, weights)
         figures[name]["instances_fused"] = _fused(sides[name]())
         if name == names[0]:
             crowded = f"{name}, {REALISTIC_INSTANCES} instances"
@@ -99,6 +99,17 @@ def run(
             ratio = timings[f"{names[0]}, {REALISTIC_INSTANCES} instances"].seconds / timings[peer_name].seconds
             report.bars.append(Bar(f"time as a share of {peer_name}", ratio, "<=", limit))
     return report
+
+
+def _load(network: nn.Module, name: str, path: str | Path) -> None:
+    """Load all of a checkpoint into the network of a preset, or nothing."""
+    state = network_state(read_checkpoint(path))
+    if keys := [key for keys in compare_states(network.state_dict(), state) for key in keys]:
+        raise ValueError(
+            f"The checkpoint {path} is of another network than the preset {name}: {len(keys)} tensors differ, "
+            f"'{keys[0]}' for one; give the checkpoints in the order of the presets, and as these are now."
+        )
+    network.load_state_dict(state)
 
 
 def _inference(predict: Callable[[], Any], precision: Precision, device: str) -> Callable[[], Any]:

@@ -32,6 +32,9 @@ def test_trained_weights_are_timed(tmp_path):
     report = networks.run(**shared, checkpoints=[tmp_path / "weights.ckpt"])
     assert report.rows[0].figures["instances_fused"] > 0 == networks.run(**shared).rows[0].figures["instances_fused"]
     assert report.options["checkpoints"] == [str(tmp_path / "weights.ckpt")]
+    torch.save({"state_dict": {"network.a": torch.ones(1)}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other.ckpt is of another network than the preset .*: \d+ tensors differ"):
+        networks.run(**shared, checkpoints=[tmp_path / "other.ckpt"])
     with pytest.raises(ValueError, match="There are 2 checkpoints for 1 presets; give one for each"):
         networks.run(**shared, checkpoints=[tmp_path / "weights.ckpt"] * 2)
 
