@@ -4,8 +4,9 @@
     python scripts/process_test.py --warm-up 500       from a network that has trained for longer
 
 Both start from a network that some steps in one process have trained: at its random start it multiplies the rounding
-of a sum by hundreds in a step. The exit code is that of success only if the losses, the parameters and the running
-statistics differ by at most 1e-5.
+of a sum by hundreds in a step. The exit code is that of success only if the losses and the parameters differ by at most
+1e-5, and the running statistics by at most 5e-5: one process takes the variance of PyTorch's norms, which is exact to
+3e-5 in channels-last maps on a CPU; several take it exactly.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from efficientps.training.checkpoint import read_checkpoint  # noqa: E402
 from scripts.kill_test import CONFIG, HEADS  # noqa: E402
 
 TOLERANCE = 1e-5
+STATISTICS_TOLERANCE = 5e-5
 JOINT_BATCH = 4
 STEPS = 20
 _TIMEOUT = 1800.0
@@ -78,7 +80,6 @@ def train(
     devices: int = 1,
     steps: int = STEPS,
     precision: str = "64-true",
-    channels_last: bool = True,
     lr: float = 1e-5,
     init_from: Path | None = None,
 ) -> Training:
@@ -91,13 +92,11 @@ def train(
         devices: processes.
         steps: of the training.
         precision: Lightning's.
-        channels_last: memory layout of the network.
         lr: learning rate of SGD, after five steps of warm-up.
         init_from: checkpoint to start from; random weights if not given.
     """
     model = {
         "network": _network(head),
-        "channels_last": channels_last,
         "optimizer": {"class_path": "SGD", "init_args": {"lr": lr}},
         "init_from": None if init_from is None else str(init_from),
     }
@@ -114,7 +113,6 @@ def warm_up(folder: Path, *, head: str, root: Path, steps: int, lr: float = 3e-3
     """Train from random weights with AdamW, as one does, and return the checkpoint."""
     model = {
         "network": _network(head),
-        "channels_last": True,
         "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": lr}},
     }
     return _run(folder, root, model, {"devices": 1, "precision": "32-true"}, steps).checkpoint
@@ -129,8 +127,9 @@ def _network(head: str) -> dict[str, Any]:
 
 
 def _run(folder: Path, root: Path, model: dict[str, Any], trainer: dict[str, Any], steps: int) -> Training:
+    schedule = {"class_path": "WarmupSteps", "init_args": {"warmup_iterations": 5}}
     settings = {
-        "model": {**model, "schedule": {"class_path": "WarmupSteps", "init_args": {"warmup_iterations": 5}}},
+        "model": {**model, "schedule": schedule, "channels_last": True},
         "data": {
             "root": str(root),
             "image_size": [64, 128],
@@ -192,8 +191,8 @@ class Difference(NamedTuple):
 
     @property
     def is_allowed(self) -> bool:
-        """Whether all are within 1e-5."""
-        return all(share <= TOLERANCE for share in self)
+        """Whether all are within what rounding makes of them."""
+        return self.losses <= TOLERANCE and self.parameters <= TOLERANCE and self.statistics <= STATISTICS_TOLERANCE
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -211,8 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
         for head in options.heads:
             both: dict[str, Any] = {"head": head, "root": folder / "data"}
             start = warm_up(folder / f"{head}_start", steps=options.warm_up, **both)
-            # Of maps in channels-last layout, PyTorch's own norms get the variance to 1e-5 at best.
-            both |= {"init_from": start, "lr": options.lr, "precision": "32-true", "channels_last": False}
+            both |= {"init_from": start, "lr": options.lr, "precision": "32-true"}
             one, two = (train(folder / f"{head}_{devices}", devices=devices, **both) for devices in (1, 2))
             difference = Difference.between(one, two)
             is_allowed &= difference.is_allowed
