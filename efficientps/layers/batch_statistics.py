@@ -7,11 +7,18 @@ from torch import Tensor
 from torch import distributed as dist
 
 
-def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean ``[C]`` and biased variance ``[C]``; zeros where there is no value."""
+def statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return mean ``[C]`` and biased variance ``[C]`` of ``x`` ``[B, C, ...]``; zeros where there is no value.
+
+    Both are exact to the last digits of ``dtype``, over maps of any size.
+    """
     if x.numel() == 0:
-        return x.new_zeros(2, x.shape[1]).unbind()  # type: ignore[return-value]
-    var, mean = torch.var_mean(x, dim=[0, *range(2, x.dim())], correction=0)
+        return x.new_zeros(2, x.shape[1], dtype=dtype).unbind()  # type: ignore[return-value]
+    x, dims = x.to(dtype), [0, *range(2, x.dim())]
+    if x.device.type == "cpu":  # where torch.var_mean takes many times longer, and PyTorch's norms lose digits
+        mean = x.mean(dims, keepdim=True)
+        return mean.flatten(), (x - mean).square_().mean(dims)
+    var, mean = torch.var_mean(x, dims, correction=0)
     return mean, var
 
 
@@ -20,6 +27,8 @@ def over_ranks(mean: Tensor, var: Tensor, count: int, world_size: int) -> tuple[
 
     A rank without any value takes part with a count of 0, so that no other waits for it.
     """
+    if world_size == 1:
+        return mean, var, mean.new_tensor(count)
     local = torch.cat([mean, var, mean.new_full((1,), count)])
     gathered = [torch.empty_like(local) for _ in range(world_size)]
     dist.all_gather(gathered, local)

@@ -154,12 +154,12 @@ class _InPlaceABNFunction(torch.autograd.Function):
     ) -> Tensor:
         scale = weight.abs() + eps
         mean, var, count = running_mean, running_var, scale.new_ones(())
-        if use_batch_statistics and world_size > 1:
-            mean, var, count = over_ranks(*statistics(x.to(scale.dtype)), x.numel() // x.shape[1], world_size)
-            follow(running_mean, running_var, mean, var, count, momentum)
-        if use_batch_statistics and world_size == 1 and x.numel() > 0:
+        if use_batch_statistics and world_size == 1 and x.is_cuda and x.numel() > 0:  # in one kernel
             y, _, inverse_std = torch.native_batch_norm(x, scale, bias, running_mean, running_var, True, momentum, eps)
         else:
+            if use_batch_statistics:
+                mean, var, count = over_ranks(*statistics(x, scale.dtype), x.numel() // x.shape[1], world_size)
+                follow(running_mean, running_var, mean, var, count, momentum)
             inverse_std = (var + eps).rsqrt()
             y = torch.native_batch_norm(x, scale, bias, mean, var, False, 0.0, eps)[0]
         if slope != 1:
