@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class _NewStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every storage that an operation makes, without keeping it."""
+    """Notes every storage that an operation makes, without keeping it; a view or a change in place makes none."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -20,9 +20,9 @@ class _NewStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
         for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                storage = leaf.untyped_storage()
+            if isinstance(leaf, torch.Tensor) and (storage := leaf.untyped_storage())._cdata not in given:
                 # A number can be given out again to a later storage, once the first is gone.
                 reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
                 self.found[storage._cdata] = (reference, storage.nbytes())

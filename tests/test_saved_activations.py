@@ -35,6 +35,17 @@ def test_agrees_with_saved_tensor_hooks(implementation):
     assert abs(saved_activation_bytes(lambda: layers(images).square().sum())[0] - expected) <= 4 * 8  # |weight| + eps
 
 
+def test_what_was_there_before_is_not_counted():
+    """Oracle: counted by hand; the change in place and the view are of ``before``, and the result has 4 bytes."""
+    before, weight = torch.zeros(100), torch.ones(10, requires_grad=True)
+
+    def loss():
+        before.add_(1)
+        return (weight * before.view(10, 10)[0]).sum()
+
+    assert saved_activation_bytes(loss)[0] == 4
+
+
 def test_a_checkpointed_part_leaves_its_input_alone():
     """Oracle: counted by hand; [2, 8, 9, 9] float32 is the input, and the result is summed without being kept."""
     layers = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(5)))
