@@ -215,7 +215,8 @@ def test_the_network_follows_the_data(yard_root, tmp_path):
 @pytest.mark.parametrize(("kind", "counts"), [(1, "0 and 10"), (0, "6 and 0")])
 def test_a_network_without_things_or_stuff_is_refused(kind, counts, yard_root, tmp_path, capfd):
     root = recategorized(yard_root, tmp_path / "data", lambda items: [i for i in items if i["isthing"] == kind])
-    sentence = refuse(capfd, "fit", "--config", "configs/demo_yard.yaml", *options(root))
+    words = ["--config", "configs/demo_yard.yaml", *options(root), "--trainer.default_root_dir", tmp_path / "runs"]
+    sentence = refuse(capfd, "fit", *words)
     assert (
         f"EfficientPS needs stuff classes and thing classes, at least one of each; the data has {counts}." in sentence
     )
