@@ -108,9 +108,8 @@ def test_low_precision_input_keeps_its_dtype_and_is_near(dtype):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_statistics_of_large_maps_are_exact(memory_format, dtype):
     """Oracle: torch's variance in double precision; means far from 0, where a single pass would lose digits."""
-    x = torch.randn(2, 8, 128, 256) * torch.linspace(0.1, 5, 8).view(-1, 1, 1) + torch.linspace(-30, 30, 8).view(
-        -1, 1, 1
-    )
+    spread, level = torch.linspace(0.1, 5, 8).view(-1, 1, 1), torch.linspace(-30, 30, 8).view(-1, 1, 1)
+    x = torch.randn(2, 8, 128, 256) * spread + level
     x = x.to(dtype, memory_format=memory_format)
     expected_var, expected_mean = torch.var_mean(x.double(), dim=(0, 2, 3))
     norm = InPlaceABN(8, momentum=1.0)
