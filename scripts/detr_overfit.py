@@ -102,7 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             folder.mkdir(parents=True)
         except OSError as error:
-            print(f"error: '{folder}' cannot be made ({error.strerror}); name a folder that does not exist yet.")
+            reason = f"'{folder}' cannot be made ({error.strerror}); name a folder that does not exist yet."
+            print(f"error: {reason}", file=sys.stderr)
             return 1
         for _ in write_synthetic_yard(folder / "yard", num_images=IMAGES, size=256):
             pass

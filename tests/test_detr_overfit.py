@@ -33,7 +33,7 @@ def test_a_changed_detector_is_a_failure(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_that_exists_is_refused(tmp_path, capsys):
     assert detr_overfit.main([str(tmp_path)]) == 1
-    assert "does not exist yet" in capsys.readouterr().out
+    assert "does not exist yet" in capsys.readouterr().err
 
 
 def test_a_step_that_ends_early_is_named(tmp_path, capfd):

@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def describe_machine() -> dict[str, object]:
-    """Return processor, cores, threads of torch, GPU, system, and the versions of the packages that are installed."""
+    """Return processor, cores, threads, GPU, system, settings of glibc's allocator, and versions of packages."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     description: dict[str, object] = {
         "processor": _processor(),
@@ -37,6 +37,8 @@ def describe_machine() -> dict[str, object]:
     }
     if hasattr(os, "getloadavg"):
         description["load_of_the_last_minute"] = round(os.getloadavg()[0], 1)
+    if allocator := {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}:
+        description["allocator"] = allocator
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         description["gpu"] = properties.name

@@ -41,7 +41,8 @@ def markdown(paths: Sequence[Path]) -> str:
 
 def _machine(machine: dict[str, Any]) -> str:
     device = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores, load {_load(machine)}"
-    return f"{device}, {machine['torch_threads']} threads, torch {machine['packages'].get('torch')}"
+    settings = "".join(f", {name}={value}" for name, value in machine.get("allocator", {}).items())
+    return f"{device}, {machine['torch_threads']} threads, torch {machine['packages'].get('torch')}{settings}"
 
 
 def _load(machine: dict[str, Any]) -> str:

@@ -12,6 +12,12 @@ from torch import Tensor
 
 _Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 
+_STRETCH = 1 << 17
+"""Pixels that are read at a time on a CPU: they stay in the cache of a core until all is done with them."""
+
+_LARGEST_TABLE = 1 << 20
+"""Ids over which a table of positions is made; those that lie further apart are searched."""
+
 
 def joint_areas(rows: Tensor, columns: Tensor, row_ids: Sequence[int], column_ids: Sequence[int]) -> Tensor:
     """Count the pixels of every pair of ids in two maps, in a single pass over their pixels.
@@ -52,13 +58,20 @@ def joint_areas(rows: Tensor, columns: Tensor, row_ids: Sequence[int], column_id
 def _runs_on_cpu(rows: Tensor, columns: Tensor) -> tuple[_Integers, _Integers, _Integers]:
     """Cut two flat maps into runs over which neither changes: the runs' ids in both maps, and their lengths.
 
+    A run ends with its stretch as well; that adds to the number of runs, and to no count of pixels.
     NumPy compares and searches here in a third of the time that torch takes on a CPU.
     """
-    row_pixels, column_pixels = rows.numpy(), columns.numpy()
-    changed = row_pixels[1:] != row_pixels[:-1]
-    changed |= column_pixels[1:] != column_pixels[:-1]
+    stretches = zip(torch.split(rows, _STRETCH), torch.split(columns, _STRETCH), strict=True)
+    runs = [_runs_of_stretch(row_part.numpy(), column_part.numpy()) for row_part, column_part in stretches]
+    row_values, column_values, lengths = (np.concatenate(parts) for parts in zip(*runs, strict=True))
+    return row_values, column_values, lengths
+
+
+def _runs_of_stretch(rows: _Integers, columns: _Integers) -> tuple[_Integers, _Integers, _Integers]:
+    changed = rows[1:] != rows[:-1]
+    changed |= columns[1:] != columns[:-1]
     starts = np.concatenate([np.arange(min(len(rows), 1)), np.flatnonzero(changed) + 1])
-    return row_pixels[starts], column_pixels[starts], np.diff(starts, append=len(rows))
+    return rows[starts], columns[starts], np.diff(starts, append=len(rows))
 
 
 def _runs_on_device(rows: Tensor, columns: Tensor) -> tuple[_Integers, _Integers, _Integers]:
@@ -73,6 +86,13 @@ def _positions(values: _Integers, ids: Sequence[int]) -> _Integers:
     """Return the position of each value in a list of ids, ``len(ids)`` where it is not in it."""
     if not ids:
         return np.zeros(len(values), dtype=np.int64)
+    low, high = min(ids), max(ids)
+    if high - low < _LARGEST_TABLE:
+        # One place more on each side, for all ids beyond.
+        table = np.full(high - low + 3, len(ids))
+        table[np.subtract(ids, low - 1)] = np.arange(len(ids))
+        positions: _Integers = table[values.astype(np.int64).clip(low - 1, high + 1) - (low - 1)]
+        return positions
     sorted_ids, position_of = np.sort(ids), np.argsort(ids)
     found = np.searchsorted(sorted_ids, values).clip(max=len(ids) - 1)
     return np.where(sorted_ids[found] == values, position_of[found], len(ids))

@@ -21,11 +21,13 @@ def test_table_names_what_is_reached_and_what_is_not():
     assert lines[4].strip() == "skipped: no peer"
 
 
-def test_json_holds_the_figures_the_machine_and_the_commit(tmp_path):
+def test_json_holds_the_figures_the_machine_and_the_commit(tmp_path, monkeypatch):
     # Oracle: round trip; the machine names what figures depend on.
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "123")
     make().write(tmp_path / "a.json")
     written = json.loads((tmp_path / "a.json").read_text())
     assert written["rows"][0]["timing"]["seconds"] == 0.0123
     assert [bar["reached"] for bar in written["bars"]] == [True, False]
     assert written["machine"]["processor"] and written["machine"]["cores"] >= 1
     assert "torch" in written["machine"]["packages"] and written["commit"]
+    assert written["machine"]["allocator"]["MALLOC_TRIM_THRESHOLD_"] == "123"

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from efficientps.metrics import joint_areas as module
 from efficientps.metrics.joint_areas import _runs_on_cpu, _runs_on_device, joint_areas
 
 
@@ -16,7 +17,8 @@ def naive(rows, columns, row_ids, column_ids):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 1), (9, 11)])
 def test_counts_are_those_of_a_naive_loop(size):
-    # Oracle: naive loop over the pixels; unlisted, negative and huge ids among them, lists out of order.
+    # Oracle: naive loop over the pixels; unlisted, negative and huge ids among them, lists out of order. The ids of
+    # the rows lie near each other and those of the columns do not: they are looked up in different ways.
     rng = np.random.default_rng(0)
     ids = [0, 26001, 7, 16_777_215, -3, 999]
     for _ in range(20):
@@ -56,6 +58,17 @@ def test_both_ways_to_find_runs_agree(pixels):
     for numpy_way, torch_way in zip(_runs_on_cpu(rows, columns), _runs_on_device(rows, columns), strict=True):
         np.testing.assert_array_equal(numpy_way, torch_way)
     assert _runs_on_cpu(rows, columns)[2].sum() == pixels
+
+
+@pytest.mark.parametrize("stretch", [1, 3, 39, 40, 41])
+def test_counts_do_not_depend_on_where_the_pixels_are_cut(stretch, monkeypatch):
+    # Oracle: naive loop; cuts before, at and after the last of 40 pixels.
+    rng = np.random.default_rng(4)
+    rows = torch.from_numpy(np.repeat(rng.integers(0, 3, 10), 4).astype(np.int32)).view(5, 8)
+    columns = torch.from_numpy(np.repeat(rng.integers(0, 3, 8), 5).astype(np.int32)).view(5, 8)
+    monkeypatch.setattr(module, "_STRETCH", stretch)
+    got = joint_areas(rows, columns, [0, 1, 2], [2, 0])
+    np.testing.assert_array_equal(got.numpy(), naive(rows, columns, [0, 1, 2], [2, 0]))
 
 
 @pytest.mark.gpu
