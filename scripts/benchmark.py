@@ -98,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     data.set_defaults(run=lambda o: loading.run(size=tuple(o.size), rounds=o.rounds, root=o.root))
     model = command("model", networks, rounds=3, size=(512, 1024))
     _network_options(model, several=True)
+    model.add_argument(
+        "--no-peer-activations",
+        action="store_true",
+        help="do not count what other people's training keeps: a step of Mask2Former at 1024x2048 takes over 20 GB",
+    )
     model.add_argument("--checkpoints", nargs="+", default=(), metavar="FILE", help="trained weights, one per preset")
     model.set_defaults(
         run=lambda o: networks.run(
@@ -108,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
             rounds=o.rounds,
             device=o.device,
             with_peers=not o.no_peers,
+            peer_activations=not o.no_peer_activations,
             checkpoints=o.checkpoints,
         )
     )

@@ -37,6 +37,7 @@ def run(
     rounds: int = 3,
     device: str = "cpu",
     with_peers: bool = True,
+    peer_activations: bool = True,
     checkpoints: Sequence[str | Path] = (),
 ) -> Report:
     """Time whole predictions in turns, and count parameters, multiply-adds and bytes that training would keep.
@@ -49,6 +50,7 @@ def run(
         rounds: calls that are timed.
         device: where all sides run.
         with_peers: whether to measure other people's networks as well.
+        peer_activations: whether to count what their training would keep; a training step of each must fit then.
         checkpoints: trained weights, a file for each preset, in place of random ones: what is found is then real.
 
     Raises:
@@ -90,7 +92,8 @@ def run(
         except ImportError as error:
             report.skipped.append(f"{name}: {error}; install it with: pip install -e '.[bench]'.")
             continue
-        loss = (lambda p=peer: p.loss(batch)) if name in AGAINST else None  # type: ignore[misc]
+        trained = name in AGAINST and peer_activations
+        loss = (lambda p=peer: p.loss(batch)) if trained else None  # type: ignore[misc]
         add(name, peer, lambda p=peer: p.predict(images), loss)  # type: ignore[misc]
     timings = alternate(sides, rounds=rounds, device=device)
     report.add(f"{size[0]}x{size[1]}, batch {batch_size}, {precision}", timings, figures)

@@ -39,6 +39,25 @@ def test_trained_weights_are_timed(tmp_path):
         networks.run(**shared, checkpoints=[tmp_path / "weights.ckpt"] * 2)
 
 
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_the_training_of_peers_keeps_is_counted_on_request(counted, monkeypatch):
+    # Oracle: by hand; the gradient of a convolution needs its input, 3 numbers of 4 bytes for each pixel.
+    class Peer(torch.nn.Conv2d):
+        def __init__(self):
+            super().__init__(3, 1, 1)
+
+        def predict(self, images):
+            return self(images.float())
+
+        def loss(self, batch):
+            return self.predict(batch["images"]).sum()
+
+    monkeypatch.setattr(peers, "builders", lambda size, training: {"Mask2Former Swin-T": Peer})
+    report = networks.run(size=SIZE, names=("demo",), rounds=1, peer_activations=counted)
+    kept = report.rows[-1].figures.get("saved_activations_mb", 0.0)
+    assert kept >= 3 * 4 * SIZE[0] * SIZE[1] / 1e6 if counted else kept == 0.0
+
+
 def test_multiply_adds_of_a_convolution():
     # Oracle: by hand; 8 x 8 places, 3 x 3 x 2 inputs each, 4 outputs.
     module = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3, padding=1))
