@@ -105,6 +105,8 @@ def draw(report: Report, path: Path) -> None:
             panel = axes[line][column]
             panel.loglog(amounts, costs, "o-", label="measured")
             panel.loglog(amounts, [costs[0] * amount / amounts[0] for amount in amounts], ":", label="linear")
+            panel.set_xticks([], minor=True)
+            panel.set_xticks(amounts, [f"{amount:.0f}" for amount in amounts])
             panel.set_xlabel(quantity)
             panel.set_ylabel(label)
     axes[0][0].legend()
