@@ -60,6 +60,7 @@ def run(
             batch = street_batch(batch_size, extent, device=device, num_instances=objects)
             step = training_step(network, network_loss(network), batch, precision, device)
             timing = alternate({quantity: step}, rounds=rounds, device=device)
+            network.zero_grad(set_to_none=True)  # gradients of the last step would count as taken before this one
             peak = peak_bytes(step, device=device)
             seconds.append(timing[quantity].seconds)
             memory.append(peak)
