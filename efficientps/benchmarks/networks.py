@@ -37,6 +37,7 @@ def run(
     rounds: int = 3,
     device: str = "cpu",
     with_peers: bool = True,
+    without: Sequence[str] = (),
     peer_activations: bool = True,
     checkpoints: Sequence[str | Path] = (),
 ) -> Report:
@@ -50,15 +51,21 @@ def run(
         rounds: calls that are timed.
         device: where all sides run.
         with_peers: whether to measure other people's networks as well.
+        without: names of peers to leave out.
         peer_activations: whether to count what their training would keep; a training step of each must fit then.
         checkpoints: trained weights, a file for each preset, in place of random ones: what is found is then real.
 
     Raises:
         FileNotFoundError: if there is no such preset or checkpoint.
-        ValueError: if there are not as many checkpoints as presets, or one is of another network.
+        ValueError: if there are not as many checkpoints as presets, one is of another network, or there is no such
+            peer.
     """
     if checkpoints and len(checkpoints) != len(names):
         raise ValueError(f"There are {len(checkpoints)} checkpoints for {len(names)} presets; give one for each.")
+    builders = peers.builders(size, training=False) if with_peers else {}
+    if unknown := set(without) - builders.keys():
+        known = ", ".join(builders) or "none"
+        raise ValueError(f"There is no peer '{min(unknown)}' to leave out; the peers are {known}.")
     options = {"size": list(size), "presets": list(names), "batch_size": batch_size, "precision": precision}
     options |= {"checkpoints": [str(path) for path in checkpoints]}
     report = Report("model", options | {"rounds": rounds, "device": device})
@@ -86,7 +93,10 @@ def run(
             sides[crowded] = _inference(_with_instances(network, batch, size, device), precision, device)
             figures[crowded] = {"instances_fused": _fused(sides[crowded]())}
     images = batch["images"]
-    for name, build in peers.builders(size, training=False).items() if with_peers else ():
+    for name, build in builders.items():
+        if name in without:
+            report.skipped.append(f"{name}: left out on request.")
+            continue
         try:
             peer = build().to(device)
         except ImportError as error:

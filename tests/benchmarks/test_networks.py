@@ -56,6 +56,10 @@ def test_what_the_training_of_peers_keeps_is_counted_on_request(counted, monkeyp
     report = networks.run(size=SIZE, names=("demo",), rounds=1, peer_activations=counted)
     kept = report.rows[-1].figures.get("saved_activations_mb", 0.0)
     assert kept >= 3 * 4 * SIZE[0] * SIZE[1] / 1e6 if counted else kept == 0.0
+    report = networks.run(size=SIZE, names=("demo",), rounds=1, without=["Mask2Former Swin-T"])
+    assert report.rows[-1].side == "demo, 30 instances" and "Mask2Former Swin-T" in report.skipped[0]
+    with pytest.raises(ValueError, match="no peer 'Mask3Former' to leave out; the peers are Mask2Former Swin-T"):
+        networks.run(size=SIZE, names=("demo",), rounds=1, without=["Mask3Former"])
 
 
 def test_multiply_adds_of_a_convolution():
