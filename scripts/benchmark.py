@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--no-peer-activations",
         action="store_true",
-        help="do not count what other people's training keeps: a step of Mask2Former at 1024x2048 takes over 20 GB",
+        help="do not count what other people's networks keep in training, which takes the memory of such a step",
     )
     model.add_argument("--checkpoints", nargs="+", default=(), metavar="FILE", help="trained weights, one per preset")
     model.set_defaults(
