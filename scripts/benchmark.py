@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=(),
         metavar="PEER",
-        help="leave these out: DETR-R50-panoptic takes over 15 GB for a prediction at 1024x2048",
+        help="leave these out: at 1024x2048 DETR-R50-panoptic does not fit a machine of 24 GB",
     )
     model.add_argument(
         "--no-peer-activations",
