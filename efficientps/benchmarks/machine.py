@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def describe_machine() -> dict[str, object]:
-    """Return processor, cores, threads, GPU, system, settings of glibc's allocator, and versions of packages."""
+    """Return processor, cores, torch's threads, GPU, system, settings of glibc's allocator, and package versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     description: dict[str, object] = {
         "processor": _processor(),

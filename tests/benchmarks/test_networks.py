@@ -39,23 +39,34 @@ def test_trained_weights_are_timed(tmp_path):
         networks.run(**shared, checkpoints=[tmp_path / "weights.ckpt"] * 2)
 
 
-@pytest.mark.parametrize("counted", [True, False])
-def test_what_the_training_of_peers_keeps_is_counted_on_request(counted, monkeypatch):
-    # Oracle: by hand; the gradient of a convolution needs its input, 3 numbers of 4 bytes for each pixel.
-    class Peer(torch.nn.Conv2d):
-        def __init__(self):
-            super().__init__(3, 1, 1)
+class Peer(torch.nn.Conv2d):
+    """The smallest network that a benchmark can compare with."""
 
-        def predict(self, images):
-            return self(images.float())
+    def __init__(self):
+        super().__init__(3, 1, 1)
 
-        def loss(self, batch):
-            return self.predict(batch["images"]).sum()
+    def predict(self, images):
+        return self(images.float())
 
+    def loss(self, batch):
+        return self.predict(batch["images"]).sum()
+
+
+@pytest.fixture
+def one_peer(monkeypatch):
     monkeypatch.setattr(peers, "builders", lambda size, training: {"Mask2Former Swin-T": Peer})
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_the_training_of_peers_keeps_is_counted_on_request(counted, one_peer):
+    # Oracle: by hand; the gradient of a convolution needs its input, 3 numbers of 4 bytes for each pixel.
     report = networks.run(size=SIZE, names=("demo",), rounds=1, peer_activations=counted)
     kept = report.rows[-1].figures.get("saved_activations_mb", 0.0)
     assert kept >= 3 * 4 * SIZE[0] * SIZE[1] / 1e6 if counted else kept == 0.0
+
+
+def test_a_peer_is_left_out_by_name(one_peer):
+    # Oracle: by hand; its row is missing, and the report says so.
     report = networks.run(size=SIZE, names=("demo",), rounds=1, without=["Mask2Former Swin-T"])
     assert report.rows[-1].side == "demo, 30 instances" and "Mask2Former Swin-T" in report.skipped[0]
     with pytest.raises(ValueError, match="no peer 'Mask3Former' to leave out; the peers are Mask2Former Swin-T"):
