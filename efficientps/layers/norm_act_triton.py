@@ -1,10 +1,12 @@
 """Kernels of the in-place ABN for CUDA: each pass over a map reads it once, and nothing in between is stored.
 
 PyTorch's own operators make two more maps during the backward pass: the activation's input and the gradient with
-respect to it. Here the activation is computed, and inverted, where
-its value is needed: two passes forward (statistics; result) and two backward (sums; gradient), no copies.
+respect to it. Here the activation is computed, and inverted, where its value is needed: two passes forward (statistics;
+result) and two backward (sums; gradient), no copies.
 
 The maps are channels last, or ``[N, C]``: a matrix of ``rows`` positions by C channels. Arithmetic is in float32.
+
+The kernels' arguments are annotated with Triton's own types, the only ones that its compiler can look up.
 """
 
 from __future__ import annotations
@@ -181,8 +183,9 @@ def _first_row(x: Tensor) -> Tensor:
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _sum_kernel(
-    x: Any, sums: Any, rows: Any, channels: Any, chunk: Any, block_channels: tl.constexpr, block_rows: tl.constexpr
-) -> None:
+    x: tl.tensor, sums: tl.tensor, rows: tl.tensor, channels: tl.tensor, chunk: tl.tensor,
+    block_channels: tl.constexpr, block_rows: tl.constexpr,
+) -> None:  # fmt: skip
     program = tl.program_id(0)
     channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
     in_channels = channel < channels
@@ -203,7 +206,8 @@ def _sum_kernel(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _normalise_kernel(
-    x: Any, y: Any, factor: Any, offset: Any, rows: Any, channels: Any, slope: Any,
+    x: tl.tensor, y: tl.tensor, factor: tl.tensor, offset: tl.tensor,
+    rows: tl.tensor, channels: tl.tensor, slope: tl.tensor,
     block_channels: tl.constexpr, block_rows: tl.constexpr,
 ) -> None:  # fmt: skip
     channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
@@ -218,7 +222,8 @@ def _normalise_kernel(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _gradient_sum_kernel(
-    grad_y: Any, y: Any, bias: Any, sums: Any, rows: Any, channels: Any, chunk: Any, slope: Any,
+    grad_y: tl.tensor, y: tl.tensor, bias: tl.tensor, sums: tl.tensor,
+    rows: tl.tensor, channels: tl.tensor, chunk: tl.tensor, slope: tl.tensor,
     block_channels: tl.constexpr, block_rows: tl.constexpr,
 ) -> None:  # fmt: skip
     program = tl.program_id(0)
@@ -244,7 +249,8 @@ def _gradient_sum_kernel(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _input_gradient_kernel(
-    grad_y: Any, y: Any, grad_x: Any, of_gradient: Any, of_z: Any, offset: Any, rows: Any, channels: Any, slope: Any,
+    grad_y: tl.tensor, y: tl.tensor, grad_x: tl.tensor, of_gradient: tl.tensor, of_z: tl.tensor, offset: tl.tensor,
+    rows: tl.tensor, channels: tl.tensor, slope: tl.tensor,
     block_channels: tl.constexpr, block_rows: tl.constexpr,
 ) -> None:  # fmt: skip
     channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
