@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 _LESS_MEMORY = (
-    "Lower data.batch_size (data.eval_batch_size in evaluation and prediction) or data.image_size, list parts of the "
+    "lower data.batch_size (data.eval_batch_size in evaluation and prediction) or data.image_size, list parts of the "
     "network in model.network.activation_checkpointing, or set trainer.precision to bf16-mixed or 16-mixed."
 )
 
@@ -22,7 +22,7 @@ _SENTENCES = (
     # (pattern in the message, sentence), the first that fits; groups of the pattern fill the sentence.
     (
         r"CUDA error: out of memory|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED",
-        f"The GPU is out of memory. {_LESS_MEMORY} If another process fills the card, nvidia-smi names it.",
+        f"The GPU is out of memory; {_LESS_MEMORY} If another process fills the card, nvidia-smi names it.",
     ),
     (
         r"DefaultCPUAllocator: can't allocate memory: you tried to allocate (\d+) bytes",
@@ -149,7 +149,8 @@ def _explain_memory(text: str) -> str:
         sizes.append(f"{asked.group(1) or asked.group(2)} more were asked")
     if card:
         sizes.append(f"GPU {card.group(1)} has {card.group(2)}, of which {card.group(3)} are free")
-    return f"The GPU is out of memory{': ' if sizes else ''}{', and '.join(sizes)}. {_LESS_MEMORY}"
+    numbers = f" ({', '.join(sizes)})" if sizes else ""
+    return f"The GPU is out of memory{numbers}; {_LESS_MEMORY}"
 
 
 def why_no_gpu() -> str:
