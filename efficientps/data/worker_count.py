@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 MAX_WORKERS = 16
-"""Workers of one loader: 16 decode about 240 PNG images of 1024x2048 in a second, more than one GPU trains on."""
+"""Workers of one loader: 16 read about 240 images of Cityscapes in a second, as PNG files of 1024x2048 pixels."""
 
 
 def workers_for(*, cores: int, processes: int) -> int:

@@ -30,7 +30,9 @@ class LastCheckpoint(Checkpoint):
     """Keeps ``last.ckpt`` up to date, beside the checkpoints that are kept for their quality.
 
     It is written every ``every_n_steps`` steps, after a validation inside an epoch, and after each epoch; always one
-    file, replaced as a whole. A run that goes on from it equals one that was never interrupted.
+    file, replaced as a whole. A run that goes on from it equals one that was never interrupted: on a CPU bit by bit, on
+    CUDA within the spread of two plain runs, because the backward passes of RoIAlign and of bilinear upsampling add in
+    an order that differs from run to run.
 
     On SIGTERM, which schedulers send before they take the machine away, the run writes it at the next step and exits
     with ``PREEMPTED_EXIT_CODE``; one process that is told is enough. A validation is left at once, and begins again

@@ -1,5 +1,6 @@
 """Half precision with loss scaling; on a CPU the scaler is given by hand, since the trainer takes bfloat16 there."""
 
+import json
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from efficientps.training.checkpoint import read_checkpoint
 from tests.command_line import column, run, write_config
 from tests.training.test_last_checkpoint import OPTIONS, Interrupted, ends_alike, interrupt
 from tests.training.test_non_finite import poison
+from train_net import DEFAULT_CONFIG
 
 INITIAL_SCALE = 2.0**60
 """So high that the first steps overflow, whatever their gradients."""
@@ -113,6 +115,40 @@ def test_a_fused_optimizer_leaves_out_a_loss_that_is_not_finite(config):
         trained = run("fit", "--config", config, *options, *poison("loss", 9, 9))
     assert trained.trainer.global_step == 21
     assert all(torch.isfinite(p).all() for p in trained.model.parameters())
+
+
+DEMO = [
+    *(
+        "--config",
+        DEFAULT_CONFIG.parent / "configs/demo.yaml",
+        "--data.image_size",
+        "[64, 128]",
+        "--trainer.max_steps",
+        2,
+    ),
+    *("--trainer.limit_val_batches", 1, "--trainer.enable_progress_bar", "false", "--overlays.num_images", 0),
+]
+
+
+def test_the_demo_runs_as_it_is(synthetic_root, tmp_path):
+    """Oracle: contract; its optimizer is fused and its gradients are clipped."""
+    scaler = {"class_path": "torch.amp.GradScaler", "init_args": {"device": "cpu"}}
+    plugin = {"class_path": "MixedPrecision", "init_args": {"precision": "16-mixed", "device": "cpu", "scaler": scaler}}
+    options = [*DEMO, "--data.root", synthetic_root, "--trainer.plugins", json.dumps([plugin])]
+    trained = run("fit", *options, "--trainer.accelerator", "cpu", "--trainer.default_root_dir", tmp_path)
+    assert trained.trainer.global_step == 2
+    assert trained.trainer.optimizers[0].defaults["fused"]
+    assert torch.isfinite(trained.trainer.callback_metrics["train/loss"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+def test_the_demo_runs_as_it_is_on_a_card(synthetic_root, tmp_path, precision):
+    """Oracle: contract; Lightning's own precision on CUDA."""
+    options = [*DEMO, "--data.root", synthetic_root, "--trainer.precision", precision]
+    trained = run("fit", *options, "--trainer.accelerator", "gpu", "--trainer.default_root_dir", tmp_path)
+    assert trained.trainer.global_step == 2
+    assert torch.isfinite(trained.trainer.callback_metrics["train/loss"])
 
 
 @pytest.mark.gpu
