@@ -24,8 +24,10 @@ import efficientps.models  # noqa: F401 - a configuration can name the classes o
 from efficientps.data.datamodule import CityscapesDataModule, PanopticDataModule
 from efficientps.training.best_checkpoints import BestCheckpoints
 from efficientps.training.callbacks import EvaluationReport, PredictionWriter, ThroughputMonitor, ValidationOverlays
-from efficientps.training.checkpoint import check_checkpoint
+from efficientps.training.checkpoint import check_checkpoint, read_checkpoint
 from efficientps.training.checkpoint_writing import AtomicCheckpointIO
+from efficientps.training.cudnn_autotuning import CudnnAutotuning
+from efficientps.training.device_errors import check_bfloat16, explain_device, unused_gpu
 from efficientps.training.errors import explain
 from efficientps.training.html_report import HtmlReport
 from efficientps.training.last_checkpoint import LastCheckpoint
@@ -94,13 +96,18 @@ class PanopticCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (RuntimeError, TypeError, ArithmeticError) as error:
+            if explain_device(error):
+                raise
             first_line = str(error).partition("\n")[0]
             raise ValueError(
                 f"What the configuration describes cannot be built: {first_line}; --debug shows where."
             ) from error
 
     def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
-        """Add the loggers and the progress bar of the run; leave out the checkpoint callback where none is wanted."""
+        """Add the loggers and the progress bar of the run; leave out the checkpoint callback where none is wanted.
+
+        What was not chosen and depends on the device is decided here: cuDNN's autotuning.
+        """
         settings = self.config_init[self.subcommand].trainer
         if str(settings.strategy).startswith(SHARDING_STRATEGIES):
             raise ValueError(
@@ -110,22 +117,43 @@ class PanopticCLI(LightningCLI):
             )
         if settings.logger in (None, True) and not settings.fast_dev_run:
             kwargs["logger"] = run_loggers(settings.default_root_dir)
+        callbacks: list[pl.Callback] = []
         if settings.enable_progress_bar is not False:
             # Painted at every step, it would cost a tenth of the time of a small network on a CPU.
-            bar = RichProgressBar(refresh_rate=settings.log_every_n_steps or 10)
-            kwargs["callbacks"] = [*(settings.callbacks or []), bar]
+            callbacks.append(RichProgressBar(refresh_rate=settings.log_every_n_steps or 10))
+        if settings.benchmark is None and not settings.deterministic:
+            callbacks.append(CudnnAutotuning())
+        kwargs["callbacks"] = [*(settings.callbacks or []), *callbacks]
         if settings.enable_checkpointing is False or settings.fast_dev_run:
             for key in ("checkpoint", "last_checkpoint"):
                 self._parser(self.subcommand).callback_keys.remove(key)
         kwargs["plugins"] = [*_as_list(settings.plugins), AtomicCheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        check_bfloat16(trainer)
+        if str(settings.accelerator) == "auto" and trainer.strategy.root_device.type == "cpu":
+            if sentence := unused_gpu():
+                print(sentence, file=sys.stderr)
+        return trainer
 
     def fit(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
         """Train, from the start or from a checkpoint."""
         path = self._resolve(ckpt_path)
         if ckpt_path == "last" and path is None:
             print(f"There is no last.ckpt below {self.trainer.default_root_dir} yet: training from the start.")
-        self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        try:
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        except Exception as error:
+            if self.trainer.is_global_zero and explain_device(error):
+                print(self._what_is_kept(path), file=sys.stderr)
+            raise
+
+    def _what_is_kept(self, resumed: Path | None) -> str:
+        """Return what of the run survives an error, as one sentence."""
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, LastCheckpoint) and callback.path.is_file():
+                steps = read_checkpoint(callback.path)["global_step"]
+                return f"{callback.path} holds the run up to step {steps}; --ckpt_path last goes on from there."
+        return f"This run had written no checkpoint yet{f'; {resumed} is as it was' if resumed else ''}."
 
     def validate(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
         """Evaluate on the validation images."""
@@ -203,6 +231,7 @@ def _silence_what_says_nothing() -> None:
     for message in (
         "Experiment logs directory .* exists and is not empty",  # two loggers share the folder of a run
         "You're resuming from a checkpoint that ended before the epoch ended",  # the data module goes on exactly
+        "Detected call of `lr_scheduler.step",  # a first step that overflows 16 bits is left out, and counts
         r".*isinstance\(treespec, LeafSpec\).* is deprecated",  # Lightning's own code
     ):
         warnings.filterwarnings("ignore", message=message)
@@ -229,7 +258,7 @@ def main(args: ArgsType = None) -> PanopticCLI | int:
         debug = debug or "--debug" in arguments
         args = with_default_config([argument for argument in arguments if argument != "--debug"])
     _silence_what_says_nothing()
-    torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("high")  # TF32 on CUDA under 32-true: fine for training, not for comparisons
     try:
         return PanopticCLI(
             PanopticModule,

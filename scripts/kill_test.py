@@ -5,8 +5,8 @@
     python scripts/kill_test.py --runs 30 --signal TERM    SIGTERM, as a scheduler sends it
 
 Every run is ``train_net.main`` in a process of its own, a small EfficientPS on synthetic scenes with two loading
-processes. The comparison is bit by bit, over weights, statistics, optimizer, schedule and best figures. The exit code
-is that of success only if all runs are identical.
+processes, on the CPU, where resuming is exact. The comparison is bit by bit, over weights, statistics, optimizer,
+schedule and best figures. The exit code is that of success only if all runs are identical.
 """
 
 from __future__ import annotations

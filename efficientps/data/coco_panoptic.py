@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from torch.utils.data import Dataset
 
@@ -49,7 +50,7 @@ class CocoPanopticDataModule(PanopticDataModule):
         eval_size: tuple[int, int] | None = None,
         batch_size: int = 3,
         eval_batch_size: int = 1,
-        num_workers: int = 4,
+        num_workers: int | Literal["auto"] = "auto",
         scale_range: tuple[float, float] = (0.5, 2.0),
         flip_prob: float = 0.5,
         photometric: bool = False,
@@ -75,7 +76,8 @@ class CocoPanopticDataModule(PanopticDataModule):
                 ``train_size``. Predictions are compared at the size of the ground truth all the same.
             batch_size: training images per process.
             eval_batch_size: images per process in evaluation and prediction.
-            num_workers: loading processes of each loader; 0 loads in the training process.
+            num_workers: loading processes of each loader; 0 loads in the training process, "auto" follows the cores at
+                hand (see ``PanopticDataModule``).
             scale_range: least and greatest factor of random scaling.
             flip_prob: probability of mirroring.
             photometric: whether to jitter brightness, contrast, saturation and hue.

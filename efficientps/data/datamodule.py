@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.distributed
 from pytorch_lightning import LightningDataModule
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from efficientps.data.albumentations_adapter import AlbumentationsTransform
@@ -25,7 +28,8 @@ from efficientps.data.panoptic_dataset import PanopticDataset, Transform
 from efficientps.data.photometric import PhotometricJitter
 from efficientps.data.samplers import EvaluationSampler, TrainingSampler
 from efficientps.data.targets import training_batch
-from efficientps.data.transforms import Compose, RandomHorizontalFlip, RandomScaleCrop, ResizeImage
+from efficientps.data.transforms import Compose, RandomHorizontalFlip, RandomScaleCrop, ResizeImage, fit_within
+from efficientps.data.worker_count import available_cores, workers_for
 from efficientps.structures import PanopticBatch, PanopticSample, TrainingBatch
 
 STRIDE = 32
@@ -56,7 +60,7 @@ class PanopticDataModule(LightningDataModule, ABC):
         eval_size: tuple[int, int] | None = None,
         batch_size: int = 3,
         eval_batch_size: int = 1,
-        num_workers: int = 4,
+        num_workers: int | Literal["auto"] = "auto",
         scale_range: tuple[float, float] = (0.5, 2.0),
         flip_prob: float = 0.5,
         photometric: bool = False,
@@ -78,7 +82,10 @@ class PanopticDataModule(LightningDataModule, ABC):
                 ``train_size``. Predictions are compared at the size of the ground truth all the same.
             batch_size: training images per process.
             eval_batch_size: images per process in evaluation and prediction.
-            num_workers: loading processes of each loader; 0 loads in the training process.
+            num_workers: loading processes of each loader; 0 loads in the training process. "auto" takes what the
+                machine has: the cores that the run may use, divided by its processes on this machine, less one, at most
+                16, and no more than there are batches. A core reads about 15 images of Cityscapes in a second, and a
+                large GPU asks for several times that: a fixed number would starve it, or crowd a small machine.
             scale_range: least and greatest factor of random scaling (0.5 to 2 in the published recipe).
             flip_prob: probability of mirroring.
             photometric: whether to jitter brightness, contrast, saturation and hue (not in the published recipe).
@@ -112,7 +119,7 @@ class PanopticDataModule(LightningDataModule, ABC):
             ("num_workers", num_workers, 0),
             ("seed", seed, 0),
         ):
-            if value < least:
+            if value != "auto" and value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}.")
         self.root = root
         self.image_size = (image_size[0], image_size[1])
@@ -120,7 +127,7 @@ class PanopticDataModule(LightningDataModule, ABC):
         self.eval_size = eval_size or self.train_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
+        self.num_workers: int | Literal["auto"] = num_workers
         self.seed = seed
         self.predict_path = predict_path
         self.on_bad_sample: OnBadSample = on_bad_sample
@@ -139,6 +146,7 @@ class PanopticDataModule(LightningDataModule, ABC):
         self.eval_dataset: PanopticDataset | None = None
         self.predict_dataset: Dataset[PanopticSample] | None = None
         self._next_batch = (0, 0)
+        self._said_workers = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return which batch training takes next, for a checkpoint."""
@@ -234,7 +242,10 @@ class PanopticDataModule(LightningDataModule, ABC):
     def transfer_batch_to_device(
         self, batch: PanopticBatch, device: torch.device, dataloader_idx: int
     ) -> PanopticBatch:
-        """Move the tensors; the hundreds of plain numbers beside them need no visit one by one."""
+        """Move the tensors; the hundreds of plain numbers beside them need no visit one by one.
+
+        From pinned memory the copies do not wait for the device.
+        """
         batch["images"] = batch["images"].to(device, non_blocking=True)
         batch["segment_ids"] = [segment_ids.to(device, non_blocking=True) for segment_ids in batch["segment_ids"]]
         return batch
@@ -247,6 +258,20 @@ class PanopticDataModule(LightningDataModule, ABC):
         if self.trainer is not None and self.trainer.training:
             return training_batch(batch, self.categories.num_stuff)
         return batch
+
+    def num_evaluation_sizes(self) -> int | None:
+        """Return how many sizes of canvas the images of validation and test have, each rounded up to multiples of 32.
+
+        ``None`` where it is not known before the images are read: the annotations list no sizes, or nothing is open.
+        """
+        if self.eval_dataset is None:
+            return None
+        sizes = {entry.size for entry in self.eval_dataset.entries}
+        canvases = {
+            None if size is None else tuple(math.ceil(extent / STRIDE) for extent in fit_within(size, self.eval_size))
+            for size in sizes
+        }
+        return None if None in canvases else len(canvases)
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         """Return this process' number and the number of processes."""
@@ -267,19 +292,35 @@ class PanopticDataModule(LightningDataModule, ABC):
     ) -> DataLoader[PanopticSample]:
         """Return a loader whose workers outlive the epoch."""
         on_cuda = self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
+        num_workers = self._workers(batches=math.ceil(len(sampler) / batch_size))
         return DataLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
             drop_last=drop_last,
-            collate_fn=partial(collate, canvas=canvas, multiple=STRIDE),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            collate_fn=partial(_collate, canvas=canvas),
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
             pin_memory=on_cuda,
             worker_init_fn=_init_worker,
             # The loader's own numbers are used nowhere; without this it would advance the global generator.
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+    def _workers(self, *, batches: int) -> int:
+        """Return the number of workers of a loader, and say it once where nobody gave it."""
+        if self.num_workers != "auto":
+            return self.num_workers
+        processes = self.trainer.num_devices if self.trainer else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        cores = available_cores()
+        workers = workers_for(cores=cores, processes=processes)
+        if not self._said_workers:
+            self._said_workers = True
+            rank_zero_info(
+                f"data.num_workers is auto: up to {workers} for each loader, with {cores} CPU cores for "
+                f"{processes} {'process' if processes == 1 else 'processes'} on this machine."
+            )
+        return min(workers, batches)
 
 
 class CityscapesDataModule(PanopticDataModule):
@@ -309,6 +350,24 @@ class CityscapesDataModule(PanopticDataModule):
         if len(Path(self.predict_path).parts) == 1 and split.is_dir():
             return ImageFolder(path=split, transform=self.eval_transform)
         return super().images_to_predict()
+
+
+class PinnableBatch(dict[str, Any]):
+    """A batch that pins its tensors alone.
+
+    A loader's own pinning visits the thousand plain numbers of the segments one by one, which takes a millisecond of
+    the interpreter for three images, and makes lists of pairs.
+    """
+
+    def pin_memory(self) -> PinnableBatch:
+        """Return the batch with its tensors in memory that a device copies from by itself."""
+        pinned = {"images": self["images"].pin_memory()}
+        pinned["segment_ids"] = [segment_ids.pin_memory() for segment_ids in self["segment_ids"]]
+        return PinnableBatch(self | pinned)
+
+
+def _collate(samples: Sequence[PanopticSample], *, canvas: tuple[int, int] | None) -> PinnableBatch:
+    return PinnableBatch(collate(samples, canvas=canvas, multiple=STRIDE))
 
 
 def _init_worker(worker_id: int) -> None:

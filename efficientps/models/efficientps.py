@@ -52,6 +52,7 @@ class EfficientPS(PanopticNetwork):
         torch_compile: parts that ``torch.compile`` turns into kernels when they first see a size of images, in training
             and in evaluation each, which takes minutes; from the ninth size on they run as they are. ``eager`` norms
             suit it best: it fuses them with what is around, and chooses itself what the backward pass computes twice.
+            In a training on several GPUs they become synchronised in-place norms, which it cannot fuse.
     """
 
     image_mean: Tensor

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from argparse import ArgumentError
 
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
+
+from efficientps.training.device_errors import explain_device, why_no_gpu
 
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MisconfigurationException)
 """Types that the project and its libraries raise for what a user gave or lacks: data, paths, settings, packages."""
@@ -24,22 +27,34 @@ def explain(error: BaseException) -> str | None:
     """
     if isinstance(error, ArgumentError):
         return explain_configuration(str(error))
-    if isinstance(error, torch.OutOfMemoryError):
-        return (
-            "The GPU is out of memory; lower data.batch_size or data.image_size, choose a smaller "
-            "model.network.backbone.variant, or set trainer.precision to 16-mixed."
-        )
+    if sentence := explain_device(error):
+        return sentence
     if isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error):
+        reasons = " NCCL_DEBUG=INFO makes NCCL name its reasons." if "NCCL" in str(error) else ""
         return (
             "The connection to another process of this run is gone; that process's own output says why. "
-            "--ckpt_path last goes on from the last checkpoint."
+            f"--ckpt_path last goes on from the last checkpoint.{reasons}"
         )
     if isinstance(error, PermissionError):
         return f"No permission for {error.filename or error}; check who owns it, or choose another path."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}." if error.filename else f"{error.strerror}."
+    if isinstance(error, MisconfigurationException) and (sentence := _explain_accelerator(str(error))):
+        return sentence
     if isinstance(error, USER_ERRORS):
         return _one_line(_from_worker(str(error), type(error).__name__)) or f"{type(error).__name__}."
+    return None
+
+
+def _explain_accelerator(message: str) -> str | None:
+    """Return one sentence for what Lightning says of GPUs that are not there."""
+    if found := re.search(r"You requested gpu: (.+?)\s+But your machine only has: (.+)", message):
+        asked, there = found.groups()
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        of_those = f" of those in CUDA_VISIBLE_DEVICES={visible}" if visible else ""
+        return f"trainer.devices asks for the GPUs {asked}, and there are {there}{of_those}; ask for these at most."
+    if "No supported gpu backend found" in message or "CUDAAccelerator` can not run" in message:
+        return f"trainer.accelerator asks for a GPU, and there is none to use: {why_no_gpu()}"
     return None
 
 

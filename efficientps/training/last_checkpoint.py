@@ -30,7 +30,9 @@ class LastCheckpoint(Checkpoint):
     """Keeps ``last.ckpt`` up to date, beside the checkpoints that are kept for their quality.
 
     It is written every ``every_n_steps`` steps, after a validation inside an epoch, and after each epoch; always one
-    file, replaced as a whole. A run that goes on from it equals one that was never interrupted.
+    file, replaced as a whole. A run that goes on from it equals one that was never interrupted: on a CPU bit by bit, on
+    CUDA within the spread of two plain runs, because the backward passes of RoIAlign and of bilinear upsampling add in
+    an order that differs from run to run.
 
     On SIGTERM, which schedulers send before they take the machine away, the run writes it at the next step and exits
     with ``PREEMPTED_EXIT_CODE``; one process that is told is enough. A validation is left at once, and begins again
@@ -38,6 +40,9 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         every_n_steps: optimizer steps between two files; a killed run loses no more. ``None``: after epochs alone.
+
+    Attributes:
+        path: the file, once a training is set up.
 
     Raises:
         ValueError: the number is not positive.
@@ -48,7 +53,7 @@ class LastCheckpoint(Checkpoint):
         if every_n_steps is not None and every_n_steps < 1:
             raise ValueError(f"last_checkpoint.every_n_steps is {every_n_steps}; give 1 or more, or null.")
         self.every_n_steps = every_n_steps
-        self._path = Path()
+        self.path = Path()
         self._told_to_end = False
         self._ready_to_end = False
 
@@ -58,7 +63,7 @@ class LastCheckpoint(Checkpoint):
             kept = getattr(trainer.checkpoint_callback, "dirpath", None)
             log_dir = trainer.log_dir  # every rank takes part in finding it
             folder = Path(kept) if kept else Path(log_dir or trainer.default_root_dir, "checkpoints")
-            self._path = folder / "last.ckpt"
+            self.path = folder / "last.ckpt"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to SIGTERM, in the place of Lightning, which talks to other processes from inside a signal.
@@ -90,7 +95,7 @@ class LastCheckpoint(Checkpoint):
             return
         if told:
             self._save(trainer)
-            rank_zero_info(f"Told to end by SIGTERM: saved {self._path}; resume with --ckpt_path last.")
+            rank_zero_info(f"Told to end by SIGTERM: saved {self.path}; resume with --ckpt_path last.")
             self._ready_to_end = True
         elif self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
             self._save(trainer)
@@ -121,7 +126,7 @@ class LastCheckpoint(Checkpoint):
             raise Preempted
 
     def _save(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self._path, weights_only=False)
+        trainer.save_checkpoint(self.path, weights_only=False)
 
     def _any_told_to_end(self, trainer: pl.Trainer) -> bool:
         """Return whether any process was told, the same on all: they end together."""

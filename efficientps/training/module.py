@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import GradClipAlgorithmType, rank_zero_info
@@ -186,29 +187,54 @@ class PanopticModule(pl.LightningModule):
         scheduler = self.schedule.scheduler(optimizer, **self._lengths())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Make an optimizer step; under a loss scale, a fused optimizer finds its gradients unscaled.
+
+        By itself it unscales them inside its step, after they were clipped. Lightning unscales those of every other
+        optimizer between backward pass and clipping; here those of a fused one are, at the same place: the step is then
+        told of an overflow alone, and leaves it out on the device, without a wait of the host.
+        """
+        inner = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        plugin = self.trainer.precision_plugin
+        scaler = plugin.scaler if isinstance(plugin, MixedPrecision) else None
+        closure = optimizer_closure
+        if scaler is not None:
+            # A resumed optimizer is fused where its checkpoint's was, while PyTorch has set this when it was built.
+            fused = any(group.get("fused") for group in inner.param_groups)
+            inner._step_supports_amp_scaling = fused  # type: ignore[attr-defined]
+            if fused and optimizer_closure is not None:
+
+                def closure() -> Any:
+                    loss = optimizer_closure()
+                    if loss is not None:
+                        scaler.unscale_(inner)
+                    return loss
+
+        super().optimizer_step(epoch, batch_idx, optimizer, closure)
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradients; in bfloat16 those of a fused optimizer as well, which Lightning refuses.
+        """Clip the gradients; those of a fused optimizer as well, which Lightning refuses in 16 bits.
 
-        Raises:
-            ValueError: a fused optimizer would unscale the gradients of 16-bit floats only after they were clipped.
+        Lightning cannot know that they are unscaled: in bfloat16 nothing scales them, and ``optimizer_step`` has
+        unscaled those of float16.
         """
-        fused = bool(gradient_clip_val) and bool(optimizer.defaults.get("fused"))
         plugin = self.trainer.precision_plugin
-        if not (fused and isinstance(plugin, MixedPrecision)):
+        if gradient_clip_val and isinstance(plugin, MixedPrecision):
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
+        else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            return
-        if plugin.scaler is not None:
-            raise ValueError(
-                f"A fused {type(optimizer).__name__} unscales the gradients of trainer.precision 16-mixed after "
-                "trainer.gradient_clip_val has clipped them; choose bf16-mixed or fused: false, or clip nothing."
-            )
-        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
-        Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
 
     def _lengths(self) -> dict[str, int]:
         """Return the optimizer steps of the run and of an epoch; without an end, more than any run has."""

@@ -316,6 +316,20 @@ def test_sizes_that_pinning_made_lists_become_tuples_again(cityscapes_root):
     assert result["image_sizes"] == [(32, 64)] and result["original_sizes"] == [(64, 128)]
 
 
+def test_pinning_visits_the_tensors_alone(cityscapes_root, monkeypatch):
+    """Oracle: the batch that was not pinned; and the tensors, counted where PyTorch pins them."""
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *device: pinned.append(tensor) or tensor.clone())
+    batch = next(iter(data_of(cityscapes_root).train_dataloader()))
+    found = pin_memory(batch)
+    assert equal(found, batch)
+    assert [id(tensor) for tensor in pinned] == [id(batch["images"]), *map(id, batch["segment_ids"])]
+    assert found["images"] is not batch["images"]
+    assert isinstance(found["image_sizes"][0], tuple) and found["segments"][0] is batch["segments"][0]
+
+
 def test_loaders_travel_to_spawned_processes(cityscapes_root):
     """Systems that do not fork pickle data set, collation and worker set-up."""
     data = data_of(cityscapes_root, photometric=True)
