@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from efficientps.data.synthetic import write_synthetic_cityscapes  # noqa: E402
+from efficientps.models.mask_rcnn.sampling import Sample  # noqa: E402
 from efficientps.training.checkpoint import read_checkpoint  # noqa: E402
 from scripts.kill_test import CONFIG, HEADS  # noqa: E402
 
@@ -42,9 +43,15 @@ _TIMEOUT = 1800.0
 class TakesAll:
     """Draws every candidate, in the place of the random draw, which no two processes could make as one does."""
 
-    def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return masks of the positive and of the negative candidates of each image."""
-        return [torch.where(x >= 1, 1, 0) for x in labels], [torch.where(x == 0, 1, 0) for x in labels]
+    def __call__(self, labels: list[Tensor]) -> Sample:
+        """Return all positive and negative candidates of each image."""
+        drawn, positive = [x >= 0 for x in labels], [x >= 1 for x in labels]
+        return Sample(
+            indices=torch.cat(drawn).nonzero().squeeze(1),
+            positives=torch.cat(positive)[torch.cat(drawn)].nonzero().squeeze(1),
+            counts=[int(x.sum()) for x in drawn],
+            positive_counts=[int(x.sum()) for x in positive],
+        )
 
 
 class ChooseNothing(Callback):

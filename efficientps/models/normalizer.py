@@ -26,7 +26,10 @@ def normalizer(count: int | torch.Tensor, *, scope: NormalizerScope, device: tor
     Returns:
         A float32 scalar; in place of no sample at all, over all processes or here, one counts.
     """
-    counted = torch.as_tensor(count, dtype=torch.float32, device=device)
+    if isinstance(count, torch.Tensor):
+        counted = count.to(device, torch.float32)
+    else:  # filled in on the device: a copy of the number would make the host wait
+        counted = torch.full((), float(count), device=device)
     if scope == "device" or not (dist.is_available() and dist.is_initialized()):
         return counted.clamp(min=1)
     counted = counted.clone()

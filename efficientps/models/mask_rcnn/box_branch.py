@@ -8,22 +8,33 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
 
 from efficientps.layers.norm_act import NormAct
+from efficientps.models.mask_rcnn.box_coding import clip_boxes, decode_boxes, encode_boxes, large_enough
+from efficientps.models.mask_rcnn.matching import match_boxes, objects_of_all_images
 from efficientps.models.mask_rcnn.roi_pooling import pyramid_roi_align
+from efficientps.models.mask_rcnn.sampling import BalancedSampler
+from efficientps.models.mask_rcnn.suppression import grouped_nms
 from efficientps.models.normalizer import NormalizerScope, normalizer
 from efficientps.structures import FeaturePyramid, InstanceTargets
 
+_CENTRE_WEIGHT, _SIZE_WEIGHT = 10.0, 5.0
+"""Of the deltas (Ren et al., "Faster R-CNN": py-faster-rcnn, BBOX_NORMALIZE_STDS)."""
+
+_SMALLEST_SIDE = 1e-2
+"""Detections with a shorter side, in pixels, are left out (torchvision's number)."""
+
 
 class SampledProposals(NamedTuple):
-    """The proposals of one image that count in the losses, positives first or not, R of them."""
+    """The proposals of a batch that count in the losses, image after image: R of them, P of them positive."""
 
     boxes: Tensor  # float32 [R, 4]
-    matched: Tensor  # int64 [R], index of the object; 0 where background
+    matched: Tensor  # int64 [R], index of the object among those of all images; no object's where background
     classes: Tensor  # int64 [R], 0 is background, thing_id + 1 otherwise
+    positives: Tensor  # int64 [P], ascending: the places of the positives among the R
+    counts: list[int]  # how many belong to each image
+    positive_counts: list[int]  # and how many of these are positive
 
 
 class Detections(NamedTuple):
@@ -89,9 +100,8 @@ class BoxBranch(nn.Module):
             activation(),
         )
         self.predictor = FastRCNNPredictor(hidden, num_things + 1)
-        self.box_coder = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
-        self.matcher = Matcher(positive_iou, positive_iou, allow_low_quality_matches=False)
-        self.sampler = BalancedPositiveNegativeSampler(samples_per_image, positive_fraction)
+        self.positive_iou = positive_iou
+        self.sampler = BalancedSampler(samples_per_image, positive_fraction)
         self.output_size = output_size
         self.box_loss_beta = box_loss_beta
         self.detection_thresh = detection_thresh
@@ -107,45 +117,40 @@ class BoxBranch(nn.Module):
         return class_logits.float(), deltas.float().unflatten(1, (-1, 4))
 
     @torch.no_grad()
-    def sample(self, proposals: Sequence[Tensor], targets: Sequence[InstanceTargets]) -> list[SampledProposals]:
+    def sample(self, proposals: Sequence[Tensor], targets: Sequence[InstanceTargets]) -> SampledProposals:
         """Match proposals, and the objects' own boxes, to objects, and draw those that count."""
-        candidates, matches, classes = [], [], []
-        for boxes, target in zip(proposals, targets, strict=True):
-            boxes = torch.cat([boxes, target["boxes"]])
-            if len(target["boxes"]):
-                matched = self.matcher(box_iou(target["boxes"], boxes))
-                matched_classes = torch.where(matched >= 0, target["labels"][matched.clamp(min=0)] + 1, 0)
-            else:
-                matched = torch.full((len(boxes),), Matcher.BELOW_LOW_THRESHOLD, device=boxes.device)
-                matched_classes = torch.zeros_like(matched)
-            candidates.append(boxes)
-            matches.append(matched.clamp(min=0))
-            classes.append(matched_classes)
-        positives, negatives = self.sampler(classes)
-        drawn = [(p | n).bool().nonzero().squeeze(1) for p, n in zip(positives, negatives, strict=True)]
-        return [
-            SampledProposals(b[d], m[d], c[d]) for b, m, c, d in zip(candidates, matches, classes, drawn, strict=True)
+        candidates = [torch.cat([boxes, target["boxes"]]) for boxes, target in zip(proposals, targets, strict=True)]
+        matched = [
+            match_boxes(target["boxes"], boxes, positive_iou=self.positive_iou, negative_iou=self.positive_iou)
+            for boxes, target in zip(candidates, targets, strict=True)
         ]
+        classes = [
+            torch.where(image >= 0, target["labels"][image.clamp(min=0)] + 1, 0)
+            if len(target["labels"])
+            else torch.zeros_like(image)
+            for image, target in zip(matched, targets, strict=True)
+        ]
+        sample = self.sampler(classes)
+        fields = (torch.cat(candidates), objects_of_all_images(matched, targets), torch.cat(classes))
+        boxes, owners, labels = (field.index_select(0, sample.indices) for field in fields)
+        return SampledProposals(boxes, owners, labels, sample.positives, sample.counts, sample.positive_counts)
 
     def loss(
-        self, pyramid: FeaturePyramid, sampled: Sequence[SampledProposals], targets: Sequence[InstanceTargets]
+        self, pyramid: FeaturePyramid, sampled: SampledProposals, targets: Sequence[InstanceTargets]
     ) -> dict[str, Tensor]:
         """Return ``loss_classifier`` and ``loss_box_reg`` over the sampled proposals."""
-        class_logits, deltas = self(pyramid, [s.boxes for s in sampled])
-        classes = torch.cat([s.classes for s in sampled])
-        box_targets = torch.cat(
-            [
-                self.box_coder.encode_single(t["boxes"][s.matched] if len(t["boxes"]) else s.boxes, s.boxes)
-                for s, t in zip(sampled, targets, strict=True)
-            ]
+        class_logits, deltas = self(pyramid, torch.split(sampled.boxes, sampled.counts))
+        boxes, owners, classes = (field.index_select(0, sampled.positives) for field in sampled[:3])
+        objects = torch.cat([target["boxes"] for target in targets])
+        box_targets = encode_boxes(
+            objects.index_select(0, owners), boxes, centre_weight=_CENTRE_WEIGHT, size_weight=_SIZE_WEIGHT
         )
-        positive = classes.nonzero().squeeze(1)
         box_loss = smooth_l1_loss(
-            deltas[positive, classes[positive]], box_targets[positive], beta=self.box_loss_beta, reduction="sum"
+            deltas[sampled.positives, classes], box_targets, beta=self.box_loss_beta, reduction="sum"
         )
         # Summed and divided here: the mean over no proposal at all would be NaN.
-        class_loss = cross_entropy(class_logits, classes, reduction="sum")
-        count = normalizer(len(classes), scope=self.normalizer_scope, device=deltas.device)
+        class_loss = cross_entropy(class_logits, sampled.classes, reduction="sum")
+        count = normalizer(len(sampled.classes), scope=self.normalizer_scope, device=deltas.device)
         return {"loss_classifier": class_loss / count, "loss_box_reg": box_loss / count}
 
     def predict(
@@ -154,19 +159,20 @@ class BoxBranch(nn.Module):
         """Return the detections of each image after class-wise non-maximum suppression."""
         class_logits, deltas = self(pyramid, proposals)
         counts = [len(p) for p in proposals]
-        decoded = self.box_coder.decode_single(deltas.flatten(1), torch.cat(list(proposals))).unflatten(1, (-1, 4))
-        probs = class_logits.softmax(dim=1)
+        references = torch.cat(list(proposals))[:, None]
+        # Class 0 is the background, which has no box.
+        boxes = decode_boxes(deltas[:, 1:], references, centre_weight=_CENTRE_WEIGHT, size_weight=_SIZE_WEIGHT)
+        probs = class_logits.softmax(dim=1)[:, 1:]
         return [
-            self._detect(p[:, 1:], b[:, 1:], size)
-            for p, b, size in zip(probs.split(counts), decoded.split(counts), image_sizes, strict=True)
+            self._detect(p, b, size)
+            for p, b, size in zip(torch.split(probs, counts), torch.split(boxes, counts), image_sizes, strict=True)
         ]
 
     def _detect(self, probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Detections:
         """Return the detections of one image from probs ``[R, num_things]`` and boxes ``[R, num_things, 4]``."""
-        proposal, label = (probs > self.detection_thresh).nonzero(as_tuple=True)
-        scores = probs[proposal, label]
-        boxes = clip_boxes_to_image(boxes[proposal, label], image_size)
-        keep = remove_small_boxes(boxes, min_size=1e-2)
-        boxes, scores, label = boxes[keep], scores[keep], label[keep]
-        keep = batched_nms(boxes, scores, label, self.nms_thresh)[: self.max_detections]
-        return Detections(boxes[keep], scores[keep], label[keep])
+        boxes = clip_boxes(boxes[None], [image_size])[0]
+        found = (probs > self.detection_thresh) & large_enough(boxes, _SMALLEST_SIDE)
+        proposal, label = found.nonzero(as_tuple=True)
+        boxes, scores = boxes[proposal, label], probs[proposal, label]
+        kept = grouped_nms(boxes, scores, label, self.nms_thresh)[: self.max_detections]
+        return Detections(boxes.index_select(0, kept), scores.index_select(0, kept), label.index_select(0, kept))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from efficientps.layers.norm_act import InPlaceABN, NormAct
@@ -103,9 +104,24 @@ class MaskRCNNHead(InstanceHead):
 
     def predict(self, pyramid: FeaturePyramid, image_sizes: Sequence[tuple[int, int]]) -> list[InstancePredictions]:
         """Return the instances of each image by falling score; their masks fill their boxes with 28x28 logits."""
-        proposals = self.rpn.predict(pyramid, image_sizes)
-        detections = self.box_branch.predict(pyramid, proposals, image_sizes)
-        masks = self.mask_branch.predict(pyramid, [d.boxes for d in detections], [d.labels for d in detections])
+        return self.decode(pyramid, self.dense(pyramid), image_sizes)
+
+    def dense(self, pyramid: FeaturePyramid) -> tuple[Tensor, ...]:
+        """Return the candidates of the region proposal network: the part of ``predict`` whose shapes do not vary.
+
+        They follow from those of the pyramid alone, and the host waits for nothing.
+        """
+        return self.rpn.dense(pyramid)
+
+    def decode(
+        self, pyramid: FeaturePyramid, dense: tuple[Tensor, ...], image_sizes: Sequence[tuple[int, int]]
+    ) -> list[InstancePredictions]:
+        """Return what ``predict`` returns, from the result of ``dense``."""
+        proposals = self.rpn.decode(pyramid, dense, image_sizes)
+        # Both branches read boxes from it, in float32.
+        precise = FeaturePyramid(*(f.to(torch.promote_types(f.dtype, torch.float32)) for f in pyramid))
+        detections = self.box_branch.predict(precise, proposals, image_sizes)
+        masks = self.mask_branch.predict(precise, [d.boxes for d in detections], [d.labels for d in detections])
         return [
             InstancePredictions(d.scores, d.labels, d.boxes, mask_logits=m, mask_frames=d.boxes)
             for d, m in zip(detections, masks, strict=True)

@@ -75,21 +75,23 @@ class MaskBranch(nn.Module):
         return logits.float()
 
     def loss(
-        self, pyramid: FeaturePyramid, sampled: Sequence[SampledProposals], targets: Sequence[InstanceTargets]
+        self, pyramid: FeaturePyramid, sampled: SampledProposals, targets: Sequence[InstanceTargets]
     ) -> dict[str, Tensor]:
         """Return ``loss_mask``, the binary cross entropy of the matched class's mask over the positive proposals."""
-        positives = [SampledProposals(*(field[s.classes > 0] for field in s)) for s in sampled]
-        logits = self(pyramid, [p.boxes for p in positives])
-        classes = torch.cat([p.classes for p in positives])
-        goals = torch.cat(
-            [
-                mask_targets(t["masks"], p.boxes, p.matched, size=logits.shape[-1], aligned=self.aligned)
-                for p, t in zip(positives, targets, strict=True)
-            ]
-        )
+        boxes, owners, classes = (field.index_select(0, sampled.positives) for field in sampled[:3])
+        boxes_of, owners_of = (torch.split(field, sampled.positive_counts) for field in (boxes, owners))
+        logits = self(pyramid, boxes_of)
+        goals, first = [], 0
+        for image_boxes, image_owners, target in zip(boxes_of, owners_of, targets, strict=True):
+            matched = image_owners - first
+            goals.append(
+                mask_targets(target["masks"], image_boxes, matched, size=logits.shape[-1], aligned=self.aligned)
+            )
+            first += len(target["masks"])
+        goal = torch.cat(goals)
         chosen = logits[torch.arange(len(logits), device=logits.device), classes]
-        loss = binary_cross_entropy_with_logits(chosen, goals, reduction="sum")
-        return {"loss_mask": loss / normalizer(goals.numel(), scope=self.normalizer_scope, device=logits.device)}
+        loss = binary_cross_entropy_with_logits(chosen, goal, reduction="sum")
+        return {"loss_mask": loss / normalizer(goal.numel(), scope=self.normalizer_scope, device=logits.device)}
 
     def predict(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
         """Return the mask logits of each image's detections for their class, float32 ``[N_i, 28, 28]``."""
@@ -108,13 +110,14 @@ def mask_targets(masks: Tensor, boxes: Tensor, matched: Tensor, *, size: int, al
         matched: int64 ``[P]``, index of each box's object.
         size: side of the result.
         aligned: see ``pyramid_roi_align``.
-        normalizer_scope: see ``normalizer``.
     """
     result = boxes.new_zeros((len(boxes), size, size))
+    chunk = matched // _MASKS_AT_A_TIME
+    rois = torch.cat([(matched % _MASKS_AT_A_TIME).to(boxes.dtype)[:, None], boxes], dim=1)
     # A few masks at a time: at 1024x2048 every float mask weighs 8 MB.
-    for start in range(0, len(masks), _MASKS_AT_A_TIME):
-        chosen = ((matched >= start) & (matched < start + _MASKS_AT_A_TIME)).nonzero().squeeze(1)
-        rois = torch.cat([(matched[chosen] - start).to(boxes.dtype)[:, None], boxes[chosen]], dim=1)
-        some = masks[start : start + _MASKS_AT_A_TIME, None].to(boxes.dtype)
-        result[chosen] = roi_align(some, rois, size, 1.0, -1, aligned)[:, 0]
+    for index, some in enumerate(torch.split(masks, _MASKS_AT_A_TIME)):
+        inside = chunk == index
+        # The boxes of other masks shrink to a point, which takes no time; choosing them would need their number.
+        pooled = roi_align(some[:, None].to(boxes.dtype), rois * inside[:, None], size, 1.0, -1, aligned)[:, 0]
+        result = torch.where(inside[:, None, None], pooled, result)
     return result

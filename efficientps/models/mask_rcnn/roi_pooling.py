@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.ops import roi_align
 
 from efficientps.models.mask_rcnn.roi_align import roi_align_channels_last
 from efficientps.structures import FeaturePyramid
 
 STRIDES = (4, 8, 16, 32)
+
+_FAR_OUTSIDE = -1e6
+"""Pixels; more than a cell outside of every map."""
 
 
 def assign_levels(boxes: Tensor) -> Tensor:
@@ -23,8 +27,9 @@ def assign_levels(boxes: Tensor) -> Tensor:
         >>> assign_levels(torch.tensor([[0.0, 0, 60, 60], [0, 0, 112, 112], [0, 0, 223, 223], [0, 0, 900, 900]]))
         tensor([0, 1, 1, 3])
     """
-    sides = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
-    return (sides / 56 + 1e-6).log2().floor().clamp(0, len(STRIDES) - 1).long()
+    sides = boxes[:, 2:] - boxes[:, :2]
+    scales = (sides[:, 0] * sides[:, 1]).sqrt() / 56
+    return (scales + 1e-6).log2().clamp(0, len(STRIDES) - 1).long()  # floors, as all are positive
 
 
 def pyramid_roi_align(
@@ -46,21 +51,58 @@ def pyramid_roi_align(
         sampling_ratio: samples along each side of a bin.
         aligned: pixel centres at half-integers; False is the legacy half-pixel shift of torchvision's own heads.
     """
-    image_index = torch.cat([b.new_full((len(b), 1), float(i)) for i, b in enumerate(boxes)])
-    all_boxes = torch.cat(list(boxes))
+    rois = torch.cat([pad(image, (1, 0), value=float(index)) for index, image in enumerate(boxes)])
+    levels = assign_levels(rois[:, 1:])
     dtype = torch.promote_types(pyramid.p4.dtype, torch.float32)
-    rois = torch.cat([image_index, all_boxes], dim=1).to(dtype)
-    levels = assign_levels(all_boxes)
-    pooled = pyramid.p4.new_zeros((len(rois), pyramid.p4.shape[1], output_size, output_size), dtype=dtype)
-    for level, (features, stride) in enumerate(zip(pyramid, STRIDES, strict=True)):
+    rois, features = rois.to(dtype), [level.to(dtype) for level in pyramid]
+    # torchvision's deterministic kernel reads something even far outside of a map.
+    pool = pool_all if rois.is_cuda and not torch.are_deterministic_algorithms_enabled() else pool_chosen
+    return pool(features, rois, levels, output_size=output_size, sampling_ratio=sampling_ratio, aligned=aligned)
+
+
+def pool_chosen(
+    features: Sequence[Tensor], rois: Tensor, levels: Tensor, *, output_size: int, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    """Return the features of boxes, ``[R, channels, output_size, output_size]``: each level pools its own boxes.
+
+    Args:
+        features: of each level, finest first, float ``[B, channels, H/s, W/s]``.
+        rois: ``[R, 5]`` of the same type, index of the image and box xyxy in pixels.
+        levels: int64 ``[R]``, index of each box's level.
+        output_size: see ``pyramid_roi_align``.
+        sampling_ratio: likewise.
+        aligned: likewise.
+    """
+    pooled = rois.new_zeros((len(rois), features[0].shape[1], output_size, output_size))
+    for level, (maps, stride) in enumerate(zip(features, STRIDES, strict=True)):
         chosen = (levels == level).nonzero().squeeze(1)
-        features = features.to(dtype)
         # Called for every level, empty ones too: each stays part of the graph.
-        if aligned and not features.is_cuda:
+        if aligned and not maps.is_cuda:
             values = roi_align_channels_last(
-                features, rois[chosen], output_size=output_size, stride=stride, sampling_ratio=sampling_ratio
+                maps, rois[chosen], output_size=output_size, stride=stride, sampling_ratio=sampling_ratio
             )
         else:
-            values = roi_align(features, rois[chosen], output_size, 1 / stride, sampling_ratio, aligned)
+            values = roi_align(maps, rois[chosen], output_size, 1 / stride, sampling_ratio, aligned)
         pooled = pooled.index_put((chosen,), values)
     return pooled
+
+
+def pool_all(
+    features: Sequence[Tensor], rois: Tensor, levels: Tensor, *, output_size: int, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    """Return what ``pool_chosen`` returns, without waiting for the device: each level pools all boxes.
+
+    The boxes of other levels lie far outside of the map, where torchvision's kernel reads nothing and returns zeros,
+    which the sum over the levels does not notice.
+    """
+    others = levels != torch.arange(len(features), device=levels.device)[:, None]
+    boxes = rois[:, 1:].masked_fill(others[..., None], _FAR_OUTSIDE)
+    level_rois = torch.cat([rois[:, :1].expand(len(features), -1, -1), boxes], dim=2)
+    pooled: Iterator[Tensor] = (
+        roi_align(maps, some, output_size, 1 / stride, sampling_ratio, aligned)
+        for maps, some, stride in zip(features, level_rois, STRIDES, strict=True)
+    )
+    total = next(pooled)
+    for values in pooled:
+        total = total.add_(values)
+    return total

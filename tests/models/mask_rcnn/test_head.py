@@ -5,13 +5,14 @@ from collections import OrderedDict
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from efficientps.models.mask_rcnn import MaskRCNNHead
 from efficientps.models.mask_rcnn.box_branch import BoxBranch
@@ -146,3 +147,58 @@ def test_without_an_instance_boxes_and_masks_have_no_loss():
     losses = head.loss(random_pyramid(), random_targets([0, 0]))
     assert losses["loss_rpn_box_reg"] == losses["loss_box_reg"] == losses["loss_mask"] == 0
     assert losses["loss_objectness"] > 0
+
+
+def test_mask_targets_of_many_objects_are_those_of_each():
+    """Oracle: torchvision's kernel on each box's own mask; boxes reach out of the image, two share an object."""
+    torch.manual_seed(0)
+    masks = torch.rand(19, 40, 60) < 0.5
+    matched = torch.cat([torch.randperm(19), torch.tensor([3])])
+    corners = torch.rand(20, 2) * 40 - 5
+    boxes = torch.cat([corners, corners + torch.rand(20, 2) * 30], dim=1)
+    for aligned in (True, False):
+        expected = [
+            roi_align(masks[i][None, None].float(), [box[None]], 28, 1.0, -1, aligned)[0, 0]
+            for i, box in zip(matched, boxes, strict=True)
+        ]
+        assert torch.equal(mask_targets(masks, boxes, matched, size=28, aligned=aligned), torch.stack(expected))
+
+
+class WaitsForTheDevice(TorchDispatchMode):
+    """Counts the operations whose result, or its shape, the host has to know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags):
+            self.operations.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_dense_part_of_prediction_waits_for_nothing():
+    """Oracle: PyTorch's own tags of its operators; the rest of the prediction cannot do without such operators."""
+    head, pyramid = MaskRCNNHead(NUM_THINGS, CHANNELS, box_hidden=16, mask_channels=8).eval(), random_pyramid()
+    with torch.no_grad(), WaitsForTheDevice() as waits:
+        dense = head.dense(pyramid)
+        assert waits.operations == []
+        head.decode(pyramid, dense, [(HEIGHT, WIDTH)] * 2)
+        assert waits.operations != []
+
+
+@pytest.mark.gpu
+def test_the_dense_part_of_prediction_can_be_recorded():
+    """Oracle: the same operations launched one by one; recording refuses whatever waits or copies from the host."""
+    head = MaskRCNNHead(NUM_THINGS, CHANNELS, box_hidden=16, mask_channels=8).eval().cuda()
+    pyramid = FeaturePyramid(*(f.cuda() for f in random_pyramid()))
+    with torch.no_grad():
+        with torch.cuda.stream(torch.cuda.Stream()):
+            expected = head.dense(pyramid)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            recorded = head.dense(pyramid)
+        graph.replay()
+    for value, reference in zip(recorded, expected, strict=True):
+        torch.testing.assert_close(value, reference)

@@ -1,9 +1,10 @@
 """RoIAlign over a pyramid against torchvision's multi-scale pooler."""
 
+import pytest
 import torch
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from efficientps.models.mask_rcnn.roi_pooling import assign_levels, pyramid_roi_align
+from efficientps.models.mask_rcnn.roi_pooling import STRIDES, assign_levels, pool_all, pyramid_roi_align
 from efficientps.structures import FeaturePyramid
 
 
@@ -43,3 +44,32 @@ def test_levels_double_with_the_side():
     sides = torch.tensor([10.0, 111.0, 113.0, 223.0, 225.0, 447.0, 449.0, 2000.0])
     boxes = torch.stack([torch.zeros(8), torch.zeros(8), sides, sides], dim=1)
     assert assign_levels(boxes).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("sides", ["all", "small", "huge", "none"])
+def test_pooling_of_all_boxes_on_every_level(sides, aligned, device):
+    """Oracle: torchvision's kernel on each level's own boxes, gradients included; boxes reach out of the image."""
+    torch.manual_seed(0)
+    number = 0 if sides == "none" else 50
+    corners = torch.rand(number, 2) * torch.tensor([300.0, 170.0]) - 40
+    low, high = {"small": (5, 40), "huge": (500, 900)}.get(sides, (5, 600))
+    boxes = torch.cat([corners, corners + low + torch.rand(number, 2) * (high - low)], dim=1)
+    rois = torch.cat([torch.randint(0, 2, (number, 1)).float(), boxes], dim=1).to(device)
+    levels = assign_levels(rois[:, 1:])
+    if sides == "all":
+        assert set(levels.tolist()) == {0, 1, 2, 3}
+    ours = [torch.randn(2, 5, 128 // s, 256 // s, device=device, requires_grad=True) for s in STRIDES]
+    theirs = [f.detach().clone().requires_grad_() for f in ours]
+    found = pool_all(ours, rois, levels, output_size=7, sampling_ratio=2, aligned=aligned)
+    expected = torch.zeros_like(found)
+    for level, (features, stride) in enumerate(zip(theirs, STRIDES, strict=True)):
+        values = roi_align(features, rois[levels == level], 7, 1 / stride, 2, aligned)
+        expected = expected.index_put((levels == level,), values)
+    assert torch.equal(found, expected)
+    gradient = torch.randn_like(found)
+    found.backward(gradient)
+    expected.backward(gradient)
+    for f, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(f.grad, reference.grad, **({"rtol": 0, "atol": 0} if device == "cpu" else {}))
