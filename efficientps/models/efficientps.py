@@ -101,9 +101,14 @@ class EfficientPS(PanopticNetwork):
 
     def compile_parts(self, parts: Sequence[CompiledPart]) -> None:
         """Let ``torch.compile`` make code of parts when they next run; the state dict stays the same."""
+        self.compiled_parts: tuple[CompiledPart, ...] = tuple(parts)
         for part in parts:
             # Code for any size would take far longer to make: the padding of the backbone hangs on the size.
             self.get_submodule(part).compile(dynamic=False)
+
+    def compile_again(self) -> None:
+        """Compile the same parts as before."""
+        self.compile_parts(self.compiled_parts)
 
     def pyramid(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> FeaturePyramid:
         """Return the features P4 to P32 of images, uint8 ``[B, 3, H, W]`` with valid sizes ``(h, w)``.
@@ -117,7 +122,10 @@ class EfficientPS(PanopticNetwork):
                 f"The images are {height}x{width}; EfficientPS needs a height and a width that are multiples of "
                 f"{STRIDE}: pad them."
             )
-        x = self.normalize(images, image_sizes)
+        return self._pyramid(self.normalize(images, image_sizes))
+
+    def _pyramid(self, x: Tensor) -> FeaturePyramid:
+        """Return the pyramid of normalised images."""
         features = self.backbone(x, checkpoint_blocks="backbone" in self.activation_checkpointing)
         pyramid: FeaturePyramid = self._call("neck", self.neck, features)
         return pyramid
@@ -155,11 +163,20 @@ class EfficientPS(PanopticNetwork):
             predictions.update(zip(indices, self._predict(images, image_sizes), strict=True))
         return [predictions[i] for i in range(len(predictions))]
 
+    def _trunk(self, x: Tensor) -> tuple[FeaturePyramid, Tensor, tuple[Tensor, ...]]:
+        """Return all of a prediction that hangs on the size of normalised images alone.
+
+        Returns:
+            The pyramid, semantic logits ``[B, C, H/4, W/4]`` and what the instance head has computed densely.
+        """
+        pyramid = self._pyramid(x)
+        return pyramid, self.semantic_head(pyramid), self.instance_head.dense(pyramid)
+
     def _predict(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
-        pyramid = self.pyramid(images, image_sizes)
-        semantic_logits = self.semantic_head(pyramid)
-        instances = self.instance_head.predict(pyramid, image_sizes)
-        del pyramid
+        x = self.normalize(images, image_sizes)
+        pyramid, semantic_logits, dense = self._trunk(x) if self.replay is None else self.replay(self._trunk, x)
+        instances = self.instance_head.decode(pyramid, dense, image_sizes)
+        del x, pyramid, dense
         predictions = []
         for logits, (height, width), found in zip(semantic_logits, image_sizes, instances, strict=True):
             # Upsampled to the padded canvas and then cropped: resizing to the valid size would shift everything.

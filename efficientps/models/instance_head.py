@@ -15,6 +15,11 @@ class InstanceHead(nn.Module, ABC):
 
     Constructed with two positional arguments: the number of thing classes and the channels of the pyramid.
 
+    Prediction has two halves. ``dense`` is what a CUDA graph can hold: the layers over whole maps, whose shapes and
+    operations follow from the size of the pyramid alone. ``decode`` is the rest: what hangs on what was found. A head
+    may leave both out and have ``predict`` alone; one that has them writes
+    ``predict = decode(pyramid, dense(pyramid), image_sizes)``.
+
     Attributes:
         score_thresh: instances below it do not enter the panoptic fusion. ``predict`` returns lower ones as well,
             because average precision is measured over all of them.
@@ -41,3 +46,29 @@ class InstanceHead(nn.Module, ABC):
             pyramid: of the padded images.
             image_sizes: valid ``(h, w)`` of each image; no box reaches beyond it.
         """
+
+    def dense(self, pyramid: FeaturePyramid) -> tuple[Tensor, ...]:
+        """Return what ``decode`` needs of the layers over whole maps; nothing, unless a head says otherwise.
+
+        Nothing in it may wait for the device (no ``item``, ``tolist``, ``nonzero``, boolean index or copy between host
+        and device), and it may not look at values to choose what to do.
+
+        Args:
+            pyramid: of the padded images.
+        """
+        return ()
+
+    def decode(
+        self, pyramid: FeaturePyramid, dense: tuple[Tensor, ...], image_sizes: Sequence[tuple[int, int]]
+    ) -> list[InstancePredictions]:
+        """Return what ``predict`` does, from what ``dense`` has computed of the same pyramid.
+
+        The memory of ``pyramid`` and ``dense`` is written again for the next images: nothing that is returned may be a
+        view of it, and it is not to be written to.
+
+        Args:
+            pyramid: of the padded images.
+            dense: the result of ``dense``.
+            image_sizes: valid ``(h, w)`` of each image; no box reaches beyond it.
+        """
+        return self.predict(pyramid, image_sizes)

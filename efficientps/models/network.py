@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from efficientps.structures import ImageBatch, Prediction, TrainingBatch
+
+T = TypeVar("T")
+
+
+class Replay(Protocol):
+    """Calls a function of tensors, or does again what an earlier call of it did with others of the same size."""
+
+    def __call__(self, function: Callable[..., T], *inputs: Tensor) -> T:
+        """Return ``function(*inputs)``; the next call may overwrite the tensors in it."""
+        ...
 
 
 class PanopticNetwork(nn.Module, ABC):
@@ -15,7 +26,14 @@ class PanopticNetwork(nn.Module, ABC):
 
     Training, data and metrics know nothing else of a model family. Training and prediction are two methods, not two
     modes of one; the module's own ``train()`` and ``eval()`` decide about norms and dropout only.
+
+    Attributes:
+        replay: what ``predict`` may call that part of itself through whose shapes and operations follow from the size
+            of its tensors alone, and which waits for nothing; ``None`` calls it plainly. No tensor of a prediction may
+            share memory with what comes out of it. Only an inference copy has one (``efficientps.inference``).
     """
+
+    replay: Replay | None = None
 
     @abstractmethod
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -32,6 +50,9 @@ class PanopticNetwork(nn.Module, ABC):
     def adapt_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return weights to start from with this network's keys; a family that knows other layouts renames theirs."""
         return dict(state)
+
+    def compile_again(self) -> None:
+        """Have ``torch.compile`` make code of the same parts as before: of a deep copy it has made none. None here."""
 
     def check_data(self, most_segments: int) -> None:
         """Refuse, before training, data that the network cannot learn; this one takes any.

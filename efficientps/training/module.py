@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import GradClipAlgorithmType, rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -19,15 +20,19 @@ from torch.optim import SGD, Optimizer
 
 from efficientps.data.categories import Categories
 from efficientps.data.panoptic_dataset import PanopticDataset
+from efficientps.inference.inference_copy import InferenceCopies
 from efficientps.models.efficientps import EfficientPS
 from efficientps.models.network import PanopticNetwork
-from efficientps.structures import PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
+from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
 from efficientps.training.checkpoint import explain_difference, init_from
 from efficientps.training.evaluation import Evaluation, Evaluator
 from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
 from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
+
+_AUTOCAST_TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""What autocast casts to in each of the trainer's precisions that autocast."""
 
 
 class PanopticModule(pl.LightningModule):
@@ -47,6 +52,9 @@ class PanopticModule(pl.LightningModule):
         backbone_lr_factor: learning rate of the backbone as a factor of the others'.
         init_from: file whose fitting weights the network starts from; not read where a checkpoint is resumed.
         channels_last: memory layout of the network, faster on tensor cores and for depthwise convolutions.
+        inference_copy: validate, test and predict with a copy of the network that is made when each of them begins,
+            with norms folded and weights in the trainer's precision: the same predictions to rounding, in less time
+            and for the memory of a second set of weights. False runs the network itself.
 
     Attributes:
         loss_terms: of the last training batch of this process.
@@ -65,6 +73,7 @@ class PanopticModule(pl.LightningModule):
         backbone_lr_factor: float = 1.0,
         init_from: str | None = None,
         channels_last: bool = False,
+        inference_copy: bool = True,
     ) -> None:
         """Build the network and its metrics.
 
@@ -86,6 +95,8 @@ class PanopticModule(pl.LightningModule):
         self.weight_decay_norms = weight_decay_norms
         self.backbone_lr_factor = backbone_lr_factor
         self.init_from = init_from
+        self.inference_copy = inference_copy
+        self.copies = InferenceCopies()
         self.evaluator = Evaluator(categories)
         self.evaluation: Evaluation | None = None
         self.loss_terms: dict[str, Tensor] = {}
@@ -127,21 +138,24 @@ class PanopticModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget what a sanity check or an interrupted validation left."""
         self.evaluator.reset()
+        self.copies.drop()
 
     def validation_step(self, batch: PanopticBatch, batch_idx: int) -> dict[str, list[Prediction]]:
         """Predict and count, one image after the other; the predictions live on until the next batch, for pictures."""
-        predictions = self.network.predict(batch)
+        predictions = self._predict(batch)
         for prediction, segment_ids, segments in zip(predictions, batch["segment_ids"], batch["segments"], strict=True):
             self.evaluator.update(prediction, PanopticSegmentation(segment_ids, segments))
         return {"predictions": predictions}
 
     def on_validation_epoch_end(self) -> None:
         """Compute and log all figures, over all ranks."""
+        self.copies.drop()
         self._evaluate("val")
 
     def on_test_epoch_start(self) -> None:
         """As for validation."""
         self.evaluator.reset()
+        self.copies.drop()
 
     def test_step(self, batch: PanopticBatch, batch_idx: int) -> None:
         """As for validation."""
@@ -149,6 +163,7 @@ class PanopticModule(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """As for validation."""
+        self.copies.drop()
         self._evaluate("test")
 
     def _evaluate(self, split: str) -> None:
@@ -168,9 +183,29 @@ class PanopticModule(pl.LightningModule):
 
     # ------------------------------------------------------------------ prediction
 
+    def on_predict_epoch_start(self) -> None:
+        """As for validation."""
+        self.copies.drop()
+
     def predict_step(self, batch: PanopticBatch, batch_idx: int) -> list[Prediction]:
         """Return one prediction for each image of the batch, at its valid size."""
-        return self.network.predict(batch)
+        return self._predict(batch)
+
+    def on_predict_epoch_end(self) -> None:
+        """As for validation."""
+        self.copies.drop()
+
+    def _predict(self, batch: ImageBatch) -> list[Prediction]:
+        """Predict with the inference copy: made at the first batch, when callbacks have put averaged weights in place.
+
+        Two images of a sanity check are not worth one, and strategies that split weights over devices have no whole
+        network to copy.
+        """
+        whole = isinstance(self.trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        if not self.inference_copy or not whole or self.trainer.sanity_checking:
+            return self.network.predict(batch)
+        dtype = _AUTOCAST_TYPES.get(str(self.trainer.precision))
+        return self.copies.of(self.network, dtype=dtype).predict(batch)
 
     # ------------------------------------------------------------------ optimizers
 

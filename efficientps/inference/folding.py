@@ -1,0 +1,143 @@
+"""Batch norms folded into the convolution or linear layer before them: one operation, the same function.
+
+Where the statistics are fixed, a batch norm is ``y = scale * x + shift`` per channel, and a layer before it can take
+both: ``scale * (W * x + b) + shift = (scale W) * x + (scale b + shift)``. What is left of a norm is its activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.ops import FrozenBatchNorm2d
+
+from efficientps.layers.norm_act import InPlaceABN
+
+FoldableNorm: TypeAlias = InPlaceABN | _BatchNorm | FrozenBatchNorm2d | FrozenBatchNormAct2d
+FoldableLayer: TypeAlias = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+
+
+@dataclass(frozen=True)
+class FoldedNorms:
+    """What became of the batch norms of a network.
+
+    Attributes:
+        folded: names of the norms that are part of the layer before them now.
+        kept: names of those that stay as they were.
+    """
+
+    folded: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def candidates(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+    """Return the layers and the norms, by name, that can be folded by what they are.
+
+    Layers whose weight is computed anew in each call (parametrisations) are none.
+    """
+    layers: dict[str, nn.Module] = {}
+    norms: dict[str, nn.Module] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, FoldableLayer) and isinstance(module._parameters.get("weight"), nn.Parameter):
+            layers[name] = module
+        elif isinstance(module, FoldableNorm) and getattr(module, "running_var", None) is not None:
+            norms[name] = module
+    return layers, norms
+
+
+def fold(
+    network: nn.Module, pairs: Mapping[str, str], inputs: Mapping[str, Tensor], *, dtype: torch.dtype | None = None
+) -> FoldedNorms:
+    """Fold norms into layers, in place; a pair that would then compute something else stays as it is.
+
+    Args:
+        network: in evaluation mode.
+        pairs: names of layers, and of the norm that alone consumes the output of each.
+        inputs: an input of each layer, of the right size; its values do not matter.
+        dtype: that weights will be cast to; a pair whose folded weights it cannot hold stays as it is.
+    """
+    _, norms = candidates(network)
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    folded = []
+    for layer_name, norm_name in pairs.items():
+        layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
+        assert isinstance(layer, FoldableLayer) and isinstance(norm, FoldableNorm)
+        if any(module._forward_hooks or module._forward_pre_hooks for module in (layer, norm)):
+            continue  # a hook of others would see other values
+        rest = activation_of(norm)
+        if not _fold_pair(layer, norm, rest, inputs[layer_name], dtype or layer.weight.dtype):
+            continue
+        for name in names[norm]:
+            parent, _, attribute = name.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, rest)
+        folded.append(norm_name)
+    return FoldedNorms(tuple(folded), tuple(name for name in norms if name not in folded))
+
+
+def _fold_pair(layer: FoldableLayer, norm: FoldableNorm, rest: nn.Module, x: Tensor, dtype: torch.dtype) -> bool:
+    """Fold a norm into its layer, unless the result computes something else on noise like x, or dtype cannot hold it.
+
+    Rounding leaves far less than the root of a type's precision; a layer that does more to its weights than it says
+    (weight standardisation) misses it by far.
+    """
+    old = layer.weight, layer.bias
+    device, own = layer.weight.device, layer.weight.dtype
+    noise = torch.randn(
+        (max(1, len(x)), *x.shape[1:]), generator=torch.Generator(device).manual_seed(0), dtype=own, device=device
+    )
+    weight, bias = folded_weights(layer, norm)
+    if not all(tensor.to(dtype).isfinite().all() for tensor in (weight, bias)):
+        return False
+    with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        expected = norm(layer(noise))
+        layer.weight = nn.Parameter(torch.empty_like(layer.weight).copy_(weight), requires_grad=False)
+        layer.bias = nn.Parameter(bias.to(device, own), requires_grad=False)
+        found = rest(layer(noise))
+    tolerance = torch.finfo(own).eps ** 0.5
+    same = found.shape == expected.shape and bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+    if not same:
+        layer.weight, layer.bias = old
+    return same
+
+
+def folded_weights(layer: FoldableLayer, norm: FoldableNorm) -> tuple[Tensor, Tensor]:
+    """Return the weight and the bias, float64 on the CPU, of the layer that computes what layer and norm do.
+
+    The norm's activation is left out. Groups and padding of any kind are no matter: the norm sees what comes out.
+    """
+    scale, shift = affine_of(norm)
+    weight = layer.weight.detach().cpu().double()  # not every device has float64
+    bias = shift if layer.bias is None else layer.bias.detach().cpu().double() * scale + shift
+    if isinstance(layer, nn.ConvTranspose2d):  # [in, out / groups, ...], the groups one after the other along in
+        grouped = weight.view(layer.groups, -1, *weight.shape[1:]) * scale.view(layer.groups, 1, -1, 1, 1)
+        return grouped.flatten(0, 1), bias
+    return weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias
+
+
+def affine_of(norm: FoldableNorm) -> tuple[Tensor, Tensor]:
+    """Return scale and shift, float64 ``[C]`` on the CPU, of a norm with fixed statistics, before its activation."""
+    tensors = {**dict(norm.named_parameters(recurse=False)), **dict(norm.named_buffers(recurse=False))}
+    exact = {name: tensor.detach().cpu().double() for name, tensor in tensors.items()}
+    mean, var = exact["running_mean"], exact["running_var"]
+    weight, bias = exact.get("weight", torch.ones_like(mean)), exact.get("bias", torch.zeros_like(mean))
+    if isinstance(norm, InPlaceABN):
+        weight = weight.abs() + norm.eps
+    scale = weight / (var + norm.eps).sqrt()
+    return scale, bias - mean * scale
+
+
+def activation_of(norm: FoldableNorm) -> nn.Module:
+    """Return what a norm does after its affine map; in place, because nothing else reads the folded layer's output."""
+    if isinstance(norm, InPlaceABN):
+        return nn.Identity() if norm.slope == 1 else nn.LeakyReLU(norm.slope, inplace=True)
+    if isinstance(norm, BatchNormAct2d | FrozenBatchNormAct2d):
+        rest = [part for part in (norm.drop, norm.act) if not isinstance(part, nn.Identity)]
+        return nn.Sequential(*rest) if rest else nn.Identity()
+    return nn.Identity()
