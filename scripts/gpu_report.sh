@@ -99,7 +99,7 @@ if [ "$part" = A ]; then
   tested() {
     if [ "$device" = cpu ]; then
       tests gpu_tests 60 -m "not gpu" tests/benchmarks/test_memory.py
-      tests triton 60 tests/layers/test_norm_act_triton.py -k "TRITON_NAME"
+      tests triton 60 tests/layers/test_norm_act_triton.py -k "without_gradient or half_precision"
     else
       tests triton 120 tests/layers/test_norm_act_triton.py
       tests gpu_tests 150 -m gpu tests --ignore tests/benchmarks/test_largest_batch.py --continue-on-collection-errors
