@@ -17,86 +17,93 @@ the project sets itself. What needs a package that is not installed (pip install
 from __future__ import annotations
 
 import argparse
+import ast
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from efficientps.benchmarks import presets  # noqa: E402
 
-from efficientps.benchmarks import (
-    growth,
-    hot_spots,
-    largest_batch,
-    loading,
-    networks,
-    panoptic_fusion,
-    panoptic_quality,
-    presets,
-    summary,
-    training_step,
-)
-from efficientps.benchmarks.report import Report
-from efficientps.benchmarks.scenes import FULL_SIZE
+if TYPE_CHECKING:
+    from efficientps.benchmarks.report import Report
+
+FULL_SIZE = (1024, 2048)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; return 0, or 1 after a sentence that says what is wrong."""
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
     try:
         if "reports" in options:
-            print(summary.markdown(options.reports))
+            print(import_module("efficientps.benchmarks.summary").markdown(options["reports"]))
             return 0
-        torch.set_num_threads(options.threads)
-        if options.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("There is no CUDA device here; leave --device out to measure on the CPU.")
-        if options.json is not None and not options.json.absolute().parent.is_dir():
-            raise ValueError(f"The folder of '{options.json}' does not exist; make it first.")
-        report: Report = options.run(options)
-        print(report.table())
-        if options.json is not None:
-            report.write(options.json)
+        return _run(**options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+    except ImportError as error:
+        print(f"error: {error}; install what is missing with: pip install -e '.[bench]'.", file=sys.stderr)
+    return 1
+
+
+def _run(*, module: str, threads: int, json: Path | None, keeps: bool, **options: Any) -> int:
+    """Import what a subcommand needs, alone, and run it; print its report and write it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if options.get("device") == "cuda" and not torch.cuda.is_available():
+        raise ValueError("There is no CUDA device here; leave --device out to measure on the CPU.")
+    if json is not None and not json.absolute().parent.is_dir():
+        raise ValueError(f"The folder of '{json}' does not exist; make it first.")
+    if keeps:
+        options["file"] = json
+    options = {name: tuple(value) if name == "size" else value for name, value in options.items() if value is not None}
+    report: Report = import_module(f"efficientps.benchmarks.{module}").run(**options)
+    print(report.table())
+    if json is not None:
+        report.write(json)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Return the parser; every option is an argument of the subcommand's ``run``, by its name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    shared.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     shared.add_argument("--threads", type=int, default=_cores(), help="of torch (default: all cores)")
     commands = parser.add_subparsers(required=True, metavar="SUBCOMMAND")
 
-    def command(name: str, module: object, *, rounds: int | None, size: tuple[int, int]) -> argparse.ArgumentParser:
-        summary = str(module.__doc__).partition(": ")[2].strip()
+    def command(
+        name: str, module: str, *, rounds: int | None, size: tuple[int, int] | None, keeps: bool = False
+    ) -> argparse.ArgumentParser:
+        """Add a subcommand; ``keeps`` says that its ``run`` writes each side into the file as it comes."""
+        summary = _summary(module)
         added = commands.add_parser(
             name, parents=[shared], help=summary, description=summary,
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )  # fmt: skip
+        added.set_defaults(module=module, keeps=keeps)
+        if name != "data":
+            added.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
         if rounds is not None:
             added.add_argument("--rounds", type=int, default=rounds, help="measured calls of each side")
-        added.add_argument("--size", type=int, nargs=2, default=size, metavar=("HEIGHT", "WIDTH"))
+        if size is not None:
+            added.add_argument("--size", type=int, nargs=2, default=size, metavar=("HEIGHT", "WIDTH"))
         return added
 
-    fusion = command("fusion", panoptic_fusion, rounds=5, size=FULL_SIZE)
+    fusion = command("fusion", "panoptic_fusion", rounds=5, size=FULL_SIZE)
     fusion.add_argument("--instances", type=int, nargs="+", default=[5, 30, 100])
-    fusion.set_defaults(
-        run=lambda o: panoptic_fusion.run(size=tuple(o.size), instances=o.instances, rounds=o.rounds, device=o.device)
-    )
-    pq = command("pq", panoptic_quality, rounds=15, size=FULL_SIZE)
+    pq = command("pq", "panoptic_quality", rounds=15, size=FULL_SIZE)
     pq.add_argument("--segments", type=int, default=40, help="in each map")
-    pq.set_defaults(
-        run=lambda o: panoptic_quality.run(size=tuple(o.size), segments=o.segments, rounds=o.rounds, device=o.device)
-    )
-    data = command("data", loading, rounds=24, size=FULL_SIZE)
+    data = command("data", "loading", rounds=24, size=FULL_SIZE)
     data.add_argument("--root", help="a prepared Cityscapes tree in place of synthetic scenes of this size")
-    data.set_defaults(run=lambda o: loading.run(size=tuple(o.size), rounds=o.rounds, root=o.root))
-    model = command("model", networks, rounds=3, size=(512, 1024))
+    model = command("model", "networks", rounds=3, size=(512, 1024), keeps=True)
     _network_options(model, several=True)
     model.add_argument(
         "--without",
@@ -107,81 +114,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument(
         "--no-peer-activations",
-        action="store_true",
+        dest="peer_activations",
+        action="store_false",
         help="do not count what other people's networks keep in training, which takes the memory of such a step",
     )
     model.add_argument("--checkpoints", nargs="+", default=(), metavar="FILE", help="trained weights, one per preset")
-    model.set_defaults(
-        run=lambda o: networks.run(
-            size=tuple(o.size),
-            names=o.presets,
-            batch_size=o.batch_size,
-            precision=o.precision,
-            rounds=o.rounds,
-            device=o.device,
-            with_peers=not o.no_peers,
-            without=o.without,
-            peer_activations=not o.no_peer_activations,
-            checkpoints=o.checkpoints,
-        )
-    )
-    train = command("train", training_step, rounds=3, size=(512, 1024))
+    train = command("train", "training_step", rounds=3, size=(512, 1024), keeps=True)
     _network_options(train, several=False)
-    train.add_argument("--memory", nargs="+", default=list(training_step.MEMORY_OPTIONS), metavar="OPTION")
-    train.set_defaults(
-        run=lambda o: training_step.run(
-            size=tuple(o.size),
-            names=o.presets,
-            memory_options=o.memory,
-            batch_size=o.batch_size,
-            precision=o.precision,
-            rounds=o.rounds,
-            device=o.device,
-            with_peers=not o.no_peers,
-        )
-    )
-    grow = command("growth", growth, rounds=3, size=(256, 512))
-    grow.add_argument("--preset", default=presets.REFERENCE)
-    grow.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    train.add_argument("--memory", dest="memory_options", nargs="+", metavar="OPTION")
+    grow = command("growth", "growth", rounds=3, size=(256, 512))
+    _one_preset(grow)
     grow.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth there")
-    grow.set_defaults(
-        run=lambda o: growth.run(
-            size=tuple(o.size), name=o.preset, precision=o.precision, rounds=o.rounds, device=o.device, plot=o.plot
-        )
-    )
-    spots = command("profile", hot_spots, rounds=1, size=(512, 1024))
-    spots.add_argument("--preset", default=presets.REFERENCE)
-    spots.add_argument("--memory", default="in-place", metavar="OPTION")
+    spots = command("profile", "hot_spots", rounds=1, size=(512, 1024))
+    _one_preset(spots)
+    spots.add_argument("--memory", dest="memory_option", default="in-place", metavar="OPTION")
     spots.add_argument("--batch-size", type=int, default=1)
-    spots.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     spots.add_argument("--top", type=int, default=10, help="operations to name")
-    spots.set_defaults(
-        run=lambda o: hot_spots.run(
-            size=tuple(o.size),
-            name=o.preset,
-            memory_option=o.memory,
-            batch_size=o.batch_size,
-            precision=o.precision,
-            rounds=o.rounds,
-            device=o.device,
-            top=o.top,
-        )
-    )
-    batch = command("batch", largest_batch, rounds=None, size=FULL_SIZE)
-    batch.add_argument("--preset", default=presets.REFERENCE)
-    batch.add_argument("--memory", nargs="+", default=["in-place", "checkpointed"], metavar="OPTION")
-    batch.add_argument("--limits", type=float, nargs="+", default=[11, 24, 80], metavar="GB")
-    batch.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
-    batch.set_defaults(
-        run=lambda o: largest_batch.run(
-            size=tuple(o.size),
-            name=o.preset,
-            memory_options=o.memory,
-            limits_gb=o.limits,
-            precision=o.precision,
-            device=o.device,
-        )
-    )
+    batch = command("batch", "largest_batch", rounds=None, size=FULL_SIZE)
+    _one_preset(batch, precision="bf16")
+    batch.add_argument("--memory", dest="memory_options", nargs="+", default=["in-place", "checkpointed"])
+    batch.add_argument("--limits", dest="limits_gb", type=float, nargs="+", default=[11, 24, 80], metavar="GB")
+    memory = command("memory", "peak_memory", rounds=None, size=FULL_SIZE, keeps=True)
+    _one_preset(memory, precision="bf16")
+    memory.add_argument("--memory", dest="memory_options", nargs="+", default=["in-place", "checkpointed"])
+    memory.add_argument("--batches", type=int, nargs="+", default=[1, 2, 3], help="images in a step")
+    memory.add_argument("--limit", dest="limit_gb", type=float, default=11, metavar="GB")
+    predict = command("predict", "prediction", rounds=10, size=FULL_SIZE, keeps=True)
+    predict.add_argument("--presets", dest="names", nargs="+", metavar="PRESET")
+    predict.add_argument("--instances", type=int, default=30, help="that each network finds")
+    predict.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
+    predict.add_argument("--compiled", action="store_true", help="time torch.compile as well, which takes minutes")
+    parity = command("parity", "device_parity", rounds=None, size=(256, 512), keeps=True)
+    parity.add_argument("--batch-size", type=int, default=2)
+    parity.add_argument("--networks", dest="kinds", nargs="+", default=(), metavar="NAME", help="default: all of them")
+    parity.add_argument("--half", dest="half_precisions", nargs="*", choices=["bf16", "fp16"], default=["bf16", "fp16"])
+    fit = command("fit", "trainings", rounds=None, size=None, keeps=True)
+    fit.add_argument("names", nargs="+", metavar="NAME", help="which trainings")
+    fit.add_argument("--scenes", type=Path, default=ROOT / "datasets/synthetic", help="a synthetic Cityscapes tree")
+    fit.add_argument("--folder", type=Path, default=ROOT / "runs/benchmark", help="of the runs and their logs")
+    fit.add_argument("--workers", type=int, default=8, help="processes that load data")
+    fit.add_argument("--steps", type=int, help="largest number of batches of an epoch, for a trial")
     tables = commands.add_parser("summary", help="the Markdown table of reports that --json wrote")
     tables.add_argument("reports", type=Path, nargs="+")
     return parser
@@ -189,15 +161,34 @@ def _parser() -> argparse.ArgumentParser:
 
 def _network_options(parser: argparse.ArgumentParser, *, several: bool) -> None:
     """Add the options of benchmarks that run networks."""
-    parser.add_argument("--presets", nargs="+", default=list(presets.ALL) if several else [presets.REFERENCE])
+    default = list(presets.ALL) if several else [presets.REFERENCE]
+    parser.add_argument("--presets", dest="names", nargs="+", default=default, metavar="PRESET")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--no-peers", action="store_true", help="leave other people's networks out")
+    parser.add_argument("--no-peers", dest="with_peers", action="store_false", help="leave other people's networks out")
+
+
+def _one_preset(parser: argparse.ArgumentParser, *, precision: str = "fp32") -> None:
+    """Add the options of benchmarks of one network."""
+    parser.add_argument("--preset", dest="name", default=presets.REFERENCE)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default=precision)
+
+
+def _summary(module: str) -> str:
+    """Return what a benchmark measures, from its module's docstring, without importing what the module needs."""
+    source = (ROOT / f"efficientps/benchmarks/{module}.py").read_text()
+    return str(ast.get_docstring(ast.parse(source))).partition(": ")[2].strip()
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _end(*_: object) -> None:
+    """Unwind on SIGTERM, so that what was measured is written and processes that were started are ended."""
+    sys.exit(128 + signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())

@@ -1,53 +1,137 @@
 #!/usr/bin/env bash
-# One report of a machine with a CUDA device: the tests that need one, then the benchmarks in bf16 and fp32.
-#   bash scripts/gpu_report.sh [FOLDER]          writes JSON and a log there (default: gpu_report), in under ten minutes
-# It needs no network and installs nothing. What cannot run is named, and the rest runs.
+# A first contact of the project with a CUDA device, in two parts.
+#   bash scripts/gpu_report.sh A [FOLDER]   correctness: CPU against CUDA, tests, a short training in 16-mixed
+#   bash scripts/gpu_report.sh B [FOLDER]   what is learnt, memory, speed
+#   DEVICE=cpu bash scripts/gpu_report.sh A [FOLDER]     the same steps at tiny sizes, without a device
+# Each takes at most ${SECONDS_IN_ALL:-330} seconds. It needs no network and installs nothing. FOLDER (gpu_report) holds,
+# from the first step on, summary_A.txt with a line for each step, steps_A.jsonl with all figures and log_A.txt; at the
+# end cuda_CARD.json holds what both parts have measured. Exit code 0, unless no step has ended well.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-folder="${1:-gpu_report}"
+part="${1:-A}"
+folder="${2:-gpu_report}"
+device="${DEVICE:-cuda}"
+case "$part" in A | B) ;; *) echo "error: the part is '$part'; it must be A or B." >&2; exit 1 ;; esac
 mkdir -p "$folder" || exit 1
-export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+folder="$(cd "$folder" && pwd)"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+rm -f "$folder"/{summary,steps,log}_"$part".*
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
 python="${PYTHON:-python3}"
-end=$((SECONDS + ${SECONDS_IN_ALL:-570}))
+end=$((SECONDS + ${SECONDS_IN_ALL:-330} - 12)) # of which the last file takes some
 
-if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
-  echo "error: there is no PyTorch with a CUDA device here." >&2
-  exit 1
-fi
+record() { "$python" -m efficientps.benchmarks.gpu_report add "$folder" "$part" "$@" 2>&1; }
 
-# step NAME LIMIT COMMAND...: run a command within its own limit and what is left of the time; say what did not run.
+# step NAME LIMIT COMMAND...: run a command within its own limit and what is left of the time, and write what it left.
 step() {
-  local name="$1" limit="$2" left=$((end - SECONDS)) code
+  local name="$1" limit="$2" left=$((end - SECONDS)) begin=$SECONDS code
   shift 2
-  if [ "$left" -lt 15 ]; then
-    echo "skipped: $name (no time left)" | tee -a "$folder/skipped.txt"
-    return
+  if [ "$left" -lt 8 ]; then
+    record "$name" "$work/$name.log" "$folder/$name.json" -- -1 0
+    return 1
   fi
-  echo "== $name"
-  timeout "$((limit < left ? limit : left))" "$@" 2>&1 | tee "$folder/$name.log"
-  code="${PIPESTATUS[0]}"
-  [ "$code" -eq 0 ] || echo "skipped: $name (exit code $code)" | tee -a "$folder/skipped.txt"
+  timeout --kill-after=5 "$((limit < left ? limit : left))" "$@" >"$work/$name.log" 2>&1
+  code=$?
+  [ "$code" -eq 0 ] && touch "$work/something_ran"
+  record "$name" "$work/$name.log" "$folder/$name.json" "$code" "$((SECONDS - begin))" | cut -c1-600
+  return "$code"
 }
-
-: >"$folder/skipped.txt"
 bench() { # bench NAME LIMIT SUBCOMMAND OPTIONS...
   local name="$1" limit="$2"
   shift 2
-  step "$name" "$limit" "$python" scripts/benchmark.py "$@" --device cuda --json "$folder/$name.json"
+  step "$name" "$limit" "$python" scripts/benchmark.py "$@" --device "$device" --threads "$OMP_NUM_THREADS" --json "$folder/$name.json"
+}
+fit() { # fit LIMIT NAME WORKERS
+  local tiny=()
+  [ "$device" = cpu ] && tiny=(--steps 6)
+  bench "$2" "$1" fit "$2" --scenes "$work/scenes" --folder "$work/runs" --workers "$3" "${tiny[@]}"
+}
+tests() { # tests NAME LIMIT WHAT...: without the project's own options, which need plugins that may be missing
+  local name="$1" limit="$2"
+  shift 2
+  step "$name" "$limit" "$python" -m pytest -q -rfE -o addopts= --import-mode=importlib -p no:cacheprovider "$@"
 }
 
-# Without the project's own options, which need plugins that may be missing here.
-step tests 120 "$python" -m pytest -q -o addopts= --import-mode=importlib -m gpu -p no:cacheprovider tests
-bench fusion 60 fusion
-bench pq 60 pq
-for precision in bf16 fp32; do
-  bench "model_1024_$precision" 60 model --size 1024 2048 --precision "$precision" --rounds 20 --presets cityscapes_paper cityscapes_solov2_1024x2048
-  bench "train_512_$precision" 60 train --size 512 1024 --batch-size 3 --precision "$precision" --rounds 5
-  bench "train_1024_$precision" 60 train --size 1024 2048 --precision "$precision" --rounds 5
-done
-bench norms_512 60 train --size 512 1024 --batch-size 4 --precision bf16 --rounds 10 --no-peers --memory in-place triton eager compiled
-bench batch 90 batch
-bench profile 60 profile --size 1024 2048 --precision bf16
-bench torch_compile 120 train --size 512 1024 --batch-size 4 --precision bf16 --rounds 10 --no-peers --memory in-place torch-compile
-bench growth 60 growth --precision bf16 --size 512 1024 --plot "$folder/growth.png"
-[ -s "$folder/skipped.txt" ] || echo "Everything ran."
+if [ "$device" = cpu ]; then
+  train=12 val=4 extent=(128 256) workers=0
+else
+  train=240 val=60 extent=(256 512) workers=8
+fi
+
+step environment 60 "$python" - "$device" <<'PYTHON'
+import importlib, pkgutil, sys, time
+import torch
+print("python", sys.version.split()[0], "torch", torch.__version__, "cuda", torch.version.cuda, "cudnn", torch.backends.cudnn.version())
+if sys.argv[1] == "cuda":
+    import subprocess
+    query = "--query-gpu=name,driver_version,memory.total,memory.used,clocks.max.sm,power.limit"
+    print(subprocess.run(["nvidia-smi", query, "--format=csv"], capture_output=True, text=True).stdout)
+    print(torch.cuda.get_device_name(), torch.cuda.get_device_capability(), "free and total bytes", torch.cuda.mem_get_info())
+from importlib.metadata import distributions
+print(sorted(f"{d.name} {d.version}" for d in distributions() if d.name))
+import efficientps
+failed = []
+for module in pkgutil.walk_packages(efficientps.__path__, "efficientps."):
+    begin = time.perf_counter()
+    try:
+        importlib.import_module(module.name)
+    except BaseException as error:
+        failed.append(f"{module.name}: {type(error).__name__}: {error}")
+print("modules that cannot be imported:", failed or "none")
+assert sys.argv[1] == "cpu" or torch.cuda.is_available(), "there is no CUDA device"
+PYTHON
+
+(
+  step scenes 120 "$python" datasets/prepare_synthetic.py --root "$work/scenes" --num-train $train --num-val $val --size "${extent[@]}" --workers "$([ "$device" = cpu ] && echo 2 || echo 12)"
+  touch "$work/scenes_are_there"
+) &
+
+if [ "$part" = A ]; then
+  small=()
+  [ "$device" = cpu ] && small=(--size 64 128 --half bf16 --networks "Mask R-CNN, in_place" "SOLOv2, in_place" "DETR joint")
+  parity() { bench parity 240 parity "${small[@]}"; }
+  training() {
+    until [ -e "$work/scenes_are_there" ]; do sleep 0.5; done
+    fit 200 demo_fp16_short $workers
+  }
+  tested() {
+    if [ "$device" = cpu ]; then
+      tests gpu_tests 60 -m "not gpu" tests/benchmarks/test_memory.py
+      tests triton 60 tests/layers/test_norm_act_triton.py -k "without_gradient or half_precision"
+    else
+      tests triton 120 tests/layers/test_norm_act_triton.py
+      tests gpu_tests 150 -m gpu tests --ignore tests/benchmarks/test_largest_batch.py --continue-on-collection-errors
+    fi
+  }
+  if [ "$device" = cpu ]; then
+    parity; training; tested
+  else # none of these is timed: they share the card
+    parity & training & tested &
+  fi
+  wait
+else
+  wait
+  if [ "$device" = cpu ]; then
+    for name in demo_bf16 solov2 detr resume; do fit 60 $name 0; done
+    bench memory 60 memory --preset demo --size 64 128 --batches 1
+    bench predict 60 predict --presets demo --size 64 128 --instances 3 --rounds 1 --precision fp32
+    bench train 60 train --presets demo --size 64 128 --rounds 1 --no-peers --memory in-place eager
+  else
+    # Trainings and memory share the card; what is timed has it alone afterwards.
+    (fit 170 demo_bf16 4) & (fit 170 demo_fp16 4) & (fit 170 demo_bf16_triton 4) &
+    (fit 90 resume 2; fit 80 solov2 4; fit 80 detr 4) &
+    (bench memory 120 memory --preset cityscapes_paper) &
+    wait
+    bench predict 60 predict --rounds 20
+    bench train 90 train --presets cityscapes_512x1024_adam --size 512 1024 --precision bf16 --rounds 10 \
+      --memory in-place eager triton channels-first cudnn-benchmark
+    bench model 60 model --size 1024 2048 --precision bf16 --rounds 10 --presets cityscapes_paper --no-peer-activations --without DETR-R50-panoptic
+    bench fusion 30 fusion
+    bench pq 30 pq
+    bench compiled 100 predict --presets cityscapes_paper --rounds 20 --compiled
+  fi
+fi
+"$python" -m efficientps.benchmarks.gpu_report finish "$folder"
+[ -e "$work/something_ran" ]

@@ -47,7 +47,7 @@ def run(
         for option in memory_options:
 
             def fits(number: int, option: str = option) -> bool:
-                return _step_fits(name, option, number, size, precision, device)
+                return step_fits(name, option, number, size, precision, device)
 
             report.add_figures(f"{limit:g} GB", f"{name}, {option}", {"images": largest(fits)})
     torch.cuda.set_per_process_memory_fraction(1.0)
@@ -70,7 +70,7 @@ def largest(fits: Callable[[int], bool], *, most: int = 512) -> int:
     return low
 
 
-def _step_fits(
+def step_fits(
     name: str, memory_option: str, batch_size: int, size: tuple[int, int], precision: Precision, device: str
 ) -> bool:
     """Return whether two steps run; the second has the optimizer's state in memory from its beginning."""

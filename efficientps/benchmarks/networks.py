@@ -40,6 +40,7 @@ def run(
     without: Sequence[str] = (),
     peer_activations: bool = True,
     checkpoints: Sequence[str | Path] = (),
+    file: Path | None = None,
 ) -> Report:
     """Time whole predictions in turns, and count parameters, multiply-adds and bytes that training would keep.
 
@@ -54,6 +55,7 @@ def run(
         without: names of peers to leave out.
         peer_activations: whether to count what their training would keep; a training step of each must fit then.
         checkpoints: trained weights, a file for each preset, in place of random ones: what is found is then real.
+        file: see ``Report``.
 
     Raises:
         FileNotFoundError: if there is no such preset or checkpoint.
@@ -68,7 +70,8 @@ def run(
         raise ValueError(f"There is no peer '{min(unknown)}' to leave out; the peers are {known}.")
     options = {"size": list(size), "presets": list(names), "batch_size": batch_size, "precision": precision}
     options |= {"checkpoints": [str(path) for path in checkpoints]}
-    report = Report("model", options | {"rounds": rounds, "device": device})
+    report = Report("model", options | {"rounds": rounds, "device": device}, file=file)
+    case = f"{size[0]}x{size[1]}, batch {batch_size}, {precision}"
     batch = street_batch(batch_size, size, device=device)
     sides: dict[str, Callable[[], Any]] = {}
     figures: dict[str, dict[str, float]] = {}
@@ -97,16 +100,13 @@ def run(
         if name in without:
             report.skipped.append(f"{name}: left out on request.")
             continue
-        try:
+        with report.side(name):
             peer = build().to(device)
-        except ImportError as error:
-            report.skipped.append(f"{name}: {error}; install it with: pip install -e '.[bench]'.")
-            continue
-        trained = name in AGAINST and peer_activations
-        loss = (lambda p=peer: p.loss(batch)) if trained else None  # type: ignore[misc]
-        add(name, peer, lambda p=peer: p.predict(images), loss)  # type: ignore[misc]
+            trained = name in AGAINST and peer_activations
+            loss = (lambda p=peer: p.loss(batch)) if trained else None  # type: ignore[misc]
+            add(name, peer, lambda p=peer: p.predict(images), loss)  # type: ignore[misc]
     timings = alternate(sides, rounds=rounds, device=device)
-    report.add(f"{size[0]}x{size[1]}, batch {batch_size}, {precision}", timings, figures)
+    report.add(case, timings, figures)
     for peer_name, limit in AGAINST.items():
         if peer_name in timings:
             ratio = timings[f"{names[0]}, {REALISTIC_INSTANCES} instances"].seconds / timings[peer_name].seconds

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from jsonargparse import ArgumentParser
-
-import efficientps.models  # noqa: F401 - a preset names its classes without their modules
-from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
-from efficientps.models.efficientps import EfficientPS
-from efficientps.models.network import PanopticNetwork
+if TYPE_CHECKING:
+    from efficientps.models.network import PanopticNetwork
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
 """Of a checkout: an installed package has none."""
@@ -35,6 +30,13 @@ def build(name: str) -> PanopticNetwork:
     Raises:
         FileNotFoundError: if there is no such preset.
     """
+    import yaml
+    from jsonargparse import ArgumentParser
+
+    # A preset names its classes without their modules: all of them must be imported.
+    from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
+    from efficientps.models import EfficientPS, PanopticNetwork
+
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))

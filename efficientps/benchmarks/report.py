@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import operator
-from collections.abc import Mapping
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -67,6 +72,7 @@ class Report:
         rows: the measurements.
         bars: the claims.
         skipped: what could not be measured here, and why, a sentence each.
+        file: if given, it holds as JSON what is known, after each addition: what ends a benchmark loses one side.
     """
 
     name: str
@@ -74,22 +80,57 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    file: Path | None = None
 
     def add(self, case: str, timings: Mapping[str, Timing], figures: Mapping[str, Mapping[str, float]]) -> None:
-        """Add a row for each side, with what else was measured of it."""
+        """Add a row for each side, with what else was measured of it, in the place of an earlier row of it."""
         for side, timing in timings.items():
-            self.rows.append(Row(case, side, timing, dict(figures.get(side, {}))))
+            self._put(Row(case, side, timing, dict(figures.get(side, {}))))
+        self._keep()
 
     def add_figures(self, case: str, side: str, figures: Mapping[str, float | int | str | None]) -> None:
-        """Add a row of what is no time."""
-        self.rows.append(Row(case, side, None, dict(figures)))
+        """Add a row of what is no time, in the place of an earlier one of the same case and side."""
+        self._put(Row(case, side, None, dict(figures)))
+        self._keep()
+
+    def skip(self, sentence: str) -> None:
+        """Add what could not be measured, and why."""
+        self.skipped.append(sentence)
+        self._keep()
+
+    @contextlib.contextmanager
+    def side(self, name: str) -> Iterator[None]:
+        """Measure one side inside: where it fails, it is named with its error in ``skipped`` and the others go on."""
+        try:
+            yield
+        except ImportError as error:
+            self.skipped.append(f"{name}: {error}; install it with: pip install -e '.[bench]'.")
+        except Exception as error:
+            traceback.print_exc(limit=-8, file=sys.stderr)
+            self.skipped.append(f"{name}: {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}")
+        finally:
+            self._keep()
+
+    def _put(self, row: Row) -> None:
+        places = [index for index, old in enumerate(self.rows) if (old.case, old.side) == (row.case, row.side)]
+        if places:
+            self.rows[places[0]] = row
+        else:
+            self.rows.append(row)
+
+    def _keep(self) -> None:
+        if self.file is not None:
+            self.write(self.file)
+
+    @cached_property
+    def _origin(self) -> dict[str, object]:
+        return {"commit": source_state(), "machine": describe_machine()}
 
     def as_dict(self) -> dict[str, object]:
         """Return the report as plain values, with the machine and the commit that it holds for."""
         return {
             "benchmark": self.name,
-            "commit": source_state(),
-            "machine": describe_machine(),
+            **self._origin,
             "options": dict(self.options),
             "rows": [asdict(row) for row in self.rows],
             "bars": [asdict(bar) | {"reached": bar.reached} for bar in self.bars],
@@ -97,8 +138,10 @@ class Report:
         }
 
     def write(self, path: str | Path) -> None:
-        """Write the report as JSON."""
-        Path(path).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+        """Write the report as JSON, so that whoever reads the file at any moment finds a whole one."""
+        partial = Path(f"{path}.partial")
+        partial.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+        os.replace(partial, path)
 
     def table(self) -> str:
         """Return the report as text: rows, bars and what was skipped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import cast, get_args
 
 import torch
@@ -30,9 +31,12 @@ NORMS: dict[str, Implementation] = {
     "triton": "triton",
     "compiled": "compiled",
     "torch-compile": "eager",
+    "channels-first": "in_place",
+    "cudnn-benchmark": "in_place",
 }
 """All options with their norms, whatever the preset's own are: those above, in-place norms by other kernels, which
-differ on a CUDA device only, and PyTorch's norms in parts that ``torch.compile`` compiles."""
+differ on a CUDA device only, PyTorch's norms in parts that ``torch.compile`` compiles, in-place norms with channels
+first in memory, and with algorithms of cuDNN that its own benchmark chooses."""
 
 
 def run(
@@ -45,6 +49,7 @@ def run(
     rounds: int = 3,
     device: str = "cpu",
     with_peers: bool = True,
+    file: Path | None = None,
 ) -> Report:
     """Time whole steps in turns: loss, gradients and a fused AdamW, on scenes that lie on the device.
 
@@ -57,39 +62,61 @@ def run(
         rounds: steps that are timed.
         device: where all sides run.
         with_peers: whether to measure other people's networks as well.
+        file: see ``Report``.
     """
     options = {"size": list(size), "presets": list(names), "batch_size": batch_size, "precision": precision}
-    report = Report("train", options | {"rounds": rounds, "device": device})
+    report = Report("train", options | {"rounds": rounds, "device": device}, file=file)
+    case = f"{size[0]}x{size[1]}, batch {batch_size}, {precision}"
     batch = street_batch(batch_size, size, device=device)
     sides: dict[str, Callable[[], object]] = {}
-    for name in names:
-        for option in memory_options:
-            try:
-                network = network_with(name, option).to(device)
-            except ModuleNotFoundError as error:
-                report.skipped.append(f"{name}, {option}: {error}")
-                continue
-            sides[f"{name}, {option}"] = training_step(network, network_loss(network), batch, precision, device)
-    for name, build in peers.builders(size, training=True).items() if with_peers else ():
-        try:
-            peer = build().to(device)
-        except ImportError as error:
-            report.skipped.append(f"{name}: {error}; install it with: pip install -e '.[bench]'.")
-            continue
-        sides[name] = training_step(peer, peer.loss, batch, precision, device)
-    timings = alternate(sides, rounds=rounds, device=device)
     figures: dict[str, dict[str, float]] = {}
-    for name, step in sides.items():
-        figures[name] = {"seconds_per_image": timings[name].seconds / batch_size}
+
+    def add(name: str, module: nn.Module, loss: Callable[[TrainingBatch], torch.Tensor]) -> None:
+        """Measure a side alone, so that it is written before others are built."""
+        step = _with_option(training_step(module.to(device), loss, batch, precision, device), name)
+        alone = alternate({name: step}, rounds=1, device=device)
+        figures[name] = {"seconds_per_image": alone[name].seconds / batch_size}
         if (taken := peak_bytes(step, device=device)) is not None:
             figures[name]["peak_mb"] = taken / 1e6
-    report.add(f"{size[0]}x{size[1]}, batch {batch_size}, {precision}", timings, figures)
+        report.add(case, alone, figures)
+        sides[name] = step
+
+    for name in names:
+        for option in memory_options:
+            if option not in NORMS:
+                raise ValueError(f"The memory option is '{option}'; it must be one of {', '.join(NORMS)}.")
+            with report.side(f"{name}, {option}"):
+                network = network_with(name, option)
+                add(f"{name}, {option}", network, network_loss(network))
+    for name, build in peers.builders(size, training=True).items() if with_peers else ():
+        with report.side(name):
+            peer = build()
+            add(name, peer, peer.loss)
+    timings = alternate(sides, rounds=rounds, device=device)
+    for name in sides:
+        figures[name]["seconds_per_image"] = timings[name].seconds / batch_size
+    report.add(case, timings, figures)
     ours = f"{names[0]}, {memory_options[0]}"
     for peer_name, limit in AGAINST.items():
         if {ours, peer_name} <= timings.keys():
             ratio = timings[ours].seconds / timings[peer_name].seconds
             report.bars.append(Bar(f"time of a step as a share of {peer_name}", ratio, "<=", limit))
     return report
+
+
+def _with_option(step: Callable[[], object], side: str) -> Callable[[], object]:
+    """Return a step during which cuDNN chooses its algorithms by its own benchmark, on that side alone."""
+    chooses = side.endswith(", cudnn-benchmark")
+
+    def call() -> object:
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = chooses
+        try:
+            return step()
+        finally:
+            torch.backends.cudnn.benchmark = before
+
+    return call
 
 
 def network_with(name: str, memory_option: str) -> EfficientPS:
@@ -102,7 +129,8 @@ def network_with(name: str, memory_option: str) -> EfficientPS:
     if memory_option not in NORMS:
         raise ValueError(f"The memory option is '{memory_option}'; it must be one of {', '.join(NORMS)}.")
     network = cast(EfficientPS, presets.build(name))
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if memory_option != "channels-first":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_norm_implementation(network, NORMS[memory_option])
     if memory_option == "torch-compile":
         network.compile_parts(get_args(CompiledPart))
