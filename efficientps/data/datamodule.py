@@ -234,9 +234,13 @@ class PanopticDataModule(LightningDataModule, ABC):
     def transfer_batch_to_device(
         self, batch: PanopticBatch, device: torch.device, dataloader_idx: int
     ) -> PanopticBatch:
-        """Move the tensors; the hundreds of plain numbers beside them need no visit one by one."""
+        """Move the tensors; the hundreds of plain numbers beside them need no visit one by one.
+
+        True maps move in training alone: evaluation reads them on the host (``Evaluator.update``).
+        """
         batch["images"] = batch["images"].to(device, non_blocking=True)
-        batch["segment_ids"] = [segment_ids.to(device, non_blocking=True) for segment_ids in batch["segment_ids"]]
+        if self.trainer is not None and self.trainer.training:
+            batch["segment_ids"] = [segment_ids.to(device, non_blocking=True) for segment_ids in batch["segment_ids"]]
         return batch
 
     def on_after_batch_transfer(self, batch: PanopticBatch, dataloader_idx: int) -> PanopticBatch | TrainingBatch:
