@@ -244,10 +244,12 @@ class PanopticDataModule(LightningDataModule, ABC):
     ) -> PanopticBatch:
         """Move the tensors; the hundreds of plain numbers beside them need no visit one by one.
 
-        From pinned memory the copies do not wait for the device.
+        From pinned memory the copies do not wait for the device. True maps move in training alone: evaluation reads
+        them on the host (``Evaluator.update``).
         """
         batch["images"] = batch["images"].to(device, non_blocking=True)
-        batch["segment_ids"] = [segment_ids.to(device, non_blocking=True) for segment_ids in batch["segment_ids"]]
+        if self.trainer is not None and self.trainer.training:
+            batch["segment_ids"] = [segment_ids.to(device, non_blocking=True) for segment_ids in batch["segment_ids"]]
         return batch
 
     def on_after_batch_transfer(self, batch: PanopticBatch, dataloader_idx: int) -> PanopticBatch | TrainingBatch:

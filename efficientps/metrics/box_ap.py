@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from efficientps.metrics.coco_ap import CocoAP, annotation
 from efficientps.metrics.run_length import encode_segments
 from efficientps.structures import BoxPredictions, PanopticSegmentation
@@ -27,7 +29,7 @@ class BoxAP(CocoAP):
 
         Args:
             predictions: boxes in pixels of the target's image; ``BoxPredictions.resize`` brings them there.
-            targets: the true panoptic maps.
+            targets: the true panoptic maps, best in the host's memory: they are encoded there.
 
         Raises:
             ValueError: if there are not as many predictions as targets, or a train_id is out of range.
@@ -42,8 +44,10 @@ class BoxAP(CocoAP):
                 for segment in target.segments
             ]
             detections = []
-            corners, scores = prediction.boxes.tolist(), prediction.scores.tolist()
-            for (x0, y0, x1, y1), score, train_id in zip(corners, scores, prediction.train_ids.tolist(), strict=True):
+            # One transfer for all; doubles hold every float and every class.
+            columns = (prediction.boxes, prediction.scores[:, None], prediction.train_ids[:, None])
+            for x0, y0, x1, y1, score, class_id in torch.cat([column.double() for column in columns], dim=1).tolist():
+                train_id = int(class_id)
                 if not 0 <= train_id < self.num_classes:
                     raise ValueError(f"A box has the train_id {train_id}; it must be in 0..{self.num_classes - 1}.")
                 extent = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}

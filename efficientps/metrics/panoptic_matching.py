@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from efficientps.metrics.joint_areas import joint_areas
+from efficientps.metrics.joint_areas import JointRuns, joint_runs
 from efficientps.structures import VOID, PanopticSegmentation, Segment
 
 
@@ -31,11 +31,24 @@ class PanopticCounts(NamedTuple):
 
 
 def count_matches(
-    prediction: PanopticSegmentation, target: PanopticSegmentation, *, num_classes: int
+    prediction: PanopticSegmentation,
+    target: PanopticSegmentation,
+    *,
+    num_classes: int,
+    runs: JointRuns | None = None,
 ) -> PanopticCounts:
     """Match the segments of one image and count, per class, the matches and the misses.
 
-    The maps may be on any device; one small table of areas comes to the CPU, where the counts are made.
+    The maps may be on any device; their runs of pixels come to the CPU, where the counts are made.
+
+    Args:
+        prediction: of the image.
+        target: likewise.
+        num_classes: number of classes, stuff and things together.
+        runs: those of the target's map beside the prediction's, where they are known already (``joint_runs``).
+
+    Returns:
+        The counts, on the CPU.
 
     Raises:
         ValueError: if the maps are of different sizes; an id is in a map and not in its list of segments, or the
@@ -57,12 +70,9 @@ def count_matches(
             f"The prediction has the size {tuple(prediction.segment_ids.shape)} and the target "
             f"{tuple(target.segment_ids.shape)}; resize the prediction to the target's size."
         )
-    areas = joint_areas(
-        target.segment_ids,
-        prediction.segment_ids,
-        [VOID, *(segment.id for segment in true)],
-        [VOID, *(segment.id for segment in predicted)],
-    )
+    if runs is None:
+        (runs,) = joint_runs(target.segment_ids, prediction.segment_ids)
+    areas = runs.areas([VOID, *(segment.id for segment in true)], [VOID, *(segment.id for segment in predicted)])
     _check_complete(areas.sum(dim=1), target, "target")
     _check_complete(areas.sum(dim=0), prediction, "prediction")
     return _count(areas[:-1, :-1], predicted, true, num_classes)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from efficientps.metrics.joint_areas import JointRuns
 from efficientps.metrics.panoptic_matching import count_matches
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
 from efficientps.structures import PanopticSegmentation
@@ -54,20 +55,35 @@ class PanopticQuality(Metric):
         for name in ("tp", "fp", "fn"):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, predictions: Sequence[PanopticSegmentation], targets: Sequence[PanopticSegmentation]) -> None:
+    def update(
+        self,
+        predictions: Sequence[PanopticSegmentation],
+        targets: Sequence[PanopticSegmentation],
+        runs: Sequence[JointRuns | None] | None = None,
+    ) -> None:
         """Count the matches of each prediction with its target; both of one size ``[h, w]``, on any device.
+
+        Args:
+            predictions: the maps that were predicted.
+            targets: the true maps.
+            runs: of each pair of maps, the target's first, where they are known already (``joint_runs``).
 
         Raises:
             ValueError: if there are not as many predictions as targets, or for the reasons of ``count_matches``.
         """
         if len(predictions) != len(targets):
             raise ValueError(f"There are {len(predictions)} predictions for {len(targets)} targets.")
-        for prediction, target in zip(predictions, targets, strict=True):
-            counts = count_matches(prediction, target, num_classes=self.num_stuff + self.num_things)
-            self.iou_sum += counts.iou_sum.to(self.iou_sum.device)
-            self.tp += counts.tp.to(self.tp.device)
-            self.fp += counts.fp.to(self.fp.device)
-            self.fn += counts.fn.to(self.fn.device)
+        known = runs or [None] * len(targets)
+        for prediction, target, pair in zip(predictions, targets, known, strict=True):
+            num_classes = self.num_stuff + self.num_things
+            counts = count_matches(prediction, target, num_classes=num_classes, runs=pair)
+            # All in one transfer, for which the host does not wait: the doubles' bits travel as integers.
+            packed = torch.stack([counts.iou_sum.view(torch.int64), counts.tp, counts.fp, counts.fn])
+            iou_sum, tp, fp, fn = packed.to(self.tp.device, non_blocking=True)
+            self.iou_sum += iou_sum.view(torch.float64)
+            self.tp += tp
+            self.fp += fp
+            self.fn += fn
 
     def compute(self) -> PanopticQualityResult:
         """Return the qualities of all images shown so far."""

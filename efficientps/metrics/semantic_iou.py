@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from efficientps.metrics.joint_areas import joint_areas
+from efficientps.metrics.joint_areas import JointRuns, joint_runs
 from efficientps.structures import IGNORE_INDEX, VOID, PanopticSegmentation
 
 
@@ -57,22 +57,29 @@ class SemanticIoU(Metric):
         empty = torch.zeros(num_classes, num_classes + 1, dtype=torch.int64)
         self.add_state("confusion", empty, dist_reduce_fx="sum")
 
-    def update(self, predictions: Sequence[Tensor], targets: Sequence[PanopticSegmentation]) -> None:
+    def update(
+        self,
+        predictions: Sequence[Tensor],
+        targets: Sequence[PanopticSegmentation],
+        runs: Sequence[JointRuns | None] | None = None,
+    ) -> None:
         """Count the pixels of each image.
 
         Args:
             predictions: integer ``[h, w]`` each, train_id of every pixel.
             targets: the true maps, of the same sizes; a segment's pixels belong to its class, crowds included.
+            runs: of each pair of maps, the target's first, where they are known already (``joint_runs``).
 
         Raises:
             ValueError: if the numbers or sizes of predictions and targets differ, or a train_id is out of range.
         """
         if len(predictions) != len(targets):
             raise ValueError(f"There are {len(predictions)} predictions for {len(targets)} targets.")
-        for prediction, target in zip(predictions, targets, strict=True):
-            self.confusion += self._confusion(prediction, target).to(self.confusion.device)
+        known = runs or [None] * len(targets)
+        for prediction, target, pair in zip(predictions, targets, known, strict=True):
+            self.confusion += self._confusion(prediction, target, pair).to(self.confusion.device, non_blocking=True)
 
-    def _confusion(self, prediction: Tensor, target: PanopticSegmentation) -> Tensor:
+    def _confusion(self, prediction: Tensor, target: PanopticSegmentation, runs: JointRuns | None) -> Tensor:
         """Return the confusion in one image: the areas that segments share with classes, summed by segment class."""
         if prediction.shape != target.segment_ids.shape:
             raise ValueError(
@@ -84,7 +91,9 @@ class SemanticIoU(Metric):
             raise ValueError(f"A target has train ids {train_ids.tolist()}; they must be in 0..{self.num_classes - 1}.")
         columns = [*range(self.num_classes), IGNORE_INDEX]
         rows = [VOID, *(segment.id for segment in target.segments)]
-        areas = joint_areas(target.segment_ids, prediction, rows, columns)
+        if runs is None:
+            (runs,) = joint_runs(target.segment_ids, prediction)
+        areas = runs.areas(rows, columns)
         if areas[-1].any():
             raise ValueError("The map of a target has pixels of a segment that is not in its list of segments.")
         if areas[:, -1].any():

@@ -1,5 +1,6 @@
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonargparse
 import numpy as np
@@ -191,6 +192,17 @@ def test_a_whole_run_under_lightning(cityscapes_root):
         assert all("semantic" not in batch for batch in module.seen[stage])
     predicted = [image_id for batch in module.seen["predict"] for image_id in batch["image_ids"]]
     assert predicted == ["frankfurt_000000_000000", "lindau_000000_000000", "munster_000000_000000"]
+
+
+@pytest.mark.parametrize(("training", "maps"), [(True, "meta"), (False, "cpu")])
+def test_true_maps_stay_on_the_host_in_evaluation(cityscapes_root, training, maps):
+    """Oracle: the contract with the evaluation; any device that is not the CPU shows what moves."""
+    data = data_of(cityscapes_root)
+    batch = next(iter(data.train_dataloader()))
+    data.trainer = SimpleNamespace(training=training)
+    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved["images"].device.type == "meta"
+    assert {ids.device.type for ids in moved["segment_ids"]} == {maps}
 
 
 class Witness(Recorder):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from efficientps.metrics import joint_areas as module
-from efficientps.metrics.joint_areas import _runs_on_cpu, _runs_on_device, joint_areas
+from efficientps.metrics.joint_areas import _runs_on_cpu, _runs_on_device, joint_areas, joint_runs
 
 
 def naive(rows, columns, row_ids, column_ids):
@@ -71,6 +71,27 @@ def test_counts_do_not_depend_on_where_the_pixels_are_cut(stretch, monkeypatch):
     np.testing.assert_array_equal(got.numpy(), naive(rows, columns, [0, 1, 2], [2, 0]))
 
 
+@pytest.mark.parametrize("find_runs", [_runs_on_cpu, _runs_on_device])
+def test_a_map_beside_two_others(find_runs, monkeypatch):
+    # Oracle: naive loop over each pair; what one of the others does changes nothing for the other.
+    rng = np.random.default_rng(5)
+    rows, first, second = (
+        torch.from_numpy(np.repeat(rng.integers(0, 4, 60), length)[:60].astype(dtype)).view(6, 10)
+        for length, dtype in ((5, np.int32), (4, np.int32), (3, np.uint8))
+    )
+    monkeypatch.setattr(module, "_runs_on_cpu", find_runs)
+    for other, runs in zip((first, second), joint_runs(rows, first, second), strict=True):
+        np.testing.assert_array_equal(runs.areas([0, 2], [3, 1]).numpy(), naive(rows, other, [0, 2], [3, 1]))
+
+
+def test_ids_beyond_32_bits():
+    # Oracle: naive loop; two ids that are one in their lower 32 bits, where runs are found as on a device.
+    rows = torch.tensor([[5, 5, 5 + 2**32, 5]])
+    columns = torch.tensor([[1, 1, 1, 2]], dtype=torch.int32)
+    values, _, lengths = _runs_on_device(rows.flatten(), columns.flatten())
+    assert (values.tolist(), lengths.tolist()) == ([5, 5 + 2**32, 5], [2, 1, 1])
+
+
 @pytest.mark.gpu
 def test_device_counts_what_the_cpu_counts():
     # Oracle: the CPU path.
@@ -81,3 +102,13 @@ def test_device_counts_what_the_cpu_counts():
     got = joint_areas(rows.cuda(), columns.cuda(), list(range(8)), [8, 3, 0])
     assert got.device.type == "cpu"
     assert torch.equal(got, expected)
+
+
+@pytest.mark.gpu
+def test_a_map_on_the_host_goes_to_the_others():
+    # Oracle: the CPU path; ground truth stays on the host.
+    rng = np.random.default_rng(6)
+    rows, columns = (torch.from_numpy(rng.integers(0, 3, (20, 30)).astype(np.int32)) for _ in range(2))
+    expected = joint_areas(rows, columns, [0, 1], [2, 0])
+    assert torch.equal(joint_areas(rows.pin_memory(), columns.cuda(), [0, 1], [2, 0]), expected)
+    assert torch.equal(joint_areas(rows.cuda(), columns, [0, 1], [2, 0]), expected)

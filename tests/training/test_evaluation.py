@@ -105,6 +105,27 @@ def test_each_figure_comes_from_its_own_output():
     assert (figures["PQ"], figures["mIoU"], figures["AP"]) == pytest.approx((1, 1, 0))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("truth", ["cpu", "cuda"])
+def test_a_device_counts_what_the_cpu_counts(truth):
+    # Oracle: the same image on the CPU; predictions on the device, ground truth there or on the host.
+    def counted(device, truth):
+        prediction, target = perfect(16), scene(16)
+        prediction.panoptic.segment_ids[8:, 7:10] = 1
+        prediction.semantic[:, 3:5] = 1
+        boxes = torch.tensor([[0.0, 8.0, 16.0, 16.0], [0.0, 8.0, 8.0, 16.0]])
+        prediction.boxes = BoxPredictions(torch.tensor([0.9, 0.8]), torch.tensor([0, 2]), boxes)
+        evaluator = Evaluator(CATEGORIES).to(device)
+        for field in (prediction.instances, prediction.boxes, prediction.panoptic, prediction, target):
+            for name, value in vars(field).items():
+                if isinstance(value, torch.Tensor):
+                    setattr(field, name, value.to(truth if field is target else device))
+        evaluator.update(prediction, target)
+        return evaluator.compute().as_dict()
+
+    assert counted("cuda", truth) == counted("cpu", "cpu")
+
+
 def test_reset_forgets():
     evaluator = Evaluator(CATEGORIES)
     evaluator.update(perfect(), scene(with_car=False))
