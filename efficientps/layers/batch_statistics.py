@@ -27,8 +27,6 @@ def over_ranks(mean: Tensor, var: Tensor, count: int, world_size: int) -> tuple[
 
     A rank without any value takes part with a count of 0, so that no other waits for it.
     """
-    if world_size == 1:
-        return mean, var, mean.new_tensor(count)
     local = torch.cat([mean, var, mean.new_full((1,), count)])
     gathered = [torch.empty_like(local) for _ in range(world_size)]
     dist.all_gather(gathered, local)
@@ -42,31 +40,33 @@ def over_ranks(mean: Tensor, var: Tensor, count: int, world_size: int) -> tuple[
 
 
 def follow(
-    running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, count: Tensor, momentum: float
+    running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, count: Tensor | int, momentum: float
 ) -> None:
-    """Move the running statistics towards those of a batch, the variance unbiased; not where it had no value."""
+    """Move the running statistics towards those of a batch, the variance unbiased; not where it had no value.
+
+    Args:
+        running_mean: ``[C]``, changed in place.
+        running_var: ``[C]``, changed in place.
+        mean: of the batch, ``[C]``.
+        var: of the batch, biased, ``[C]``.
+        count: values of each channel; a tensor ``[]`` where ranks have added theirs up.
+        momentum: weight of the batch.
+    """
+    if isinstance(count, int):  # numbers that the host knows cost the device nothing
+        if count > 0:
+            running_mean.lerp_(mean, momentum)
+            running_var.lerp_(var * (count / max(count - 1, 1)), momentum)
+        return
     weight = momentum * (count > 0).to(mean.dtype)
     running_mean.lerp_(mean, weight)
     running_var.lerp_(var * (count / (count - 1).clamp(min=1)), weight)
 
 
-def through_statistics(
-    grad_bias: Tensor,
-    grad_scale: Tensor,
-    count: Tensor,
-    scale: Tensor,
-    inverse_std: Tensor,
-    bias: Tensor,
-    *,
-    synchronise: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return what the batch's statistics add to the gradient of the input: a factor of ``z`` and an offset, ``[C]``."""
-    sums = torch.stack([grad_bias, grad_scale])
-    if synchronise:
-        dist.all_reduce(sums)
-    mean_grad, mean_grad_normalised = (sums / count.clamp(min=1)).unbind()
-    of_z = -inverse_std * mean_grad_normalised
-    return of_z, -scale * inverse_std * mean_grad - of_z * bias
+def means_over_ranks(sums: Tensor, count: Tensor) -> Tensor:
+    """Return the sums of all ranks, divided by their number of values, a tensor ``[]``."""
+    total = sums.clone()
+    dist.all_reduce(total)
+    return total / count.clamp(min=1)
 
 
 def in_format_of(grad: Tensor, y: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 
-from efficientps.layers.batch_statistics import follow, in_format_of, over_ranks, statistics, through_statistics
+from efficientps.layers.abn_scale import Scale, absolute_scale, scales_at_once, signed_scale
+from efficientps.layers.batch_statistics import follow, in_format_of, means_over_ranks, over_ranks, statistics
 
 NormAct = Callable[[int], nn.Module]
 """Builds a normalisation with its activation for a number of channels."""
@@ -63,6 +64,7 @@ class InPlaceABN(nn.Module):
         self.slope = slope
         self.frozen = False
         self.implementation: Implementation = "in_place"
+        self._scale: Scale | None = None  # given while ``prepared_scales`` lasts
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
@@ -82,7 +84,7 @@ class InPlaceABN(nn.Module):
             )  # fmt: skip
         function = _triton_function(x) if self.implementation == "triton" else None
         output: Tensor = (function or _InPlaceABNFunction).apply(
-            x, self.weight, self.bias, self.running_mean, self.running_var,
+            x, self.weight, self.bias, self.running_mean, self.running_var, self._scale,
             use_batch_statistics, momentum, self.eps, self.slope, world_size,
         )  # type: ignore[no-untyped-call] # fmt: skip
         return output
@@ -136,7 +138,7 @@ def eager_abn(
 
 
 class _InPlaceABNFunction(torch.autograd.Function):
-    """Keeps the output, and per channel the scale, the bias and the inverse standard deviation."""
+    """Keeps the output and three vectors: bias, inverse of the signed scale, and gain (see ``backward``)."""
 
     @staticmethod
     def forward(
@@ -146,61 +148,122 @@ class _InPlaceABNFunction(torch.autograd.Function):
         bias: Tensor,
         running_mean: Tensor,
         running_var: Tensor,
+        scale: Scale | None,
         use_batch_statistics: bool,
         momentum: float,
         eps: float,
         slope: float,
         world_size: int,
     ) -> Tensor:
-        scale = weight.abs() + eps
-        mean, var, count = running_mean, running_var, scale.new_ones(())
+        absolute = scale.absolute if scale else absolute_scale(weight, eps)
+        mean, var, inverse_std = running_mean, running_var, None
+        count: Tensor | int = x.numel() // x.shape[1]
         if use_batch_statistics and world_size == 1 and x.is_cuda and x.numel() > 0:  # in one kernel
-            y, _, inverse_std = torch.native_batch_norm(x, scale, bias, running_mean, running_var, True, momentum, eps)
+            y, _, inverse_std = torch.native_batch_norm(
+                x, absolute, bias, running_mean, running_var, True, momentum, eps
+            )
         else:
             if use_batch_statistics:
-                mean, var, count = over_ranks(*statistics(x, scale.dtype), x.numel() // x.shape[1], world_size)
+                mean, var = statistics(x, absolute.dtype)
+                if world_size > 1:
+                    mean, var, count = over_ranks(mean, var, x.numel() // x.shape[1], world_size)
                 follow(running_mean, running_var, mean, var, count, momentum)
-            inverse_std = (var + eps).rsqrt()
-            y = torch.native_batch_norm(x, scale, bias, mean, var, False, 0.0, eps)[0]
+            y = torch.native_batch_norm(x, absolute, bias, mean, var, False, 0.0, eps)[0]
         if slope != 1:
             y = F.leaky_relu_(y, slope)
-        ctx.save_for_backward(y, weight, bias, scale, inverse_std, count)
-        ctx.use_batch_statistics = use_batch_statistics
-        ctx.world_size, ctx.eps, ctx.slope = world_size, eps, slope
+        if any(ctx.needs_input_grad):
+            if inverse_std is None:
+                inverse_std = (var + eps).rsqrt()
+            if use_batch_statistics:
+                inverse, square = scale.signed if scale else signed_scale(weight, absolute)
+                totals = [count] if isinstance(count, Tensor) else []
+                ctx.save_for_backward(y, bias, inverse, square * inverse_std, *totals)
+            else:
+                square = absolute.square()
+                ctx.save_for_backward(y, bias, square - eps, square * inverse_std, weight)
+        ctx.use_batch_statistics, ctx.eps, ctx.slope = use_batch_statistics, eps, slope
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        y, weight, bias, scale, inverse_std, count = ctx.saved_tensors
+        y, bias, *vectors = ctx.saved_tensors
         grad_y = in_format_of(grad_y, y)
         # z, the activation's input, and the gradient with respect to it.
         z, grad_z = y, grad_y
         if ctx.slope != 1:
             z = F.leaky_relu(y, 1 / ctx.slope)
             grad_z = torch.ops.aten.leaky_relu_backward(grad_y, y, ctx.slope, True)
-        # z itself is a batch-normalised tensor of mean ``bias`` and standard deviation ``scale``: its normalisation is
-        # that of x, so the fused kernel, told these two as its statistics, computes every sum that is needed.
-        synchronise = ctx.use_batch_statistics and ctx.world_size > 1
-        needs_x = ctx.needs_input_grad[0]
-        if y.numel() > 0:
-            grad_x, grad_scale, grad_bias = torch.ops.aten.native_batch_norm_backward(
-                grad_z, z, scale.square() * inverse_std, bias, scale.square() - ctx.eps, bias, 1 / scale,
-                ctx.use_batch_statistics and not synchronise, ctx.eps,
-                [needs_x and not synchronise, True, True],
-            )  # fmt: skip
-        else:  # The kernel divides by the number of values.
-            grad_x, grad_scale, grad_bias = torch.empty_like(y), torch.zeros_like(scale), torch.zeros_like(scale)
-        if synchronise and needs_x:
-            shape = [1, -1] + [1] * (y.dim() - 2)
-            of_z, offset = through_statistics(
-                grad_bias, grad_scale, count, scale, inverse_std, bias, synchronise=synchronise
-            )
-            grad_x = (grad_z * (scale * inverse_std).view(shape) + z * of_z.view(shape) + offset.view(shape)).to(
-                y.dtype
-            )
-        grad_weight = grad_scale * torch.where(weight < 0, -1.0, 1.0)
-        return grad_x, grad_weight, grad_bias, *[None] * 7
+        gradients = _through_batch if ctx.use_batch_statistics else _through_running
+        return *gradients(grad_z, z, bias, *vectors, eps=ctx.eps, needs=list(ctx.needs_input_grad[:3])), *[None] * 8
+
+
+# z is itself a batch-normalised tensor, of mean ``bias`` and standard deviation ``scale``, and its normalisation is
+# that of x: the fused kernel, told these two as its statistics, computes every sum that is needed.
+
+
+def _through_batch(
+    grad_z: Tensor,
+    z: Tensor,
+    bias: Tensor,
+    inverse: Tensor,
+    gain: Tensor,
+    total: Tensor | None = None,
+    *,
+    eps: float,
+    needs: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the gradients of x, weight and bias through the statistics of the batch.
+
+    Args:
+        grad_z: gradient with respect to the activation's input z.
+        z: ``[B, C, ...]``.
+        bias: ``[C]``.
+        inverse: of the signed scale, ``[C]``.
+        gain: square of the signed scale times the inverse standard deviation of x, ``[C]``.
+        total: number of values over all ranks where they share their statistics.
+        eps: of the layer.
+        needs: which of the three are wanted.
+    """
+    if z.numel() == 0:  # the kernel divides by the number of values
+        grad_x, grad_weight, grad_bias = torch.empty_like(z), torch.zeros_like(bias), torch.zeros_like(bias)
+    else:
+        mask = needs if total is None else [False, True, True]
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            grad_z, z, gain, None, None, bias, inverse, True, eps, mask
+        )
+    if total is not None and needs[0]:
+        mean_grad_bias, mean_grad_weight = means_over_ranks(torch.stack([grad_bias, grad_weight]), total)
+        shape = [1, -1] + [1] * (z.dim() - 2)
+        factor = gain * inverse
+        of_z = -factor * inverse * mean_grad_weight
+        offset = -factor * mean_grad_bias - of_z * bias
+        grad_x = (grad_z * factor.view(shape) + z * of_z.view(shape) + offset.view(shape)).to(z.dtype)
+    return grad_x, grad_weight, grad_bias
+
+
+def _through_running(
+    grad_z: Tensor, z: Tensor, bias: Tensor, var: Tensor, gain: Tensor, weight: Tensor, *, eps: float, needs: list[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the gradients of x, weight and bias where the statistics are constants.
+
+    Args:
+        grad_z: gradient with respect to the activation's input z.
+        z: ``[B, C, ...]``.
+        bias: ``[C]``.
+        var: square of the scale less eps, ``[C]``.
+        gain: square of the scale times the inverse standard deviation of x, ``[C]``.
+        weight: whose sign the gradient of the scale gets, ``[C]``.
+        eps: of the layer.
+        needs: which of the three are wanted.
+    """
+    if z.numel() == 0:  # the kernel divides by the number of values
+        return torch.empty_like(z), torch.zeros_like(bias), torch.zeros_like(bias)
+    grad_x, grad_scale, grad_bias = torch.ops.aten.native_batch_norm_backward(
+        grad_z, z, gain, bias, var, None, None, False, eps, needs
+    )
+    grad_weight = torch.where(weight < 0, -grad_scale, grad_scale) if needs[1] else None
+    return grad_x, grad_weight, grad_bias
 
 
 def _triton_function(x: Tensor) -> type[torch.autograd.Function] | None:
@@ -224,6 +287,29 @@ def keep_statistics() -> Iterator[None]:
         yield
     finally:
         _second_look.active = before
+
+
+@contextmanager
+def prepared_scales(module: nn.Module) -> Iterator[None]:
+    """Compute the scales of every ``InPlaceABN`` inside a module at once, and keep them while the context lasts.
+
+    Each layer would start several operations on a few hundred numbers, which on a GPU take as long as large ones. The
+    weights must not change meanwhile. Results are the same.
+    """
+    groups: dict[tuple[float, torch.dtype, torch.device], list[InPlaceABN]] = {}
+    for layer in module.modules():
+        if isinstance(layer, InPlaceABN) and layer.implementation in ("in_place", "triton"):
+            groups.setdefault((layer.eps, layer.weight.dtype, layer.weight.device), []).append(layer)
+    for (eps, _, _), layers in groups.items():
+        scales = scales_at_once([layer.weight.detach() for layer in layers], eps)
+        for layer, scale in zip(layers, scales, strict=True):
+            layer._scale = scale
+    try:
+        yield
+    finally:
+        for layers in groups.values():
+            for layer in layers:
+                layer._scale = None
 
 
 class GroupNormReLU(nn.Sequential):

@@ -18,7 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from efficientps.layers.batch_statistics import follow, in_format_of, over_ranks, through_statistics
+from efficientps.layers.abn_scale import Scale, absolute_scale, signed_scale
+from efficientps.layers.batch_statistics import follow, in_format_of, means_over_ranks, over_ranks
 
 _ELEMENTS = 4096
 """Values that a program holds at a time; a power of two."""
@@ -30,7 +31,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class TritonABNFunction(torch.autograd.Function):
-    """In-place ABN: keeps the output, and per channel the scale, the bias and the inverse standard deviation."""
+    """In-place ABN: keeps the output and three vectors, as the function of ``norm_act`` does."""
 
     @staticmethod
     def forward(
@@ -40,6 +41,7 @@ class TritonABNFunction(torch.autograd.Function):
         bias: Tensor,
         running_mean: Tensor,
         running_var: Tensor,
+        scale: Scale | None,
         use_batch_statistics: bool,
         momentum: float,
         eps: float,
@@ -47,38 +49,38 @@ class TritonABNFunction(torch.autograd.Function):
         world_size: int,
     ) -> Tensor:
         """Normalise and activate; the running statistics are updated in place."""
-        scale = weight.abs() + eps
-        mean, var, count = running_mean, running_var, scale.new_full((), x.numel() // x.shape[1])
+        absolute = scale.absolute if scale else absolute_scale(weight, eps)
+        mean, var = running_mean, running_var
+        count: Tensor | int = x.numel() // x.shape[1]
         if use_batch_statistics:
             mean, var = mean_and_variance(x)
             if world_size > 1:
                 mean, var, count = over_ranks(mean, var, x.numel() // x.shape[1], world_size)
             follow(running_mean, running_var, mean, var, count, momentum)
         inverse_std = (var + eps).rsqrt()
-        factor = scale * inverse_std
+        factor = absolute * inverse_std
         y = normalise(x, factor, bias - mean * factor, slope)
-        ctx.save_for_backward(y, weight, bias, scale, inverse_std, count)
-        ctx.use_batch_statistics, ctx.world_size, ctx.slope = use_batch_statistics, world_size, slope
+        if any(ctx.needs_input_grad):
+            inverse, square = scale.signed if scale else signed_scale(weight, absolute)
+            totals = [count] if isinstance(count, Tensor) else []
+            ctx.save_for_backward(y, bias, inverse, square * inverse_std, *totals)
+        ctx.use_batch_statistics, ctx.slope = use_batch_statistics, slope
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of ``x``, ``weight`` and ``bias``."""
-        y, weight, bias, scale, inverse_std, count = ctx.saved_tensors
+        y, bias, inverse, gain, *totals = ctx.saved_tensors
         grad_y = in_format_of(grad_y, y)
-        grad_bias, grad_scale = gradient_sums(grad_y, y, bias, ctx.slope)
-        grad_scale = grad_scale / scale
+        sums = gradient_sums(grad_y, y, bias, inverse, ctx.slope)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            of_z = offset = torch.zeros_like(scale)
-            if ctx.use_batch_statistics:
-                of_z, offset = through_statistics(
-                    grad_bias, grad_scale, count, scale, inverse_std, bias, synchronise=ctx.world_size > 1
-                )
-            grad_x = input_gradient(grad_y, y, scale * inverse_std, of_z, offset, ctx.slope)
-        grad_weight = grad_scale * torch.where(weight < 0, -1.0, 1.0)
-        return grad_x, grad_weight, grad_bias, *[None] * 7
+            means, share = sums, y.shape[1] / y.numel() if ctx.use_batch_statistics else 0.0
+            if totals:
+                means, share = means_over_ranks(sums, totals[0]), 1.0
+            grad_x = input_gradient(grad_y, y, bias, inverse, gain, means, share, ctx.slope)
+        return grad_x, sums[1], sums[0], *[None] * 8
 
 
 def fits(x: Tensor) -> bool:
@@ -118,41 +120,46 @@ def normalise(x: Tensor, factor: Tensor, offset: Tensor, slope: float) -> Tensor
     return y
 
 
-def gradient_sums(grad_y: Tensor, y: Tensor, bias: Tensor, slope: float) -> tuple[Tensor, Tensor]:
-    """Return the sums over the rows of ``g`` and of ``g (z - bias)``, float32 ``[C]`` each.
+def gradient_sums(grad_y: Tensor, y: Tensor, bias: Tensor, inverse: Tensor, slope: float) -> Tensor:
+    """Return the sums over the rows of ``g`` and of ``g (z - bias) inverse``, float32 ``[2, C]``.
 
-    ``z`` is the activation's input, recovered from its output ``y``, and ``g`` the gradient with respect to it.
+    ``z`` is the activation's input, recovered from its output ``y``, and ``g`` the gradient with respect to it. The
+    sums are the gradients of bias and weight.
 
     Args:
         grad_y: gradient with respect to ``y``, in its layout.
         y: output of ``normalise``.
         bias: float32 ``[C]``.
+        inverse: of the signed scale, float32 ``[C]``.
         slope: of the leaky ReLU below 0.
     """
     rows, channels, chunk, blocks = _plan(y)
     sums = torch.empty(blocks[0], 2, channels, device=y.device)
-    _gradient_sum_kernel[blocks](grad_y, y, bias, sums, rows, channels, chunk, slope, **_tile(channels))
-    first, second = sums.sum(0).unbind()
-    return first, second
+    _gradient_sum_kernel[blocks](grad_y, y, bias, inverse, sums, rows, channels, chunk, slope, **_tile(channels))
+    return sums.sum(0)
 
 
 def input_gradient(
-    grad_y: Tensor, y: Tensor, of_gradient: Tensor, of_z: Tensor, offset: Tensor, slope: float
+    grad_y: Tensor, y: Tensor, bias: Tensor, inverse: Tensor, gain: Tensor, sums: Tensor, share: float, slope: float
 ) -> Tensor:
-    """Return ``of_gradient * g + of_z * z + offset``, in the dtype and layout of ``y``; see ``gradient_sums``.
+    """Return the gradient with respect to the layer's input, in the dtype and layout of ``y``.
+
+    It is ``gain * inverse * (g - share * sums[0] - (z - bias) * inverse * share * sums[1])``, see ``gradient_sums``.
 
     Args:
         grad_y: gradient with respect to ``y``, in its layout.
         y: output of ``normalise``.
-        of_gradient: float32 ``[C]``.
-        of_z: float32 ``[C]``.
-        offset: float32 ``[C]``.
+        bias: float32 ``[C]``.
+        inverse: of the signed scale, float32 ``[C]``.
+        gain: square of the signed scale times the inverse standard deviation of the input, float32 ``[C]``.
+        sums: ``gradient_sums``, of all ranks that share statistics.
+        share: of one value in the statistics, 1 / their number; 0 where they are constants.
         slope: of the leaky ReLU below 0.
     """
     grad_x = torch.empty_like(y)
     rows, channels, blocks = _tiles(y)
     _input_gradient_kernel[blocks](
-        grad_y, y, grad_x, of_gradient, of_z, offset, rows, channels, slope, **_tile(channels)
+        grad_y, y, grad_x, bias, inverse, gain, sums, share, rows, channels, slope, **_tile(channels)
     )
     return grad_x
 
@@ -222,7 +229,7 @@ def _normalise_kernel(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _gradient_sum_kernel(
-    grad_y: tl.tensor, y: tl.tensor, bias: tl.tensor, sums: tl.tensor,
+    grad_y: tl.tensor, y: tl.tensor, bias: tl.tensor, inverse: tl.tensor, sums: tl.tensor,
     rows: tl.tensor, channels: tl.tensor, chunk: tl.tensor, slope: tl.tensor,
     block_channels: tl.constexpr, block_rows: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -244,25 +251,27 @@ def _gradient_sum_kernel(
         second += tl.sum(gradient * (z - mean[None, :]), axis=0)
     line = sums + program * 2 * channels + channel
     tl.store(line, first, mask=in_channels)
-    tl.store(line + channels, second, mask=in_channels)
+    tl.store(line + channels, second * tl.load(inverse + channel, mask=in_channels), mask=in_channels)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _input_gradient_kernel(
-    grad_y: tl.tensor, y: tl.tensor, grad_x: tl.tensor, of_gradient: tl.tensor, of_z: tl.tensor, offset: tl.tensor,
-    rows: tl.tensor, channels: tl.tensor, slope: tl.tensor,
+    grad_y: tl.tensor, y: tl.tensor, grad_x: tl.tensor, bias: tl.tensor, inverse: tl.tensor, gain: tl.tensor,
+    sums: tl.tensor, share: tl.tensor, rows: tl.tensor, channels: tl.tensor, slope: tl.tensor,
     block_channels: tl.constexpr, block_rows: tl.constexpr,
 ) -> None:  # fmt: skip
     channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
     row = tl.program_id(0).to(tl.int64) * block_rows + tl.arange(0, block_rows)
     in_channels = channel < channels
     inside = (row < rows)[:, None] & in_channels[None, :]
+    normalised_by = tl.load(inverse + channel, mask=in_channels)
+    factor = tl.load(gain + channel, mask=in_channels) * normalised_by
+    of_z = -factor * normalised_by * share * tl.load(sums + channels + channel, mask=in_channels)
+    offset = -factor * share * tl.load(sums + channel, mask=in_channels)
+    offset -= of_z * tl.load(bias + channel, mask=in_channels)
     place = row[:, None] * channels + channel[None, :]
     z = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
     gradient = tl.load(grad_y + place, mask=inside, other=0.0).to(tl.float32)
     gradient = tl.where(z < 0, gradient * slope, gradient)
     z = tl.where(z < 0, z / slope, z)
-    result = gradient * tl.load(of_gradient + channel, mask=in_channels)[None, :]
-    result += z * tl.load(of_z + channel, mask=in_channels)[None, :]
-    result += tl.load(offset + channel, mask=in_channels)[None, :]
-    tl.store(grad_x + place, result, mask=inside)
+    tl.store(grad_x + place, gradient * factor[None, :] + z * of_z[None, :] + offset[None, :], mask=inside)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientps.layers.activation_checkpointing import checkpointed
-from efficientps.layers.norm_act import Implementation, set_norm_implementation
+from efficientps.layers.norm_act import Implementation, prepared_scales, set_norm_implementation
 from efficientps.models.backbone import EfficientNetBackbone
 from efficientps.models.canvas import STRIDE, by_canvas, normalized
 from efficientps.models.instance_head import InstanceHead
@@ -144,11 +144,12 @@ class EfficientPS(PanopticNetwork):
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Return the loss terms of both heads, with unit weights (EfficientPS, Sec. 3.4)."""
-        pyramid = self.pyramid(batch["images"], batch["image_sizes"])
-        return {
-            **self._call("semantic_head", self.semantic_head.loss, pyramid, batch["semantic"]),
-            **self._call("instance_head", self.instance_head.loss, pyramid, batch["instances"]),
-        }
+        with prepared_scales(self):
+            pyramid = self.pyramid(batch["images"], batch["image_sizes"])
+            return {
+                **self._call("semantic_head", self.semantic_head.loss, pyramid, batch["semantic"]),
+                **self._call("instance_head", self.instance_head.loss, pyramid, batch["instances"]),
+            }
 
     def predict(self, batch: ImageBatch) -> list[Prediction]:
         """Return the panoptic map, the semantic map and the instances of each image, at its valid size.

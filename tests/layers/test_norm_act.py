@@ -8,8 +8,15 @@ import torch
 from torch import multiprocessing as mp
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from efficientps.layers.norm_act import InPlaceABN, eager_abn, freeze_norms, set_norm_implementation
+from efficientps.layers.norm_act import (
+    InPlaceABN,
+    eager_abn,
+    freeze_norms,
+    prepared_scales,
+    set_norm_implementation,
+)
 
 
 def random_norm(channels: int, *, slope: float = 0.01, seed: int = 0) -> InPlaceABN:
@@ -92,6 +99,49 @@ def test_keeps_one_activation_where_eager_keeps_two():
     one_activation = 2 * 8 * 16 * 16 * 4
     assert saved_bytes("in_place") == 2 * one_activation  # The input of the network and the output of the norm.
     assert saved_bytes("eager") == 4 * one_activation
+
+
+class Operations(TorchDispatchMode):
+    """Notes the names of the operations that are executed."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.names.append(function._schema.name.removeprefix("aten::"))
+        return function(*arguments, **(options or {}))
+
+
+def test_a_backward_pass_is_three_operations():
+    """Oracle: the operations that PyTorch executes; on a GPU each has its price, however small the map."""
+    norm = random_norm(3)
+    y = norm(torch.randn(2, 3, 4, 4, dtype=torch.double, requires_grad=True))
+    with Operations() as operations:
+        torch.autograd.backward(y, torch.ones_like(y))
+    assert [name for name in operations.names if name not in ("ones_like", "detach")] == [
+        "leaky_relu", "leaky_relu_backward", "native_batch_norm_backward",
+    ]  # fmt: skip
+
+
+def test_prepared_scales_change_no_bit_and_save_operations():
+    """Oracle: the same layers on their own."""
+    network = nn.Sequential(*(random_norm(channels, slope=0.5) for channels in (3, 3, 3)), random_norm(3, slope=1))
+    network[1].eps = 1e-3
+    freeze_norms(network[2])
+    plain = copy.deepcopy(network)
+    x = torch.randn(2, 3, 4, 4, dtype=torch.double)
+    with Operations() as alone:
+        expected = plain(x)
+    with prepared_scales(network), Operations() as prepared:
+        y = network(x)
+    for output in (expected, y):
+        output.square().sum().backward()
+    assert torch.equal(y, expected)
+    for ours, theirs in zip(network.parameters(), plain.parameters(), strict=True):
+        assert ours.grad is theirs.grad is None or torch.equal(ours.grad, theirs.grad)
+    assert "abs" in alone.names and not {"abs", "copysign", "reciprocal"} & set(prepared.names)
+    assert all(norm._scale is None for norm in network)  # weights may change from here on
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -75,7 +75,7 @@ def launches_of(channels, dtype):
     for name, kernel in kernels.items():
         setattr(norm_act_triton, name, Recorder(kernel, launches))
     norm_act_triton.TritonABNFunction.apply(
-        x, weight, bias, torch.zeros(channels), torch.ones(channels), True, 0.1, 1e-5, 0.01, 1
+        x, weight, bias, torch.zeros(channels), torch.ones(channels), None, True, 0.1, 1e-5, 0.01, 1
     ).sum().backward()
     for name, kernel in kernels.items():
         setattr(norm_act_triton, name, kernel)
