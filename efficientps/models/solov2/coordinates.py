@@ -19,9 +19,7 @@ def with_coordinates(x: Tensor) -> Tensor:
     [[[-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0]], [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]]
     """
     height, width = x.shape[-2:]
-    across = torch.linspace(-1, 1, width, device=x.device).expand(1, height, width)
-    down = torch.linspace(-1, 1, height, device=x.device)[:, None].expand(1, height, width)
-    return _append(x, across, down)
+    return append_maps(x, coordinates(height, width, x.dtype, is_channels_last(x), device=x.device))
 
 
 def with_fourier_features(x: Tensor, octaves: int) -> Tensor:
@@ -46,18 +44,42 @@ def with_fourier_features(x: Tensor, octaves: int) -> Tensor:
             [ 0.7071, -0.7071]])
     """
     height, width = x.shape[-2:]
-    phases = torch.pi * 2.0 ** torch.arange(octaves, device=x.device)[:, None]
+    return append_maps(x, fourier_features(height, width, octaves, x.dtype, is_channels_last(x), device=x.device))
+
+
+def coordinates(
+    height: int, width: int, dtype: torch.dtype, channels_last: bool = False, *, device: torch.device
+) -> Tensor:
+    """Return the coordinates of ``with_coordinates`` as maps ``[1, 2, H, W]``."""
+    across = torch.linspace(-1, 1, width, device=device).expand(height, width)
+    down = torch.linspace(-1, 1, height, device=device)[:, None].expand(height, width)
+    return _laid_out(torch.stack([across, down])[None].to(dtype), channels_last)
+
+
+def fourier_features(
+    height: int, width: int, octaves: int, dtype: torch.dtype, channels_last: bool = False, *, device: torch.device
+) -> Tensor:
+    """Return the waves of ``with_fourier_features`` as maps ``[1, 4 * octaves, H, W]``."""
+    phases = torch.pi * 2.0 ** torch.arange(octaves, device=device)[:, None]
     maps = []
     for size, shape in ((width, (1, width)), (height, (height, 1))):
-        angles = phases * (torch.arange(size, device=x.device) + 0.5) / size
+        angles = phases * (torch.arange(size, device=device) + 0.5) / size
         waves = torch.stack([angles.sin(), angles.cos()], dim=1)
         maps.append(waves.view(2 * octaves, *shape).expand(2 * octaves, height, width))
-    return _append(x, *maps)
+    return _laid_out(torch.cat(maps)[None].to(dtype), channels_last)
 
 
-def _append(x: Tensor, *maps: Tensor) -> Tensor:
-    """Append maps ``[K, H, W]`` to the channels of each image of ``[B, C, H, W]``, in its type and memory layout."""
-    last = x.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    more = torch.cat(maps).to(x).expand(len(x), -1, -1, -1)
-    return torch.cat([x, more.contiguous(memory_format=layout)], dim=1)
+def append_maps(x: Tensor, maps: Tensor) -> Tensor:
+    """Append maps ``[1, K, H, W]``, of the type of ``x`` ``[B, C, H, W]``, to the channels of each of its images."""
+    if maps.shape[1] == 0:
+        return x
+    return torch.cat([x, _laid_out(maps.expand(len(x), -1, -1, -1), is_channels_last(x))], dim=1)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Return whether the channels of each place of ``x`` ``[B, C, H, W]`` lie side by side in memory."""
+    return x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _laid_out(maps: Tensor, channels_last: bool) -> Tensor:
+    return maps.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

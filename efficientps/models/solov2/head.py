@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d, one_hot
+from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from efficientps.layers.conv import ConvNormAct
@@ -16,17 +17,18 @@ from efficientps.layers.norm_act import GroupNormReLU, NormAct
 from efficientps.models.instance_head import InstanceHead
 from efficientps.models.losses import dice_loss, focal_loss
 from efficientps.models.normalizer import NormalizerScope, normalizer
-from efficientps.models.solov2.coordinates import with_coordinates, with_fourier_features
+from efficientps.models.solov2.boxes_of_masks import boxes_from_ends, tight_boxes
+from efficientps.models.solov2.coordinates import append_maps, coordinates, fourier_features, is_channels_last
+from efficientps.models.solov2.mask_drawing import draw_masks, dynamic_convolution, masks_at_a_time
 from efficientps.models.solov2.mask_features import MaskFeatureBranch
 from efficientps.models.solov2.matrix_nms import matrix_nms
-from efficientps.models.solov2.targets import CellTargets, assign_cells, default_scale_ranges, stride4_masks
+from efficientps.models.solov2.points_nms import suppress_neighbours
+from efficientps.models.solov2.targets import CellTargets, assign_cells_of_batch, default_scale_ranges, stride4_masks
+from efficientps.models.solov2.tensor_cache import TensorCache
 from efficientps.structures import FeaturePyramid, InstancePredictions, InstanceTargets
 
 LEVEL_STRIDES = (8, 8, 16, 32, 32)
 """Of the five levels of cells, as published; see ``five_levels``. A mask of fewer cells at stride 4 is noise."""
-
-_PAIRS_AT_A_TIME = 64
-_MASKS_AT_A_TIME = 64
 
 
 class Width(NamedTuple):
@@ -147,6 +149,7 @@ class SOLOv2Head(InstanceHead):
         self.score_thresh = score_thresh
         self.mask_logit_scale = mask_logit_scale
         self.normalizer_scope: NormalizerScope = normalizer_scope
+        self.tensors = TensorCache()
         self.mask_logit_limit = math.log((1 - mask_prob_margin) / mask_prob_margin)
 
         def tower(first: int) -> nn.Sequential:
@@ -182,14 +185,25 @@ class SOLOv2Head(InstanceHead):
         Returns:
             Category logits, each ``[B, num_things, rows, columns]``, and kernels, each ``[B, E, rows, columns]``.
         """
+        logits, kernels = self._cells(pyramid)
+        return logits, [self.kernel_scale * level for level in kernels]
+
+    def _cells(self, pyramid: FeaturePyramid) -> tuple[list[Tensor], list[Tensor]]:
+        """Return ``cells`` with kernels that are not scaled yet: once for all levels costs less."""
         logits, kernels = [], []
         for features, grid in zip(five_levels(pyramid, self.grids[0]), self.grids, strict=True):
-            # Coordinates are those of the level, and are resized with it.
-            x = interpolate(with_coordinates(features), size=grid, mode="bilinear")
-            logits.append(self.category(self.category_tower(x[:, :-2])))
-            kernels.append(
-                self.kernel_scale * self.kernel(self.kernel_tower(with_fourier_features(x, self.fourier_octaves)))
+            x = resize(features, grid)
+            maps = self.tensors.get(
+                _maps_of_level,
+                *features.shape[-2:],
+                grid,
+                self.fourier_octaves,
+                (features.dtype, x.dtype),
+                is_channels_last(x),
+                device=x.device,
             )
+            logits.append(self.category(self.category_tower(x)))
+            kernels.append(self.kernel(self.kernel_tower(append_maps(x, maps))))
         return logits, kernels
 
     # -------------------------------------------------------------------- training
@@ -200,97 +214,137 @@ class SOLOv2Head(InstanceHead):
         The focal loss is divided by the number of positive cells of the batch (where the original adds one to it), the
         Dice loss by that of pairs of a cell and an object (WXinlong/SOLO:mmdet/models/anchor_heads/solov2_head.py).
         """
-        logits, kernels = (_flat(levels) for levels in self.cells(pyramid))
+        logits, kernels = (_flat(levels) for levels in self._cells(pyramid))
+        kernels = self.kernel_scale * kernels
         features = self.mask_features(pyramid)
-        ranges = self.scale_ranges or default_scale_ranges(4 * min(features.shape[-2:]))
-        assigned = [
-            assign_cells(
-                target,
-                num_things=self.num_things,
-                grids=self.grids,
-                scale_ranges=ranges,
-                sigma=self.sigma,
-                conflict=self.conflict,
-            )
-            for target in targets
-        ]
+        device = features.device
+        assigned = assign_cells_of_batch(
+            targets,
+            num_things=self.num_things,
+            grids=self.grids,
+            scale_ranges=self.scale_ranges or default_scale_ranges(4 * min(features.shape[-2:])),
+            sigma=self.sigma,
+            conflict=self.conflict,
+            tables=self.tensors,
+        )
         categories = torch.stack([cells.categories for cells in assigned])
-        goals = one_hot(categories, self.num_things + 1)[..., : self.num_things].float()
+        goals = categories[..., None] == torch.arange(self.num_things, device=device)
         positives = (categories < self.num_things).sum()
         mask_losses = torch.cat(
             [self._mask_losses(*image) for image in zip(kernels, features, assigned, targets, strict=True)]
         )
-        # Without any pair the mask loss is zero, and still connected to every parameter.
-        connection = 0.0 * (features.float().mean() + kernels.float().mean())
-        scope, device = self.normalizer_scope, features.device
-        cells, pairs = (normalizer(count, scope=scope, device=device) for count in (positives, len(mask_losses)))
+        mask_loss = mask_losses.sum()
+        if len(mask_losses) == 0:
+            # Without any pair the mask loss is zero, and still connected to every parameter.
+            mask_loss = mask_loss + 0.0 * (features.float().mean() + kernels.float().mean())
+        pairs = torch.full((), float(len(mask_losses)), device=device)  # filled there, not sent there
+        cells, pairs = (normalizer(count, scope=self.normalizer_scope, device=device) for count in (positives, pairs))
         return {
             "loss_category": self.category_weight * focal_loss(logits, goals) / cells,
-            "loss_mask": self.mask_weight * mask_losses.sum() / pairs + connection,
+            "loss_mask": self.mask_weight * mask_loss / pairs,
         }
 
     def _mask_losses(self, kernels: Tensor, features: Tensor, cells: CellTargets, target: InstanceTargets) -> Tensor:
         """Return the Dice loss of each pair of one image, ``[P]``; its masks are drawn anew in the backward pass."""
         goals = stride4_masks(target["masks"]).flatten(1)  # one for each object, not for each pair
         losses = [features.new_zeros(0, dtype=torch.float32)]
-        for some in torch.split(torch.arange(len(cells.cells), device=kernels.device), _PAIRS_AT_A_TIME):
-            chosen = kernels[cells.cells[some]]
-            losses.append(checkpoint(_pair_losses, chosen, features, goals, cells.objects[some], use_reentrant=False))
+        if len(cells.cells) == 0:
+            return losses[0]
+        number = masks_at_a_time(features)
+        for some, objects in zip(torch.split(cells.cells, number), torch.split(cells.objects, number), strict=True):
+            losses.append(
+                checkpoint(
+                    _pair_losses, kernels[some], features, goals, objects, use_reentrant=False, preserve_rng_state=False
+                )
+            )
         return torch.cat(losses)
 
     # ------------------------------------------------------------------ prediction
 
     def predict(self, pyramid: FeaturePyramid, image_sizes: Sequence[tuple[int, int]]) -> list[InstancePredictions]:
         """Return the instances of each image by falling score, with masks over the whole image at stride 4."""
-        logits, kernels = self.cells(pyramid)
-        scores = _flat([suppress_neighbours(level.float().sigmoid()) for level in logits])
+        return self.decode(pyramid, self.dense(pyramid), image_sizes)
+
+    def dense(self, pyramid: FeaturePyramid) -> tuple[Tensor, ...]:
+        """Return the part of a prediction whose shapes follow from those of the pyramid: the best cells of each image.
+
+        Returns:
+            Of the K best cells and classes their scores, float32 ``[B, K]`` by falling score, labels, int64 ``[B, K]``,
+            kernels ``[B, K, E]`` and least areas of a mask, int64 ``[B, K]``; and the mask features
+            ``[B, E, H/4, W/4]``.
+        """
+        logits, kernels = self._cells(pyramid)
+        scores = _flat([suppress_neighbours(level.float().sigmoid()) for level in logits]).flatten(1)
+        scores, index = scores.topk(min(self.nms_pre, scores.shape[1]))
+        cells, labels = index // self.num_things, index % self.num_things
+        strides = self.tensors.get(_cell_strides, tuple(self.grids), device=cells.device)[cells]
+        flat = _flat(kernels)
+        kernels_of_best = self.kernel_scale * flat.gather(1, cells[..., None].expand(-1, -1, flat.shape[2]))
         features = self.mask_features(pyramid)
-        return [self._decode(*image) for image in zip(scores, _flat(kernels), features, image_sizes, strict=True)]
+        kind = features.device.type
+        if torch.is_autocast_enabled(kind):  # once, and not in every multiplication with kernels
+            features = features.to(torch.get_autocast_dtype(kind))
+        return scores, labels, kernels_of_best, strides, features
+
+    def decode(
+        self, pyramid: FeaturePyramid, dense: tuple[Tensor, ...], image_sizes: Sequence[tuple[int, int]]
+    ) -> list[InstancePredictions]:
+        """Return the instances of ``predict``, of which ``dense`` is the first part."""
+        scores, labels, kernels, strides, features = dense
+        numbers = (scores > self.detection_thresh).sum(dim=1).tolist()
+        return [
+            self._decode(scores[i, :n], labels[i, :n], kernels[i, :n], strides[i, :n], features[i], image_size)
+            for i, (n, image_size) in enumerate(zip(numbers, image_sizes, strict=True))
+        ]
 
     def _decode(
-        self, scores: Tensor, kernels: Tensor, features: Tensor, image_size: tuple[int, int]
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        kernels: Tensor,
+        strides: Tensor,
+        features: Tensor,
+        image_size: tuple[int, int],
     ) -> InstancePredictions:
-        """Find the instances of one image.
+        """Find the instances of one image among N candidates.
 
         Args:
-            scores: ``[cells, num_things]``.
-            kernels: ``[cells, E]``.
+            scores: ``[N]``, falling.
+            labels: ``[N]``.
+            kernels: ``[N, E]``.
+            strides: ``[N]``.
             features: ``[E, H/4, W/4]``.
             image_size: valid ``(h, w)``; nothing beyond it is looked at.
         """
-        features = features[:, : math.ceil(image_size[0] / 4), : math.ceil(image_size[1] / 4)]
-        best, index = scores.flatten().topk(min(self.nms_pre, scores.numel()))
-        index = index[best > self.detection_thresh]
-        cells, labels = index // self.num_things, index % self.num_things
-        kernels, found = kernels[cells], scores[cells, labels]
+        height, width = (math.ceil(side / 4) for side in image_size)
+        features = features[:, :height, :width].flatten(1).view(-1, height, width)  # copied once, if at all
 
         masks, maskness = draw_masks(kernels, features)
-        strides = self._cell_strides(scores.device)[cells]
-        kept = masks.sum(dim=1) > strides
-        masks, kernels, labels = masks[kept], kernels[kept], labels[kept]
-        found = found[kept] * maskness[kept]
+        large = masks.sum(dim=1) > strides
+        found = scores * maskness
+        if masks.is_cuda:
+            found = (
+                found * large
+            )  # At a score of 0 they come last and go below. To drop them now is to wait for the GPU.
+        else:
+            masks, kernels, labels, found = masks[large], kernels[large], labels[large], found[large]
 
         found = matrix_nms(masks, labels, found, kernel=self.nms_kernel, sigma=self.nms_sigma)
         found, order = found.topk(min(self.max_detections, len(found)))
-        order = order[found > self.update_thresh]
-        found, labels, kernels = found[: len(order)], labels[order], kernels[order]
+        number = int((found > max(self.update_thresh, 0.0)).sum())
+        found, order = found[:number], order[:number]
+        labels, kernels = labels[order], kernels[order]
 
         limit = self.mask_logit_limit
         mask_logits = dynamic_convolution(kernels, features).clamp(-limit, limit)
-        height, width = mask_logits.shape[-2:]
-        frame = mask_logits.new_tensor([0, 0, 4 * width, 4 * height])
+        frame = self.tensors.get(_frame, height, width, mask_logits.dtype, device=mask_logits.device)
+        frames = frame.repeat(number, 1)
+        boxes, sure = boxes_from_ends(mask_logits, image_size)
+        if bool((sure & (boxes[:, 2] > boxes[:, 0])).all()):
+            return InstancePredictions(found, labels, boxes, mask_logits, frames)
         boxes = tight_boxes(mask_logits, image_size)
-        instances = InstancePredictions(found, labels, boxes, mask_logits, frame.expand(len(found), 4))
-        return instances[boxes[:, 2] > boxes[:, 0]]
-
-    def _cell_strides(self, device: torch.device) -> Tensor:
-        """Return the stride of the level of each cell, int64 ``[cells]``: a smaller mask is noise."""
-        return torch.cat(
-            [
-                torch.full((rows * columns,), stride, device=device)
-                for (rows, columns), stride in zip(self.grids, LEVEL_STRIDES, strict=True)
-            ]
-        )
+        instances = InstancePredictions(found, labels, boxes, mask_logits, frames)
+        return instances[(boxes[:, 2] > boxes[:, 0]).nonzero().flatten()]
 
 
 def five_levels(pyramid: FeaturePyramid, finest_grid: tuple[int, int]) -> list[Tensor]:
@@ -303,106 +357,62 @@ def five_levels(pyramid: FeaturePyramid, finest_grid: tuple[int, int]) -> list[T
     height, width = pyramid.p8.shape[-2:]
     p4 = pyramid.p4
     if finest_grid[0] <= height and finest_grid[1] <= width:
-        p4 = interpolate(p4, size=(height, width), mode="bilinear")
-    p64 = interpolate(pyramid.p32[..., ::2, ::2], size=pyramid.p32.shape[-2:], mode="bilinear")
+        p4 = resize(p4, (height, width))
+    p64 = resize(pyramid.p32[..., ::2, ::2], (pyramid.p32.shape[2], pyramid.p32.shape[3]))
     return [p4, pyramid.p8, pyramid.p16, pyramid.p32, p64]
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a map ``[B, C, H, W]`` at another size, bilinearly.
+
+    On CUDA autocast has it computed in float32, for the sake of gradients that are added up. Without gradients half
+    precision is as good, because the kernel itself computes in float32: it saves two copies.
+    """
+    with torch.autocast("cuda", enabled=False) if x.is_cuda and not torch.is_grad_enabled() else nullcontext():
+        return interpolate(x, size=size, mode="bilinear")
+
+
+def _maps_of_level(
+    height: int,
+    width: int,
+    grid: tuple[int, int],
+    octaves: int,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    channels_last: bool,
+    *,
+    device: torch.device,
+) -> Tensor:
+    """Return the maps that the kernels of a level see beside its features, ``[1, 2 + 4 * octaves, rows, columns]``.
+
+    Coordinates are those of the level, and are resized with it; the waves are those of the grid.
+
+    Args:
+        height: of the level.
+        width: of the level.
+        grid: rows and columns.
+        octaves: see ``fourier_features``.
+        dtypes: of the level, and of the resized one.
+        channels_last: see ``coordinates``.
+        device: of the result.
+    """
+    places = resize(coordinates(height, width, dtypes[0], channels_last, device=device), grid).to(dtypes[1])
+    return append_maps(places, fourier_features(*grid, octaves, dtypes[1], channels_last, device=device))
+
+
+def _cell_strides(grids: Sequence[tuple[int, int]], *, device: torch.device) -> Tensor:
+    """Return the stride of the level of each cell, int64 ``[cells]``: a smaller mask is noise."""
+    numbers = torch.tensor([rows * columns for rows, columns in grids])
+    return torch.tensor(LEVEL_STRIDES).repeat_interleave(numbers).to(device)
+
+
+def _frame(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
+    """Return the rectangle in pixels that masks of a height and a width at stride 4 cover, ``[4]``."""
+    return torch.tensor([0, 0, 4 * width, 4 * height], dtype=dtype, device=device)
 
 
 def _flat(levels: Sequence[Tensor]) -> Tensor:
     """Return maps ``[B, K, rows, columns]`` as one list of cells, ``[B, cells, K]``."""
     return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
-
-
-def suppress_neighbours(scores: Tensor) -> Tensor:
-    """Return scores ``[B, C, rows, columns]`` with 0 where a neighbour in the same class is higher ("points NMS").
-
-    Windows of 2x2 as published: a cell yields to those above, to the left, and above to the left.
-
-    >>> suppress_neighbours(torch.tensor([[[[0.9, 0.8], [0.7, 0.95]]]]))
-    tensor([[[[0.9000, 0.0000],
-              [0.0000, 0.9500]]]])
-    """
-    highest = max_pool2d(scores, 2, stride=1, padding=1)[..., :-1, :-1]
-    return scores * (highest == scores)
-
-
-def dynamic_convolution(kernels: Tensor, features: Tensor) -> Tensor:
-    """Return the mask logits of kernels ``[N, E]`` over features ``[E, h, w]``, float32 ``[N, h, w]``."""
-    logits = kernels.to(features.dtype) @ features.flatten(1)
-    return logits.float().view(len(kernels), *features.shape[1:])
-
-
-def draw_masks(kernels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw masks, a chunk at a time so that their probabilities are never held together.
-
-    Args:
-        kernels: ``[N, E]``.
-        features: ``[E, h, w]``.
-
-    Returns:
-        Masks, bool ``[N, h * w]``, where the probability is over a half; and the mean probability inside each,
-        float32 ``[N]``, 0 for an empty one.
-    """
-    masks = [torch.empty(0, features[0].numel(), dtype=torch.bool, device=features.device)]
-    maskness = [torch.empty(0, device=features.device)]
-    for some in torch.split(kernels, _MASKS_AT_A_TIME):
-        probs = dynamic_convolution(some, features).flatten(1).sigmoid()
-        inside = probs > 0.5
-        masks.append(inside)
-        maskness.append((probs * inside).sum(dim=1) / inside.sum(dim=1).clamp(min=1))
-    return torch.cat(masks), torch.cat(maskness)
-
-
-def tight_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Return the box around the positive logits of each mask at the size of the image.
-
-    Args:
-        mask_logits: float32 ``[N, h/4, w/4]``.
-        image_size: ``(h, w)`` in pixels.
-
-    Returns:
-        float32 ``[N, 4]``, xyxy in pixels, half-open; zeros for a mask without a pixel.
-    """
-    height, width = image_size
-    x0, x1, sure_x = _extent_of_rows(mask_logits.mT, width, height)
-    y0, y1, sure_y = _extent_of_rows(mask_logits, height, width)
-    boxes = torch.stack([x0, y0, x1, y1], dim=1)
-    for index in (~(sure_x & sure_y)).nonzero().flatten().tolist():  # rare: drawn whole
-        inside = interpolate(mask_logits[None, index : index + 1], scale_factor=4, mode="bilinear")[0] > 0
-        inside = inside[:, :height, :width]
-        (x0, x1), (y0, y1) = _extent(inside.any(dim=1)), _extent(inside.any(dim=2))
-        boxes[index] = torch.cat([x0, y0, x1, y1])
-    return boxes.to(mask_logits)
-
-
-def _extent_of_rows(mask_logits: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the first row with a positive pixel, the one after the last, and whether they are certain, each ``[N]``.
-
-    Above the first row of cells with a positive one, and further than a cell from it, no pixel is positive; so three
-    rows of cells are drawn at each end. There is hardly ever no positive pixel in them: then it is not certain.
-    """
-    cells, columns = mask_logits.shape[1:]
-    first, after = _extent(mask_logits.amax(dim=2) > 0)
-    is_empty = after == 0
-    ends, found = [], []
-    for cell, known in ((first, slice(0, 10)), ((after - 1).clamp(min=0), slice(2, 12))):
-        around = cell[:, None] + torch.arange(-1, 2, device=cell.device)
-        strip = mask_logits.gather(1, around.clamp(0, cells - 1)[..., None].expand(-1, -1, columns))
-        pixels = interpolate(strip[:, None], scale_factor=4, mode="bilinear")[:, 0, known, :width]
-        # The rows that are left out, beyond the centres of the outer cells, would need one cell more.
-        place = (4 * around[:, :1] + torch.arange(12, device=cell.device))[:, known]
-        begin, end = _extent((pixels.amax(dim=2) > 0) & (place >= 0) & (place < height))
-        ends.append((place[:, 0] + (begin if known.start == 0 else end)).where(~is_empty, 0))
-        found.append(end > 0)
-    return ends[0], ends[1], (found[0] & found[1]) | is_empty
-
-
-def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first occupied place of each row of bool ``[N, L]`` and the one after the last; 0 and 0 if none."""
-    length = occupied.shape[1]
-    first = occupied.int().argmax(dim=1)
-    last = length - occupied.flip(1).int().argmax(dim=1)
-    return first, last * occupied.any(dim=1)
 
 
 def _pair_losses(kernels: Tensor, features: Tensor, goals: Tensor, objects: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -9,7 +10,8 @@ from torch.nn.functional import interpolate
 
 from efficientps.layers.conv import ConvNormAct
 from efficientps.layers.norm_act import NormAct
-from efficientps.models.solov2.coordinates import with_coordinates, with_fourier_features
+from efficientps.models.solov2.coordinates import append_maps, coordinates, fourier_features, is_channels_last
+from efficientps.models.solov2.tensor_cache import TensorCache
 from efficientps.structures import FeaturePyramid
 
 
@@ -32,6 +34,7 @@ class MaskFeatureBranch(nn.Module):
     ) -> None:
         super().__init__()
         self.fourier_octaves = fourier_octaves
+        self.maps = TensorCache()
 
         def convs(first: int, number: int) -> nn.ModuleList:
             channels = [first] + [hidden] * number
@@ -51,10 +54,17 @@ class MaskFeatureBranch(nn.Module):
         for convs, features in (
             (self.p8, pyramid.p8),
             (self.p16, pyramid.p16),
-            (self.p32, with_coordinates(pyramid.p32)),
+            (self.p32, self._with_maps(pyramid.p32, coordinates)),
         ):
             for conv in convs:
                 features = interpolate(conv(features), scale_factor=2, mode="bilinear")
             x = x + features  # not in place: the sum's first term is kept for the backward pass of its activation
-        mask_features: Tensor = self.project(with_fourier_features(x, self.fourier_octaves))
+        if self.fourier_octaves:
+            x = self._with_maps(x, fourier_features, self.fourier_octaves)
+        mask_features: Tensor = self.project(x)
         return mask_features
+
+    def _with_maps(self, x: Tensor, maps: Callable[..., Tensor], *options: int) -> Tensor:
+        return append_maps(
+            x, self.maps.get(maps, *x.shape[-2:], *options, x.dtype, is_channels_last(x), device=x.device)
+        )

@@ -6,16 +6,22 @@ of each level spans [0, H] x [0, W] of the padded canvas.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from efficientps.models.solov2.tensor_cache import TensorCache
 from efficientps.structures import InstanceTargets
 
 _MASKS_AT_A_TIME = 8
+
+_PIXELS_AT_A_TIME_ON_CUDA = 1 << 26
+"""As float32 numbers 256 MB."""
 
 
 class CellTargets(NamedTuple):
@@ -70,32 +76,69 @@ def assign_cells(
     >>> assign_cells(one, num_things=3, grids=[(2, 4)], scale_ranges=[(0, 8)]).categories.view(2, 4).tolist()
     [[3, 3, 1, 1], [3, 3, 1, 1]]
     """
-    masks, boxes = targets["masks"], targets["boxes"].double()
-    device = masks.device
+    (cells,) = assign_cells_of_batch(
+        [targets], num_things=num_things, grids=grids, scale_ranges=scale_ranges, sigma=sigma, conflict=conflict
+    )
+    return cells
+
+
+def assign_cells_of_batch(
+    targets: Sequence[InstanceTargets],
+    *,
+    num_things: int,
+    grids: Sequence[tuple[int, int]],
+    scale_ranges: Sequence[tuple[float, float]],
+    sigma: float = 0.2,
+    conflict: Literal["smaller", "last", "all"] = "smaller",
+    tables: TensorCache | None = None,
+) -> list[CellTargets]:
+    """Return ``assign_cells`` of each image of a batch, on one canvas; the objects of all are looked at together.
+
+    The host waits for a device at most twice, however many images there are.
+
+    Args:
+        targets: one entry for each image.
+        num_things: see ``assign_cells``.
+        grids: see ``assign_cells``.
+        scale_ranges: see ``assign_cells``.
+        sigma: see ``assign_cells``.
+        conflict: see ``assign_cells``.
+        tables: keeps, for the next call, what follows from grids, ranges and canvas.
+
+    Raises:
+        ValueError: there are not as many grids as ranges.
+    """
     if len(grids) != len(scale_ranges):
         raise ValueError(f"There are {len(grids)} grids and {len(scale_ranges)} scale ranges; each level has one each.")
-    centres, areas = mass_centres(masks)
+    masks = [target["masks"] for target in targets]
+    device, canvas = masks[0].device, tuple(masks[0].shape[-2:])
+    table = (tables or TensorCache()).get(_level_table, tuple(grids), tuple(scale_ranges), canvas, device=device)
+    grid, sides_of_canvas, low, high, before = torch.split(table, [2, 2, 1, 1, 1], dim=1)  # each [L, 2] or [L, 1]
+    num_cells = sum(rows * columns for rows, columns in grids)
+    numbers = [len(some) for some in masks]
+
+    centres, areas = _mass_centres(*(torch.cat(sums) for sums in zip(*map(_pixels_of_lines, masks), strict=True)))
+    boxes = torch.cat([target["boxes"] for target in targets]).double()
     sides = boxes[:, 2:] - boxes[:, :2]
-    sizes = sides.prod(dim=1).sqrt()
-    low, high = torch.tensor(scale_ranges, dtype=torch.float64, device=device).unbind(1)
-    in_charge = (sizes[:, None] >= low) & (sizes[:, None] <= high) & (areas[:, None] > 0)  # [N, L]
+    sizes = sides.prod(dim=1).sqrt()[:, None]
+    in_charge = (sizes >= low[:, 0]) & (sizes <= high[:, 0]) & (areas[:, None] > 0)  # [N, L]
 
-    grid = torch.tensor(grids, device=device)  # rows and columns, [L, 2]
-    canvas = centres.new_tensor(masks.shape[-2:])
+    # Numbers of cells are float64 as well, which holds them exactly.
     half = 0.5 * sigma * sides.flip(1)  # of the region; rows first, as all that follows
-    centre_cell, first, last = (
-        (place[:, None] * grid / canvas).floor().long() for place in (centres, centres - half, centres + half)
-    )
-    first, last = first.clamp(min=0), torch.minimum(last, grid - 1)
-    around = centre_cell[..., None] + torch.arange(-1, 2, device=device)  # [N, L, 2, 3]
-    touched = (around >= first[..., None]) & (around <= last[..., None])
+    places = torch.stack([centres, centres - half, centres + half])[:, :, None]
+    centre_cell, first, last = (places * grid / sides_of_canvas).floor()[..., None]  # each [N, L, 2, 1]
+    first, last = first.clamp(min=0), last.minimum((grid - 1)[..., None])
+    around = centre_cell + torch.arange(-1, 2, device=device)  # [N, L, 2, 3]
+    touched = (around >= first) & (around <= last)
     claimed = touched[:, :, 0, :, None] & touched[:, :, 1, None, :] & in_charge[..., None, None]  # [N, L, 3, 3]
-
-    cells_of_level = [rows * columns for rows, columns in grids]
-    num_cells = sum(cells_of_level)
-    before = torch.tensor([0, *cells_of_level[:-1]], device=device).cumsum(0)
-    cell = before[:, None, None] + around[:, :, 0, :, None] * grid[:, 1, None, None] + around[:, :, 1, None, :]
-    cell = cell.where(claimed, num_cells)  # One more cell takes all that is not claimed.
+    cell = around[:, :, 0, :, None] * grid[:, 1, None, None] + around[:, :, 1, None, :] + before[..., None]
+    cell = cell.long()  # of the object's image
+    of_batch = cell
+    if len(targets) > 1:
+        start = torch.cat([areas.new_full((number,), i * num_cells) for i, number in enumerate(numbers)])
+        of_batch = cell + start[:, None, None, None]
+    nowhere = len(targets) * num_cells  # One more cell takes all that is not claimed.
+    of_batch = of_batch.where(claimed, nowhere)
 
     # Whoever comes later in this order has the cell; rank 0 is the background's.
     as_given = torch.arange(len(areas), device=device)
@@ -103,11 +146,34 @@ def assign_cells(
     rank = torch.empty_like(order)
     rank[order] = as_given + 1
     ranks = rank[:, None, None, None].expand_as(cell)
-    owner = rank.new_zeros(num_cells + 1).scatter_reduce(0, cell.flatten(), ranks.flatten(), "amax")
-    kept = claimed if conflict == "all" else claimed & (owner[cell] == ranks)
-    labels = torch.cat([order.new_full((1,), num_things), targets["labels"][order]])
-    place = kept.nonzero(as_tuple=True)
-    return CellTargets(categories=labels[owner[:num_cells]], cells=cell[place], objects=place[0])
+    owner = rank.new_zeros(nowhere + 1).scatter_reduce(0, of_batch.flatten(), ranks.flatten(), "amax")
+    kept = claimed if conflict == "all" else claimed & (owner[of_batch] == ranks)
+    labels = torch.cat([order.new_full((1,), num_things), torch.cat([target["labels"] for target in targets])[order]])
+    categories = labels[owner[:nowhere]].view(len(targets), num_cells)
+    place = kept.nonzero()
+    objects, cells = place[:, 0], cell[place.unbind(1)]
+    if len(targets) == 1:
+        return [CellTargets(categories=categories[0], cells=cells, objects=objects)]
+    starts = [0, *accumulate(numbers)]
+    listed = objects.tolist()
+    pairs = [bisect_left(listed, start) for start in starts]
+    return [
+        CellTargets(categories[i], cells[pairs[i] : pairs[i + 1]], objects[pairs[i] : pairs[i + 1]] - starts[i])
+        for i in range(len(targets))
+    ]
+
+
+def _level_table(
+    grids: Sequence[tuple[int, int]],
+    scale_ranges: Sequence[tuple[float, float]],
+    canvas: tuple[int, int],
+    *,
+    device: torch.device,
+) -> Tensor:
+    """Return of each level rows, columns, canvas, least and greatest size, and cells before it, float64 ``[L, 7]``."""
+    before = accumulate((rows * columns for rows, columns in grids), initial=0)
+    levels = [(*grid, *canvas, *sizes, first) for grid, sizes, first in zip(grids, scale_ranges, before, strict=False)]
+    return torch.tensor(levels, dtype=torch.float64, device=device)
 
 
 def mass_centres(masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,21 +184,34 @@ def mass_centres(masks: Tensor) -> tuple[Tensor, Tensor]:
     >>> mass_centres(torch.tensor([[[False, True, True], [False, True, False]]]))[0].tolist()
     [[0.8333333333333334, 1.8333333333333333]]
     """
-    count, height, width = masks.shape
-    in_row = torch.empty(count, height, dtype=torch.float64, device=masks.device)
-    in_column = torch.empty(count, width, dtype=torch.float64, device=masks.device)
+    return _mass_centres(*_pixels_of_lines(masks))
+
+
+def _pixels_of_lines(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the number of pixels in each row ``[N, H]`` and in each column ``[N, W]`` of masks ``[N, H, W]``."""
+    in_row, in_column = [], []
     # A few masks at a time: sums of booleans copy their whole input to a wider type.
-    for start in range(0, count, _MASKS_AT_A_TIME):
-        some = slice(start, start + _MASKS_AT_A_TIME)
-        pixels = masks[some].float()
-        in_row[some], in_column[some] = pixels.sum(dim=2), pixels.sum(dim=1)
+    for some in torch.split(masks, _masks_at_a_time(masks)):
+        pixels = some.float()
+        in_row.append(pixels.sum(dim=2))
+        in_column.append(pixels.sum(dim=1))
+    return torch.cat(in_row), torch.cat(in_column)
+
+
+def _mass_centres(in_row: Tensor, in_column: Tensor) -> tuple[Tensor, Tensor]:
+    in_row, in_column = in_row.double(), in_column.double()
     areas = in_row.sum(dim=1)
-    moments = torch.stack([(line * (_arange_like(line) + 0.5)).sum(dim=1) for line in (in_row, in_column)], dim=1)
+    moments = torch.stack([line @ _pixel_centres(line) for line in (in_row, in_column)], dim=1)
     return moments / areas.clamp(min=1)[:, None], areas.long()
 
 
-def _arange_like(line: Tensor) -> Tensor:
-    return torch.arange(line.shape[1], dtype=line.dtype, device=line.device)
+def _pixel_centres(line: Tensor) -> Tensor:
+    return torch.arange(line.shape[1], dtype=line.dtype, device=line.device) + 0.5
+
+
+def _masks_at_a_time(masks: Tensor) -> int:
+    """Return how many masks ``[N, H, W]`` are turned into numbers together; on a GPU many, each call costs time."""
+    return max(1, _PIXELS_AT_A_TIME_ON_CUDA // max(1, masks[0:1].numel())) if masks.is_cuda else _MASKS_AT_A_TIME
 
 
 def stride4_masks(masks: Tensor) -> Tensor:
@@ -150,12 +229,10 @@ def stride4_masks(masks: Tensor) -> Tensor:
     >>> stride4_masks(torch.eye(4, dtype=torch.bool)[None]).tolist()
     [[[0.25]]]
     """
-    count, height, width = masks.shape
-    result = torch.empty(count, height // 4, width // 4, device=masks.device)
-    for start in range(0, count, _MASKS_AT_A_TIME):
-        some = slice(start, start + _MASKS_AT_A_TIME)
-        result[some] = avg_pool2d(masks[some].float(), 4)
-    return result
+    # A few at a time, as for the number of pixels.
+    return torch.cat(
+        [avg_pool2d(some[:, None].float(), 4)[:, 0] for some in torch.split(masks, _masks_at_a_time(masks))]
+    )
 
 
 def default_scale_ranges(short_side: int) -> tuple[tuple[float, float], ...]:

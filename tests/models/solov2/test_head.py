@@ -7,13 +7,10 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from efficientps.models.solov2 import SOLOv2Head
-from efficientps.models.solov2.head import (
-    draw_masks,
-    dynamic_convolution,
-    five_levels,
-    suppress_neighbours,
-    tight_boxes,
-)
+from efficientps.models.solov2.boxes_of_masks import tight_boxes
+from efficientps.models.solov2.head import five_levels
+from efficientps.models.solov2.mask_drawing import draw_masks, dynamic_convolution
+from efficientps.models.solov2.points_nms import suppress_neighbours
 from efficientps.structures import FeaturePyramid, InstancePredictions, InstanceTargets
 
 HEIGHT, WIDTH, CHANNELS, NUM_THINGS = 64, 128, 32, 3
