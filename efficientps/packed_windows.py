@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 ENTRIES_AT_ONCE = 2**22
-"""Entries that are rendered at once; one takes about 60 bytes while it is rendered. Two images of Cityscapes."""
+"""Entries that are rendered at once: as many as two images of Cityscapes have pixels. One takes about 70 bytes."""
 
 
 class Entries(NamedTuple):

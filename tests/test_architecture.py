@@ -11,9 +11,10 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ALLOWED = {
     "structures": set(),
     "layers": {"layers"},
-    "models": {"layers", "models", "structures"},
+    "packed_windows": {"structures"},
+    "models": {"layers", "models", "packed_windows", "structures"},
     "data": {"data", "structures"},
-    "metrics": {"metrics", "structures"},
+    "metrics": {"metrics", "packed_windows", "structures"},
     "saved_activations": set(),
     "visualization": {"structures"},
     "report": {"metrics", "visualization"},

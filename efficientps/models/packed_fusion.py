@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from efficientps.models.fused_logits import fused_logits
-from efficientps.packed_windows import ENTRIES_AT_ONCE, Entries, PackedWindows, pack, render
+from efficientps.packed_windows import ENTRIES_AT_ONCE, PackedWindows, pack, render
 from efficientps.structures import HostDetections, pixel_windows
 
 ROUNDS = 4
@@ -116,20 +116,23 @@ def _draw(
     first = torch.full_like(code, _NO_CODE, dtype=torch.int32)
     decisions: list[Tensor] = []
     for group in range(len(packed.sizes)):
-        entries = render(mask_logits, packed, group)
-        semantic = semantic_logits[channels.index_select(0, entries.window), entries.y, entries.x].float()
-        pixel = torch.empty_like(entries.x, dtype=torch.int64)
-        torch.add(entries.x, entries.y, alpha=shape[1], out=pixel)
-        last_two, first = _drop(entries, pixel, first, packed.bounds[group], codes, overlap_thresh, rounds)
+        window, x, y, logits = render(mask_logits, packed, group)
+        semantic = semantic_logits[channels.index_select(0, window), y, x].float()
+        pixel = torch.empty_like(x, dtype=torch.int64)
+        torch.add(x, y, alpha=shape[1], out=pixel)
+        del x, y
+        last_two, first = _drop(window, pixel, logits > 0, first, packed.bounds[group], codes, overlap_thresh, rounds)
         decisions += last_two
-        logits = fused_logits(entries.logits if scale == 1 else scale * entries.logits, semantic)
-        code, best = _take(code, best, entries.window, pixel, logits, last_two[1])
+        logits = fused_logits(logits if scale == 1 else scale * logits, semantic)
+        del semantic
+        code, best = _take(code, best, window, pixel, logits, last_two[1])
     return code.view(shape), decisions
 
 
 def _drop(
-    entries: Entries,
+    window: Tensor,
     pixel: Tensor,
+    mask: Tensor,
     first: Tensor,
     bounds: Tensor,
     codes: Tensor,
@@ -144,8 +147,9 @@ def _drop(
     dropped instances that cover one another before it.
 
     Args:
-        entries: of a group of windows.
+        window: int32 ``[T]``, the code of each entry of a group of windows.
         pixel: int64 ``[T]``, the flat pixel of each entry.
+        mask: bool ``[T]``, whether the entry belongs to the instance's mask.
         first: int32 ``[h * w]``, the lowest code among the accepted masks of earlier groups.
         bounds: int32 ``[2, M]``, between which the entries of each code lie.
         codes: int32 ``[M]``, 0, 1, 2 ... M - 1, with ``_NO_CODE`` in place of 0.
@@ -156,8 +160,7 @@ def _drop(
         Whether each code is dropped, bool ``[M]``, after the last round but one and after the last; and ``first``
         with this group.
     """
-    mask = entries.logits > 0
-    claim = mask * entries.window  # 0, the code of void, outside of the mask
+    claim = mask * window  # 0, the code of void, outside of the mask
     total = torch.zeros(len(mask) + 1, dtype=torch.int32, device=mask.device)
 
     def count(where: Tensor) -> Tensor:
