@@ -65,7 +65,7 @@ def _encode_predictions(
     for label in labels:
         if not 0 <= label < num_things:
             raise ValueError(f"An instance has the thing_id {label}; it must be in 0..{num_things - 1}.")
-    # On a CPU, where an operation costs little to start, whole windows at once take 2 to 4 times as long.
+    # A CPU takes 12 times as long to render all at once: it interpolates one axis of a window after the other.
     masks = _masks_at_once if predictions.mask_logits.is_cuda else _masks_one_by_one
     return [
         annotation(labels[index], encode_window(mask, (x0, y0, x1, y1), image_size)) | {"score": scores[index]}
