@@ -77,6 +77,22 @@ class InstanceTargets(TypedDict):
     masks: Tensor  # bool [N, H, W]
 
 
+class HostDetections(NamedTuple):
+    """What the host has to know of the instances of one image: everything but their mask logits, in its own memory.
+
+    Attributes:
+        scores: float32 ``[N]``.
+        labels: int64 ``[N]``, thing_id.
+        boxes: float32 ``[N, 4]``.
+        mask_frames: float32 ``[N, 4]``.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    boxes: Tensor
+    mask_frames: Tensor
+
+
 @dataclass
 class InstancePredictions:
     """The instances that a head found in one image, with mask logits in the head's own frame.
@@ -118,19 +134,20 @@ class InstancePredictions:
 
         Boxes and frames are scaled; the grids of the masks stay as they are, and render at the new size.
         """
-        vertical, horizontal = to_size[0] / from_size[0], to_size[1] / from_size[1]
-        scale = self.boxes.new_tensor([horizontal, vertical, horizontal, vertical])
-        return replace(self, boxes=self.boxes * scale, mask_frames=self.mask_frames * scale)
+        boxes, frames = (_resize_boxes(boxes, from_size, to_size) for boxes in (self.boxes, self.mask_frames))
+        return replace(self, boxes=boxes, mask_frames=frames)
+
+    def on_host(self) -> HostDetections:
+        """Return everything but the mask logits in the host's memory, in one transfer from the device."""
+        if self.boxes.device.type == "cpu":
+            return HostDetections(self.scores, self.labels, self.boxes, self.mask_frames)
+        # The labels travel as float32, which holds every integer up to 2**24.
+        columns = torch.cat([self.scores[:, None], self.labels[:, None], self.boxes, self.mask_frames], dim=1).cpu()
+        return HostDetections(columns[:, 0], columns[:, 1].long(), columns[:, 2:6], columns[:, 6:])
 
     def windows(self, image_size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-        """Return each box as a half-open pixel window ``(x0, y0, x1, y1)`` clipped to the image ``(h, w)``.
-
-        A pixel is inside where its centre is. All windows are read in one transfer from the device.
-        """
-        height, width = image_size
-        limits = self.boxes.new_tensor([width, height, width, height])
-        edges = (self.boxes - 0.5).ceil().clamp(min=0).minimum(limits).long().tolist()
-        return [(x0, y0, max(x0, x1), max(y0, y1)) for x0, y0, x1, y1 in edges]
+        """Return each box as a half-open pixel window, see ``pixel_windows``, in one transfer from the device."""
+        return [(x0, y0, x1, y1) for x0, y0, x1, y1 in pixel_windows(self.boxes, image_size).tolist()]
 
     def render(self, index: int, window: tuple[int, int, int, int]) -> Tensor:
         """Return the mask logits of one instance in a window ``(x0, y0, x1, y1)``, float32 ``[y1-y0, x1-x0]``.
@@ -143,6 +160,26 @@ class InstancePredictions:
         left, top, right, bottom = self.mask_frames[index].unbind()
         rows = _interpolate_axis(grid, 0, y0, y1, top, bottom)
         return _interpolate_axis(rows, 1, x0, x1, left, right)
+
+
+def pixel_windows(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Return boxes ``[N, 4]`` as half-open pixel windows ``(x0, y0, x1, y1)`` clipped to the image ``(h, w)``.
+
+    A pixel is inside where its centre is. The result is int64 ``[N, 4]``, on the device of the boxes.
+
+    >>> pixel_windows(torch.tensor([[0.4, 0.6, 3.5, 99.0]]), (6, 8))
+    tensor([[0, 1, 3, 6]])
+    """
+    edges = (boxes - 0.5).ceil().nan_to_num(nan=0)  # a box that is no number is empty
+    x, y = (edges[:, axis::2].clamp(0, image_size[1 - axis]).long() for axis in (0, 1))
+    low, high = torch.stack([x, y], dim=2).unbind(dim=1)
+    return torch.cat([low, high.maximum(low)], dim=1)
+
+
+def _resize_boxes(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
+    """Scale boxes ``[N, 4]`` of an image of size ``(h, w)`` to another size; nothing is copied to their device."""
+    x, y = (boxes[:, axis::2] * (to_size[1 - axis] / from_size[1 - axis]) for axis in (0, 1))
+    return torch.stack([x, y], dim=2).flatten(1)
 
 
 def _interpolate_axis(grid: Tensor, dim: int, start: int, stop: int, low: Tensor, high: Tensor) -> Tensor:
@@ -174,9 +211,7 @@ class BoxPredictions:
 
     def resize(self, from_size: tuple[int, int], to_size: tuple[int, int]) -> BoxPredictions:
         """Return the boxes of an image of size ``(h, w)`` as those of the same image at another size."""
-        vertical, horizontal = to_size[0] / from_size[0], to_size[1] / from_size[1]
-        scale = self.boxes.new_tensor([horizontal, vertical, horizontal, vertical])
-        return replace(self, boxes=self.boxes * scale)
+        return replace(self, boxes=_resize_boxes(self.boxes, from_size, to_size))
 
 
 @dataclass

@@ -11,10 +11,11 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ALLOWED = {
     "structures": set(),
     "layers": {"layers"},
-    "models": {"layers", "models", "structures"},
+    "packed_windows": {"structures"},
+    "models": {"layers", "models", "packed_windows", "structures"},
     "inference": {"inference", "layers", "models", "structures"},
     "data": {"data", "structures"},
-    "metrics": {"metrics", "structures"},
+    "metrics": {"metrics", "packed_windows", "structures"},
     "saved_activations": set(),
     "visualization": {"structures"},
     "report": {"metrics", "visualization"},

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from efficientps.models.panoptic_fusion import fused_logits
+from efficientps.models.fused_logits import fused_logits
 from efficientps.structures import VOID, InstancePredictions, PanopticSegmentation, Segment
 
 

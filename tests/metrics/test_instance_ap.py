@@ -8,6 +8,7 @@ from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from efficientps.metrics import instance_ap
 from efficientps.metrics.instance_ap import InstanceAP
 from efficientps.structures import InstancePredictions, PanopticSegmentation, Segment
 
@@ -159,6 +160,44 @@ def test_two_ranks_count_what_one_counts(images_of_first):
     np.testing.assert_array_equal(together.per_class, alone.per_class)
     assert together[:2] == alone[:2] and alone.ap > 0
     assert sum(record.numel() for record in first.records) < sum(record.numel() for record in whole.records)  # unsynced
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_all_masks_at_once_are_those_of_one_after_the_other(dtype, monkeypatch):
+    # Oracle: the loop over instances; boxes without a pixel and masks without one among them.
+    rng = np.random.default_rng(2)
+    pairs = [(predictions_near(rng, target, dtype), target) for target in (random_target(rng) for _ in range(15))]
+    one_by_one, at_once = (InstanceAP(num_stuff=NUM_STUFF, num_things=NUM_THINGS) for _ in range(2))
+    for predictions, _ in pairs:
+        predictions.boxes[::5] = torch.tensor([3.0, 3.0, 3.2, 9.0])
+        predictions.mask_logits[::4] = -1.0
+    one_by_one.update([found for found, _ in pairs], [target for _, target in pairs])
+    monkeypatch.setattr(instance_ap, "_masks_one_by_one", instance_ap._masks_at_once)
+    at_once.update(
+        [*(found for found, _ in pairs), empty_predictions()], [*(target for _, target in pairs), pairs[0][1]]
+    )
+    assert len(at_once.records) == len(pairs) + 1
+    assert all(torch.equal(a, b) for a, b in zip(one_by_one.records, at_once.records[:-1], strict=True))
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_masks_of_a_cpu():
+    # Oracle: the CPU, with the true map in either memory; records stay in the host's.
+    rng = np.random.default_rng(2)
+    target = random_target(rng)
+    found = predictions_near(rng, target)
+    on_gpu = InstancePredictions(*(vars(found)[name].cuda() for name in vars(found)))
+    results = []
+    for predictions, ids in (
+        (found, target.segment_ids),
+        (on_gpu, target.segment_ids),
+        (on_gpu, target.segment_ids.cuda()),
+    ):
+        metric = InstanceAP(num_stuff=NUM_STUFF, num_things=NUM_THINGS).to(predictions.boxes.device)
+        metric.update([predictions], [PanopticSegmentation(ids, target.segments)])
+        assert metric.records[0].device.type == "cpu"
+        results.append(metric.compute().ap)
+    assert results[1] == results[2] == pytest.approx(results[0], abs=0.01)
 
 
 def test_remembers_codes_and_not_masks():

@@ -200,6 +200,8 @@ def test_a_device_is_waited_for_a_fixed_number_of_times():
         finally:
             torch.cuda.set_sync_debug_mode("default")
         counts.append(len(caught))
+        again = panoptic_fusion(logits, instances, num_stuff=11)
+        assert torch.equal(again.segment_ids, panoptic.segment_ids) and again.segments == panoptic.segments
         expected = panoptic_fusion(logits.cpu(), street_instances(number, (256, 512)), num_stuff=11)
         assert (panoptic.segment_ids.cpu() == expected.segment_ids).float().mean() > 0.999
     assert counts[0] == counts[1]
