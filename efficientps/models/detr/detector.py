@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 from transformers.models.detr.configuration_detr import DetrConfig
 from transformers.models.detr.modeling_detr import (
     DetrDecoder,
     DetrEncoder,
+    DetrEncoderLayer,
     DetrMLPPredictionHead,
     DetrSinePositionEmbedding,
 )
@@ -26,7 +29,7 @@ class Detection(NamedTuple):
     states: Tensor  # [B, Q, channels], of the last layer
     memory: Tensor  # [B, channels, h, w], of the encoder
     features: Tensor  # [B, channels, h, w], that the encoder was given
-    valid: Tensor  # bool [B, h, w], where there is image and no padding
+    valid: Tensor | None  # bool [B, h, w], where there is image and no padding; None if there is no padding at all
 
 
 class Detector(nn.Module):
@@ -85,23 +88,30 @@ class Detector(nn.Module):
         self.input_projection = nn.Conv2d(in_channels, channels, 1)
         self.position_embedding = DetrSinePositionEmbedding(channels // 2, normalize=True)
         self.encoder = DetrEncoder(config)
+        with torch.random.fork_rng(devices=[]):  # the weights of a seed are those of the layers made above
+            self.encoder.layers = nn.ModuleList(EncoderLayer(self.encoder.config) for _ in range(encoder_layers))
         self.decoder = DetrDecoder(config)
         self.queries = nn.Embedding(num_queries, channels)
         self.class_head = nn.Linear(channels, num_classes + 1)
         self.box_head: nn.Module = DetrMLPPredictionHead(channels, channels, 4, num_layers=3)  # type: ignore[no-untyped-call]
         for module in (self.encoder, self.decoder):
             _init_transformer(module)
+        self._last_positions: tuple[Hashable, Tensor] | None = None
 
     def forward(self, level: Tensor, valid: Tensor) -> Detection:
         """Detect objects in the backbone's coarsest level.
 
         Args:
             level: ``[B, in_channels, h, w]``.
-            valid: bool ``[B, h, w]``.
+            valid: bool ``[B, h, w]``, in the host's memory: a device would have to be waited for, to know whether there
+                is padding at all.
         """
         features = self.input_projection(level)
-        positions = self.position_embedding(level.shape, level.device, torch.float32, valid)
-        positions, attended = _sequence(positions).to(features.dtype), valid.flatten(1)
+        positions = self._positions(valid, features)
+        is_padded = not bool(valid.all())
+        on_device = valid.to(level.device, non_blocking=True) if is_padded else None
+        # With four dimensions the layers take it as it is; with two they look for padding, and wait for it.
+        attended = None if on_device is None else on_device.flatten(1)[:, None, None]
         memory = self.encoder(
             inputs_embeds=_sequence(features), attention_mask=attended, spatial_position_embeddings=positions
         ).last_hidden_state
@@ -124,8 +134,42 @@ class Detector(nn.Module):
             states=states[-1],
             memory=memory.mT.unflatten(2, level.shape[-2:]),
             features=features,
-            valid=valid,
+            valid=on_device,
         )
+
+    def _positions(self, valid: Tensor, features: Tensor) -> Tensor:
+        """Return the position embeddings ``[B, h * w, channels]`` of cells, the last ones where nothing changed."""
+        key = (valid.shape, valid.cpu().numpy().tobytes(), features.device, features.dtype)
+        if self._last_positions is None or self._last_positions[0] != key:
+            # Training may take what prediction left here, so that inference mode may not mark it.
+            with torch.inference_mode(False), torch.no_grad():
+                cells = valid.to(features.device, non_blocking=True)
+                embedded = self.position_embedding(features.shape, features.device, torch.float32, cells)
+                self._last_positions = key, _sequence(embedded).to(features.dtype)
+        return self._last_positions[1]
+
+
+class EncoderLayer(DetrEncoderLayer):
+    """A layer of the encoder that bounds its states in training without asking the device whether it has to.
+
+    ``transformers`` waits in every layer to know whether all states are finite, and bounds them if not.
+    """
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None,
+        spatial_position_embeddings: Tensor | None = None,
+    ) -> Tensor:
+        """Return the states ``[B, h * w, channels]`` after attention and feed-forward network."""
+        attended, _ = self.self_attn(hidden_states, attention_mask, position_embeddings=spatial_position_embeddings)
+        attended = dropout(attended, p=self.dropout, training=self.training)
+        states = self.self_attn_layer_norm(hidden_states + attended)
+        states = self.final_layer_norm(states + self.mlp(states))
+        if self.training:
+            bound = torch.finfo(states.dtype).max - 1000
+            states = states.clamp(min=-bound, max=bound)
+        return cast(Tensor, states)
 
 
 def _sequence(grid: Tensor) -> Tensor:

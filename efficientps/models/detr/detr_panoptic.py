@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from efficientps.models.canvas import STRIDE, by_canvas, normalized
+from efficientps.models.detr.chosen_queries import ChosenQueries, choose_queries
 from efficientps.models.detr.detector import Detection, Detector
 from efficientps.models.detr.losses import (
     box_losses,
@@ -18,7 +19,7 @@ from efficientps.models.detr.losses import (
     matched_labels,
     matched_masks,
 )
-from efficientps.models.detr.mask_head import MaskHead
+from efficientps.models.detr.mask_head import MaskFeatures, MaskHead
 from efficientps.models.detr.matcher import Matches, match
 from efficientps.models.detr.post_processing import StuffMerge, panoptic_map
 from efficientps.models.detr.public_weights import to_own_keys
@@ -40,6 +41,10 @@ Step: TypeAlias = Literal["detector", "masks", "joint"]
 """What is trained."""
 
 _MASKS_AT_A_TIME = 16
+"""Queries that the mask head works on together, on a CPU."""
+
+_CELLS_AT_A_TIME = 1 << 23
+"""Cells of stride 4 that it works on together on a CUDA device, at least those of 16 queries: some 2 GB of memory."""
 
 _QUERIES = "detector.queries.weight"
 
@@ -156,7 +161,7 @@ class DETRPanoptic(PanopticNetwork):
             )
         levels = self.backbone(normalized(images, image_sizes, mean=self.image_mean, std=self.image_std))
         rows, columns = levels[-1].shape[-2:]
-        valid = torch.zeros(len(images), rows, columns, dtype=torch.bool, device=images.device)
+        valid = torch.zeros(len(images), rows, columns, dtype=torch.bool)
         for of_image, (h, w) in zip(valid, image_sizes, strict=True):
             # A cell is valid where its first pixel is.
             of_image[: -(-h * rows // height), : -(-w * columns // width)] = True
@@ -180,7 +185,8 @@ class DETRPanoptic(PanopticNetwork):
             detection, levels = self.detect(batch["images"], batch["image_sizes"])
         matches = match(detection.class_logits, detection.boxes, targets)
         # Each segment has a query, in every layer: one count serves them all.
-        number = normalizer(len(matches[-1].images), scope=self.normalizer_scope, device=detection.boxes.device)
+        segments = _count(len(matches[-1].images), detection.boxes)
+        number = normalizer(segments, scope=self.normalizer_scope, device=detection.boxes.device)
         terms: dict[str, Tensor] = {}
         if self.step != "masks":
             terms |= self._detection_losses(detection, matches, targets, number)
@@ -196,9 +202,8 @@ class DETRPanoptic(PanopticNetwork):
         # The sum of all queries' weights, counted in queries without a segment, of which there is at least one.
         segments = len(matches[-1].images)
         others = detection.boxes.shape[1] * detection.boxes.shape[2] - segments
-        weight = normalizer(
-            torch.tensor(segments / self.no_object_weight + others), scope=self.normalizer_scope, device=number.device
-        )
+        counted = _count(segments / self.no_object_weight + others, number)
+        weight = normalizer(counted, scope=self.normalizer_scope, device=number.device)
         weight = weight * self.no_object_weight
         by_layer = []
         for logits, boxes, of_layer in zip(detection.class_logits, detection.boxes, matches, strict=True):
@@ -245,59 +250,69 @@ class DETRPanoptic(PanopticNetwork):
         """
         predictions: dict[int, Prediction] = {}
         for (height, width), indices in by_canvas(batch["image_sizes"]).items():
-            images = batch["images"][indices, :, :height, :width]
+            images = torch.stack([batch["images"][i, :, :height, :width] for i in indices])
             image_sizes = [batch["image_sizes"][i] for i in indices]
             detection, levels = self.detect(images, image_sizes)
-            for position, index in enumerate(indices):
-                predictions[index] = self._predict(detection, levels, position, (height, width), image_sizes[position])
+            probs = detection.class_logits[-1].softmax(dim=-1)
+            scores, train_ids = probs[..., :-1].max(dim=-1)
+            in_map = (scores > self.score_thresh) & (scores >= probs[..., -1])
+            is_thing = (train_ids >= self.num_stuff) & (scores > self.detection_thresh)
+            if self.mask_head is None:
+                in_map, is_thing = torch.zeros_like(in_map), torch.zeros_like(is_thing)
+            chosen = choose_queries(scores, train_ids, in_map, is_thing)
+            features = self.mask_head.features(detection, levels[:3]) if self.mask_head is not None else None
+            for image, (index, size) in enumerate(zip(indices, image_sizes, strict=True)):
+                boxes = BoxPredictions(scores[image], train_ids[image], _pixels(detection.boxes[-1, image], size))
+                masks = self._masks(features, levels[0], image, chosen[image].queries)
+                predictions[index] = self._prediction(boxes, chosen[image], masks, (height, width), size)
         return [predictions[i] for i in range(len(predictions))]
 
-    def _predict(
+    def _prediction(
         self,
-        detection: Detection,
-        levels: list[Tensor],
-        image: int,
+        boxes: BoxPredictions,
+        chosen: ChosenQueries,
+        mask_logits: Tensor,
         canvas: tuple[int, int],
         image_size: tuple[int, int],
     ) -> Prediction:
-        """Read one image of a batch from what the detector said of it."""
-        probs = detection.class_logits[-1, image].softmax(dim=-1)
-        scores, train_ids = probs[:, :-1].max(dim=-1)
-        found = BoxPredictions(scores, train_ids, _pixels(detection.boxes[-1, image], image_size))
-        in_map = (scores > self.score_thresh) & (scores >= probs[:, -1])
-        is_thing = (train_ids >= self.num_stuff) & (scores > self.detection_thresh)
-        queries = (in_map | is_thing).nonzero()[:, 0]
-        if self.mask_head is None:
-            queries = queries[:0]
-        mask_logits = self._masks(detection, levels, image, queries)
-        in_map, is_thing = in_map[queries], is_thing[queries]
+        """Put together what an image's queries say, and their masks."""
         panoptic = panoptic_map(
-            mask_logits[in_map],
-            train_ids[queries[in_map]].tolist(),
-            scores[queries[in_map]].tolist(),
+            mask_logits[chosen.in_map],
+            chosen.train_ids,
+            chosen.scores,
             canvas=canvas,
             image_size=image_size,
             num_stuff=self.num_stuff,
             stuff_merge=self.stuff_merge,
         )
-        things = queries[is_thing]
+        of_things = mask_logits[chosen.things]
+        frames = of_things.new_zeros(len(of_things), 4)
+        frames[:, 2], frames[:, 3] = canvas[1], canvas[0]
+        things = chosen.queries[chosen.things]
         instances = InstancePredictions(
-            scores=scores[things],
-            labels=train_ids[things] - self.num_stuff,
-            boxes=_enclosing_boxes(mask_logits[is_thing], image_size),
-            mask_logits=mask_logits[is_thing],
-            mask_frames=scores.new_tensor([0, 0, canvas[1], canvas[0]]).expand(len(things), 4),
+            scores=boxes.scores[things],
+            labels=boxes.train_ids[things] - self.num_stuff,
+            boxes=_enclosing_boxes(of_things, image_size),
+            mask_logits=of_things,
+            mask_frames=frames,
         )
-        order = instances.scores.argsort(descending=True, stable=True)
-        return Prediction(panoptic, _semantic(panoptic), instances[order], boxes=found)
+        return Prediction(panoptic, _semantic(panoptic), instances, boxes=boxes)
 
-    def _masks(self, detection: Detection, levels: list[Tensor], image: int, queries: Tensor) -> Tensor:
+    def _masks(self, features: MaskFeatures | None, finest: Tensor, image: int, queries: Tensor) -> Tensor:
         """Return the mask logits float32 ``[N, H/4, W/4]`` of N queries of an image, a few at a time."""
-        masks = [levels[0].new_zeros((0, *levels[0].shape[-2:]), dtype=torch.float32)]
-        for some in torch.split(queries, _MASKS_AT_A_TIME) if self.mask_head is not None and len(queries) else ():
-            assert self.mask_head is not None
-            masks.append(self.mask_head(detection, levels[:3], torch.full_like(some, image), some).float())
-        return torch.cat(masks)
+        height, width = finest.shape[-2:]
+        if self.mask_head is None or features is None or len(queries) == 0:
+            return finest.new_zeros((0, height, width), dtype=torch.float32)
+        at_a_time = _MASKS_AT_A_TIME
+        if queries.is_cuda:  # it has the memory for more, and waits for the host where it is given little
+            at_a_time = max(at_a_time, _CELLS_AT_A_TIME // (height * width))
+        parts = torch.split(queries, at_a_time)
+        return torch.cat([self.mask_head.masks(features, image, some).float() for some in parts])
+
+
+def _count(number: float, like: Tensor) -> Tensor:
+    """Return a number as a float32 scalar on a tensor's device; a fill, where a transfer would be waited for."""
+    return torch.full((), number, dtype=torch.float32, device=like.device)
 
 
 def _pixels(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
@@ -305,26 +320,28 @@ def _pixels(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     height, width = image_size
     centre, extent = boxes[..., :2], boxes[..., 2:]
     corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
-    return corners * corners.new_tensor([width, height, width, height])
+    return torch.stack([corners[..., i] * size for i, size in enumerate((width, height, width, height))], dim=-1)
 
 
 def _enclosing_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
     """Return boxes float32 ``[N, 4]`` (xyxy in pixels) outside of which no interpolated logit is positive.
 
-    Between a cell of stride 4 and its neighbour, interpolation ends at the neighbour's centre.
+    Between a cell of stride 4 and its neighbour, interpolation ends at the neighbour's centre. A mask without a
+    positive logit has a box without a pixel.
     """
-    boxes = mask_logits.new_zeros(len(mask_logits), 4)
-    for box, inside in zip(boxes, mask_logits > 0, strict=True):
-        rows, columns = inside.nonzero(as_tuple=True)
-        if len(rows):
-            extent = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-            box.copy_(4 * extent + extent.new_tensor([-2, -2, 2, 2]))
-    height, width = image_size
-    return boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+    inside = (mask_logits > 0).view(torch.uint8)
+    edges = []
+    for dim, size in ((1, image_size[1]), (2, image_size[0])):  # what the columns hold, and the rows
+        occupied = inside.amax(dim=dim)
+        first, last = occupied.argmax(dim=1), occupied.shape[1] - occupied.flip(1).argmax(dim=1)
+        found = occupied.amax(dim=1)
+        edges.append([((4 * edge + beyond) * found).clamp(0, size) for edge, beyond in ((first, -2), (last, 2))])
+    (left, right), (top, bottom) = edges
+    return torch.stack([left, top, right, bottom], dim=1).float()
 
 
 def _semantic(panoptic: PanopticSegmentation) -> Tensor:
     """Return the class uint8 ``[h, w]`` of each pixel, ``IGNORE_INDEX`` where there is no segment."""
     classes = [IGNORE_INDEX, *(segment.train_id for segment in panoptic.segments)]  # ids are 1, 2, 3 ...
-    table = torch.tensor(classes, dtype=torch.uint8, device=panoptic.segment_ids.device)
+    table = torch.tensor(classes, dtype=torch.uint8).to(panoptic.segment_ids.device, non_blocking=True)
     return table[panoptic.segment_ids.long()]

@@ -74,5 +74,4 @@ def matched_masks(matches: Matches, targets: Sequence[SegmentTargets]) -> Tensor
 
 def _matched(matches: Matches, of_images: Sequence[Tensor]) -> Tensor:
     """Return the rows ``[M, ...]`` of the matched segments from one tensor ``[N, ...]`` for each image."""
-    counts = torch.tensor([0, *(len(rows) for rows in of_images)], device=matches.images.device)
-    return torch.cat(list(of_images))[counts.cumsum(0)[matches.images] + matches.segments]
+    return torch.cat(list(of_images))[matches.rows]

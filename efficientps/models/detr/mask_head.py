@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +36,38 @@ class QueryConvolutions(DetrMaskHeadSmallConv):
         Returns:
             ``[N, h', w']`` at the size of the finest level.
         """
-        channels = features.shape[1]
+        return self.of_queries(attention_maps, *self.of_images(features, levels), images)
+
+    def of_images(self, features: Tensor, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the images' part of the first convolution, and the levels with the channels of their stages."""
         weight, bias = self.conv1.conv.weight, self.conv1.conv.bias
-        of_image = conv2d(features, weight[:, :channels], bias, padding=1)
-        of_query = conv2d(attention_maps, weight[:, channels:], padding=1)
+        adapted = [_stage(stage).fpn_adapter(level) for stage, level in zip(self.fpn_stages, levels, strict=True)]
+        return conv2d(features, weight[:, : features.shape[1]], bias, padding=1), adapted
+
+    def of_queries(
+        self, attention_maps: Tensor, of_image: Tensor, adapted: Sequence[Tensor], images: Tensor | slice
+    ) -> Tensor:
+        """Return the mask logits of queries from what their images have: ``of_images``, taken at ``images``."""
+        weight = self.conv1.conv.weight
+        of_query = conv2d(attention_maps, weight[:, of_image.shape[1] - attention_maps.shape[1] :], padding=1)
         x = self.conv1.activation(self.conv1.norm(of_image[images] + of_query))
         x = self.conv2(x)
-        for stage, level in zip(self.fpn_stages, levels, strict=True):
-            assert isinstance(stage, DetrFPNFusionStage)
-            adapted = stage.fpn_adapter(level)
-            x = stage.refine(adapted[images] + interpolate(x, size=adapted.shape[-2:], mode="nearest"))
+        for stage, level in zip(self.fpn_stages, adapted, strict=True):
+            x = _stage(stage).refine(level[images] + interpolate(x, size=level.shape[-2:], mode="nearest"))
         return cast(Tensor, self.output_conv(x))[:, 0]
+
+
+def _stage(module: nn.Module) -> DetrFPNFusionStage:
+    assert isinstance(module, DetrFPNFusionStage)
+    return module
+
+
+class MaskFeatures(NamedTuple):
+    """What the masks of all queries of a batch are made from."""
+
+    attention_maps: Tensor  # [B, Q, heads, h, w]
+    of_image: Tensor  # [B, channels + heads, h, w]
+    adapted: list[Tensor]  # of the backbone's levels of strides 16, 8 and 4, with channels / 2, / 4 and / 8
 
 
 class MaskHead(nn.Module):
@@ -82,8 +103,20 @@ class MaskHead(nn.Module):
         Returns:
             ``[N, H/4, W/4]``, before the sigmoid.
         """
-        padded = torch.zeros_like(detection.valid, dtype=detection.states.dtype)
-        padded = padded.masked_fill(~detection.valid, torch.finfo(padded.dtype).min)[:, None, None]
+        found = self.features(detection, levels)
+        return self.convolutions.of_queries(found.attention_maps[images, queries], *found[1:], images)
+
+    def features(self, detection: Detection, levels: Sequence[Tensor]) -> MaskFeatures:
+        """Return what is the same for any choice of queries."""
+        padded = detection.states.new_zeros(1)  # added all the same: under autocast it makes the attention float32
+        if detection.valid is not None:
+            padded = torch.zeros_like(detection.valid, dtype=detection.states.dtype)
+            padded = padded.masked_fill(~detection.valid, torch.finfo(padded.dtype).min)[:, None, None]
         maps = self.attention(detection.states, detection.memory, padded)
-        masks: Tensor = self.convolutions(detection.features, maps[images, queries], [*reversed(levels)], images)
-        return masks
+        return MaskFeatures(maps, *self.convolutions.of_images(detection.features, [*reversed(levels)]))
+
+    def masks(self, features: MaskFeatures, image: int, queries: Tensor) -> Tensor:
+        """Return the mask logits ``[N, H/4, W/4]`` of N queries of one image, int64 ``[N]``."""
+        maps = features.attention_maps[image][queries]
+        # A part of a batch where a number would do: what an image has serves its queries without a copy for each.
+        return self.convolutions.of_queries(maps, features.of_image, features.adapted, slice(image, image + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ class Matches(NamedTuple):
 
     images: Tensor
     queries: Tensor
-    segments: Tensor
+    segments: Tensor  # each the number of a segment in its image
+    rows: Tensor  # and among the segments of all images, one image's after the other's
 
 
 @torch.no_grad()
@@ -38,13 +39,31 @@ def match(class_logits: Tensor, boxes: Tensor, targets: Sequence[SegmentTargets]
         One for each of the D layers, ordered by image and query.
     """
     probs = class_logits.softmax(dim=-1)
-    pairs: list[list[Tensor]] = [[] for _ in class_logits]
-    for image, target in enumerate(targets):
-        costs = _costs(probs[:, image], boxes[:, image], target).cpu()
-        for layer, cost in enumerate(costs.numpy()):
-            queries, segments = linear_sum_assignment(cost)
-            pairs[layer].append(torch.from_numpy(np.stack([np.full_like(queries, image), queries, segments])))
-    return [Matches(*torch.cat(of_layer, dim=1).to(boxes.device)) for of_layer in pairs]
+    numbers = [len(target.labels) for target in targets]
+    starts = np.cumsum([0, *numbers])
+    # All images in one transfer: it is what the host waits for.
+    flat = torch.cat([cost.flatten() for cost in _costs_of_images(probs, boxes, targets)]).cpu().numpy()
+    layers, _, queries = boxes.shape[:3]
+    ends = np.cumsum([layers * queries * number for number in numbers])
+    pairs: list[list[np.ndarray[Any, Any]]] = [[] for _ in range(layers)]
+    for image, costs in enumerate(np.split(flat, ends[:-1])):
+        for layer, cost in enumerate(costs.reshape(layers, queries, numbers[image])):
+            found, segments = linear_sum_assignment(cost)
+            pairs[layer].append(np.stack([np.full_like(found, image), found, segments, starts[image] + segments]))
+    matched = torch.from_numpy(np.stack([np.concatenate(of_layer, axis=1) for of_layer in pairs]))
+    return [Matches(*of_layer) for of_layer in matched.to(boxes.device, non_blocking=True)]
+
+
+def _costs_of_images(probs: Tensor, boxes: Tensor, targets: Sequence[SegmentTargets]) -> list[Tensor]:
+    """Return the costs ``[D, Q, N]`` of each image."""
+    if not boxes.is_cuda:
+        return [_costs(probs[:, image], boxes[:, image], target) for image, target in enumerate(targets)]
+    # The pairs of different images are computed for nothing: that takes a device less time than to begin anew.
+    labels, wanted = (torch.cat(parts) for parts in zip(*((t.labels, t.boxes) for t in targets), strict=True))
+    costs = _costs(probs.flatten(1, 2), boxes.flatten(1, 2), SegmentTargets(labels, wanted, targets[0].masks))
+    costs = costs.view(*boxes.shape[:3], len(labels))
+    by_image = torch.split(costs, [len(target.labels) for target in targets], dim=-1)
+    return [cost[:, image] for image, cost in enumerate(by_image)]
 
 
 def _costs(probs: Tensor, boxes: Tensor, target: SegmentTargets) -> Tensor:

@@ -14,6 +14,12 @@ from efficientps.structures import VOID, PanopticSegmentation, Segment
 MAX_DROPPED_AREA = 4
 """Segments of at most so many pixels are dropped (the authors')."""
 
+_MAPS_AT_A_TIME, _AREAS_AT_A_TIME = 16, 64
+"""Queries whose logits, and whose pixels, lie at full size together on a CUDA device: 128 MiB each at 1024x2048."""
+
+_ROUNDS_AT_ONCE = 2
+"""Rounds of dropping on a CUDA device before the host looks whether more are needed; most images need no third."""
+
 StuffMerge = Literal["union", "first"]
 """What becomes of several queries of one stuff class, see ``panoptic_map``."""
 
@@ -47,25 +53,82 @@ def panoptic_map(
             queries of a class go to whichever other query is next, of any class. (It is always so where there are two:
             the later ones have been left without pixels by then, and are themselves dropped.)
     """
-    segment_ids = torch.full(image_size, VOID, dtype=torch.int32, device=mask_logits.device)
+    if not len(train_ids):
+        return PanopticSegmentation(torch.full(image_size, VOID, dtype=torch.int32, device=mask_logits.device))
     # The query that stands for each: itself, or the first one of its stuff class.
     first = [train_ids.index(train_id) if train_id < num_stuff else i for i, train_id in enumerate(train_ids)]
-    kept = list(range(len(train_ids)))
+    # On a CPU, queries that are dropped cost nothing more; a CUDA device goes on without asking which they are.
+    settle = _settle_on_device if mask_logits.is_cuda else _settle_on_cpu
+    owner, is_segment, left = settle(mask_logits, first, canvas, image_size, stuff_merge)
+    segments = [
+        Segment(number, train_ids[query], train_ids[query] >= num_stuff, score=scores[query])
+        for number, query in enumerate(left, start=1)
+    ]
+    numbers = torch.where(is_segment, is_segment.cumsum(0), VOID).int()
+    return PanopticSegmentation(numbers[owner], segments)
+
+
+def _settle_on_cpu(
+    mask_logits: Tensor,
+    first: Sequence[int],
+    canvas: tuple[int, int],
+    image_size: tuple[int, int],
+    stuff_merge: StuffMerge,
+) -> tuple[Tensor, Tensor, list[int]]:
+    """Drop small segments, round by round.
+
+    Returns:
+        The query of each pixel, int64 ``[h, w]``; which queries are segments, bool ``[N]``; and the same as a list of
+        their numbers.
+    """
+    kept = list(range(len(first)))
     joint = True
     while kept:
         owner = _highest(mask_logits, kept, canvas, image_size)
-        owner = torch.tensor(first if joint else range(len(first)), device=owner.device)[owner]
+        owner = torch.tensor(first if joint else range(len(first)))[owner]
         areas = torch.bincount(owner.flatten(), minlength=len(first)).tolist()
         alive = {i for i in kept if areas[i] > MAX_DROPPED_AREA}
         remaining = [i for i in kept if (first[i] if joint and stuff_merge == "union" else i) in alive]
         if len(remaining) == len(kept):
             break
         kept, joint = remaining, stuff_merge == "union"
-    segments = []
-    for number, query in enumerate(sorted(alive) if kept else (), start=1):
-        segment_ids[owner == query] = number
-        segments.append(Segment(number, train_ids[query], train_ids[query] >= num_stuff, score=scores[query]))
-    return PanopticSegmentation(segment_ids, segments)
+    return owner, torch.tensor([query in alive for query in range(len(first))]), sorted(alive)
+
+
+def _settle_on_device(
+    mask_logits: Tensor,
+    first: Sequence[int],
+    canvas: tuple[int, int],
+    image_size: tuple[int, int],
+    stuff_merge: StuffMerge,
+) -> tuple[Tensor, Tensor, list[int]]:
+    """Do the same where the logits are, with a vector of the queries that are kept.
+
+    A round after the last changes nothing, so that a fixed number of them runs before the host looks. It looks again
+    after each further one.
+    """
+    first_of = torch.tensor(first).to(mask_logits.device, non_blocking=True)
+    kept = torch.ones_like(first_of, dtype=torch.bool)
+    joint, rounds = True, 0
+    while True:
+        owner = _highest_by_groups(mask_logits, kept, canvas, image_size)
+        if joint:
+            owner = first_of[owner]
+        alive = kept & (_areas(owner, len(first)) > MAX_DROPPED_AREA)
+        remaining = kept & alive[first_of] if joint and stuff_merge == "union" else alive
+        dropped = kept & ~remaining
+        kept, joint, rounds = remaining, stuff_merge == "union", rounds + 1
+        if rounds >= _ROUNDS_AT_ONCE:
+            any_dropped, is_segment = torch.stack([dropped, alive]).tolist()
+            if not any(any_dropped) or not any(is_segment):
+                return owner, alive, [query for query, is_left in enumerate(is_segment) if is_left]
+
+
+def _areas(owner: Tensor, number: int) -> Tensor:
+    """Return the pixels int64 ``[N]`` of each query; ``bincount`` would wait for the device."""
+    queries = torch.arange(number, device=owner.device)
+    parts = torch.split(queries, _AREAS_AT_A_TIME)
+    return torch.cat([(owner == some[:, None, None]).sum(dim=(1, 2)) for some in parts])
 
 
 def _highest(mask_logits: Tensor, kept: Sequence[int], canvas: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
@@ -82,4 +145,24 @@ def _highest(mask_logits: Tensor, kept: Sequence[int], canvas: tuple[int, int], 
         is_higher = logits > best
         best = torch.where(is_higher, logits, best)
         owner[is_higher] = query
+    return owner
+
+
+def _highest_by_groups(
+    mask_logits: Tensor, kept: Tensor, canvas: tuple[int, int], image_size: tuple[int, int]
+) -> Tensor:
+    """Do the same for the queries that are kept, bool ``[N]``, a group of masks at a time."""
+    height, width = image_size
+    # What is no number is never the highest; a query that is out has no numbers.
+    logits = mask_logits.float().masked_fill(~kept[:, None, None], torch.nan)
+    best = logits.new_full(image_size, -torch.inf)
+    owner = kept.int().argmax().expand(image_size)
+    for start in range(0, len(logits), _MAPS_AT_A_TIME):
+        maps = interpolate(logits[None, start : start + _MAPS_AT_A_TIME], size=canvas, mode="bilinear")[
+            0, :, :height, :width
+        ]
+        highest, place = maps.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).max(dim=0)
+        is_higher = highest > best
+        best = torch.where(is_higher, highest, best)
+        owner = torch.where(is_higher, place + start, owner)
     return owner

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import timm
 from timm.utils.model import freeze_batch_norm_2d  # type: ignore[attr-defined]
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from efficientps.models import imagenet_weights
 
@@ -55,7 +57,9 @@ class ResNetBackbone(nn.Module):
         elif pretrained:
             name = f"{variant}.{_WEIGHTS.get(variant, 'tv_in1k')}"
             _load(network, imagenet_weights.download(name), source=name)
-        self.network: nn.Module = freeze_batch_norm_2d(network) if frozen_norms else network  # type: ignore[no-untyped-call]
+        self.network: nn.Module = network
+        if frozen_norms:
+            self.network = _with_fixed_norms(freeze_batch_norm_2d(network))  # type: ignore[no-untyped-call]
         trained = tuple(f"layer{stage}." for stage in range(frozen_stages + 1, 5))
         for key, parameter in self.network.named_parameters():
             parameter.requires_grad_(key.startswith(trained) or frozen_stages == 0)
@@ -64,6 +68,32 @@ class ResNetBackbone(nn.Module):
         """Return the levels of images, float ``[B, 3, H, W]``: ``[B, C, H/s, W/s]``, s = 4, 8, 16, 32 (dilated: 16)."""
         levels: list[Tensor] = self.network(images)
         return levels
+
+
+class FixedNorm(FrozenBatchNorm2d):
+    """A batch norm fixed to its statistics and scales, which on a CUDA device is one kernel.
+
+    torchvision's takes seven, as it makes scale and shift anew each time, and its maps are float32 under autocast.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normed map ``[B, C, h, w]``, on a CUDA device in the type of ``x``."""
+        if x.is_cuda:
+            return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        normed: Tensor = super().forward(x)  # on a CPU the work on pixels is what takes time
+        return normed
+
+
+def _with_fixed_norms(network: nn.Module) -> nn.Module:
+    """Put a ``FixedNorm`` with the same tensors in the place of each of torchvision's."""
+    for parent in list(network.modules()):
+        for name, norm in list(parent.named_children()):
+            if isinstance(norm, FrozenBatchNorm2d):
+                fixed = FixedNorm(norm.weight.shape[0], eps=norm.eps)
+                for key, tensor in norm.named_buffers():
+                    fixed.register_buffer(key, tensor)
+                setattr(parent, name, fixed)
+    return network
 
 
 def _load(network: nn.Module, state_dict: dict[str, Tensor], *, source: str) -> None:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, masks_to_boxes
+from torchvision.ops import box_convert
 
-from efficientps.structures import TrainingBatch
+from efficientps.structures import IGNORE_INDEX, TrainingBatch
 
 
 class SegmentTargets(NamedTuple):
@@ -24,17 +24,23 @@ def segment_targets(batch: TrainingBatch, num_stuff: int) -> list[SegmentTargets
 
     Boxes are half-open: a segment as wide as the image has the width 1, and one of a single pixel is no line.
     """
+    semantic, instances = batch["semantic"], batch["instances"]
+    # Which stuff classes each image has: for all of them, the host waits for the device once.
+    occurs = torch.zeros(len(semantic), IGNORE_INDEX + 1, dtype=torch.bool, device=semantic.device)
+    occurs.scatter_(1, semantic.flatten(1), True)
+    present = [[i for i, there in enumerate(row) if there] for row in occurs[:, :num_stuff].tolist()]
+    listed = torch.tensor([train_id for ids in present for train_id in ids], dtype=torch.int64)
+    by_image = torch.split(listed.to(semantic.device, non_blocking=True), [len(ids) for ids in present])
+    extents = torch.tensor([[width, height, width, height] for height, width in batch["image_sizes"]])
+    extents = extents.float().to(semantic.device, non_blocking=True)
     targets = []
-    for semantic, things, size in zip(batch["semantic"], batch["instances"], batch["image_sizes"], strict=True):
-        classes = semantic.unique()
-        classes = classes[classes < num_stuff]
-        stuff = semantic == classes[:, None, None]
+    for classes, things, of_image, extent in zip(by_image, instances, semantic, extents, strict=True):
+        stuff = of_image == classes[:, None, None]
         boxes = torch.cat([_boxes(stuff), things["boxes"]])
-        height, width = size
         targets.append(
             SegmentTargets(
                 labels=torch.cat([classes, things["labels"] + num_stuff]),
-                boxes=box_convert(boxes, "xyxy", "cxcywh") / boxes.new_tensor([width, height, width, height]),
+                boxes=box_convert(boxes, "xyxy", "cxcywh") / extent,
                 masks=torch.cat([stuff, things["masks"]]),
             )
         )
@@ -42,7 +48,8 @@ def segment_targets(batch: TrainingBatch, num_stuff: int) -> list[SegmentTargets
 
 
 def _boxes(masks: Tensor) -> Tensor:
-    """Return the half-open boxes of masks; those of ``masks_to_boxes`` end at the last pixel and not behind it."""
-    boxes: Tensor = masks_to_boxes(masks)
-    boxes[:, 2:] += 1
-    return boxes
+    """Return the half-open boxes float32 ``[N, 4]`` (xyxy) of masks bool ``[N, H, W]``, none of them empty."""
+    rows, columns = (masks.view(torch.uint8).amax(dim=dim) for dim in (2, 1))
+    edges = [occupied.argmax(dim=1) for occupied in (columns, rows)]
+    edges += [occupied.shape[1] - occupied.flip(1).argmax(dim=1) for occupied in (columns, rows)]
+    return torch.stack(edges, dim=1).float()
