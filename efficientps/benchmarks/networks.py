@@ -17,10 +17,17 @@ from efficientps.benchmarks.report import Bar, Report
 from efficientps.benchmarks.scenes import street_instances
 from efficientps.benchmarks.timing import alternate
 from efficientps.benchmarks.training_step import network_loss
+from efficientps.inference.inference_copy import inference_copy
 from efficientps.models.efficientps import EfficientPS
 from efficientps.saved_activations import saved_activation_bytes
 from efficientps.structures import InstancePredictions
 from efficientps.training.checkpoint import compare_states, network_state, read_checkpoint
+
+COPY = "inference copy"
+"""A side of each preset: the network as ``inference_copy`` makes it for validation and prediction."""
+
+SHARE_OF_THE_COPY = 0.9
+"""Bar: the most that the copy takes of the network's time."""
 
 AGAINST = {"Mask2Former Swin-T": 0.35, "Mask R-CNN R50-FPN": 0.8}
 """Bars: share of the peer's time."""
@@ -46,7 +53,7 @@ def run(
 
     Args:
         size: (height, width) of the images, multiples of 32.
-        names: presets; the first one is compared with the peers.
+        names: presets, each as it is trained and as its inference copy; the first one's copy is compared with the peers.
         batch_size: images in a call.
         precision: of all sides.
         rounds: calls that are timed.
@@ -90,11 +97,14 @@ def run(
         add(name, network, lambda n=network: n.predict(batch), lambda n=network: network_loss(n)(batch))  # type: ignore[misc]
         if weights is not None:  # only now: counting what training keeps has moved the running statistics
             _load(network, name, weights)
-        figures[name]["instances_fused"] = _fused(sides[name]())
-        if name == names[0]:
-            crowded = f"{name}, {REALISTIC_INSTANCES} instances"
-            sides[crowded] = _inference(_with_instances(network, batch, size, device), precision, device)
-            figures[crowded] = {"instances_fused": _fused(sides[crowded]())}
+        copy = cast(EfficientPS, inference_copy(network, dtype=torch.bfloat16 if precision == "bf16" else None))
+        for side, module in ((name, network), (f"{name}, {COPY}", copy)):
+            sides[side] = _inference(lambda n=module: n.predict(batch), precision, device)  # type: ignore[misc]
+            figures.setdefault(side, {})["instances_fused"] = _fused(sides[side]())
+            if name == names[0]:
+                crowded = f"{side}, {REALISTIC_INSTANCES} instances"
+                sides[crowded] = _inference(_with_instances(module, batch, size, device), precision, device)
+                figures[crowded] = {"instances_fused": _fused(sides[crowded]())}
     images = batch["images"]
     for name, build in builders.items():
         if name in without:
@@ -107,9 +117,12 @@ def run(
             add(name, peer, lambda p=peer: p.predict(images), loss)  # type: ignore[misc]
     timings = alternate(sides, rounds=rounds, device=device)
     report.add(case, timings, figures)
+    share = timings[f"{names[0]}, {COPY}"].seconds / timings[names[0]].seconds
+    report.bars.append(Bar("time of the inference copy as a share of the network's", share, "<=", SHARE_OF_THE_COPY))
     for peer_name, limit in AGAINST.items():
         if peer_name in timings:
-            ratio = timings[f"{names[0]}, {REALISTIC_INSTANCES} instances"].seconds / timings[peer_name].seconds
+            ours = timings[f"{names[0]}, {COPY}, {REALISTIC_INSTANCES} instances"].seconds
+            ratio = ours / timings[peer_name].seconds
             report.bars.append(Bar(f"time as a share of {peer_name}", ratio, "<=", limit))
     return report
 
@@ -137,17 +150,17 @@ def _with_instances(network: EfficientPS, batch: Any, size: tuple[int, int], dev
     """Return a prediction whose instance head works as ever, and whose fusion gets instances as of a real street."""
     found = street_instances(REALISTIC_INSTANCES, size, device=device)
     head = network.instance_head
-    original = head.predict
+    original = head.decode
 
-    def predict(*inputs: Any) -> list[InstancePredictions]:
+    def decode(*inputs: Any) -> list[InstancePredictions]:
         return [found for _ in original(*inputs)]
 
     def call() -> Any:
-        head.predict = predict  # type: ignore[method-assign, assignment]
+        head.decode = decode  # type: ignore[method-assign, assignment]
         try:
             return network.predict(batch)
         finally:
-            del head.predict
+            del head.decode
 
     return call
 

@@ -116,16 +116,16 @@ class EfficientPS(PanopticNetwork):
         Raises:
             ValueError: H or W is not a multiple of 32.
         """
-        height, width = images.shape[-2:]
+        return self._pyramid(self.normalize(images, image_sizes))
+
+    def _pyramid(self, x: Tensor) -> FeaturePyramid:
+        """Return the pyramid of normalised images."""
+        height, width = x.shape[-2:]
         if height % STRIDE or width % STRIDE:
             raise ValueError(
                 f"The images are {height}x{width}; EfficientPS needs a height and a width that are multiples of "
                 f"{STRIDE}: pad them."
             )
-        return self._pyramid(self.normalize(images, image_sizes))
-
-    def _pyramid(self, x: Tensor) -> FeaturePyramid:
-        """Return the pyramid of normalised images."""
         features = self.backbone(x, checkpoint_blocks="backbone" in self.activation_checkpointing)
         pyramid: FeaturePyramid = self._call("neck", self.neck, features)
         return pyramid

@@ -97,6 +97,7 @@ class PanopticModule(pl.LightningModule):
         self.init_from = init_from
         self.inference_copy = inference_copy
         self.copies = InferenceCopies()
+        self._runs_copy = False
         self.evaluator = Evaluator(categories)
         self.evaluation: Evaluation | None = None
         self.loss_terms: dict[str, Tensor] = {}
@@ -138,7 +139,7 @@ class PanopticModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget what a sanity check or an interrupted validation left."""
         self.evaluator.reset()
-        self.copies.drop()
+        self._begin_predictions()
 
     def validation_step(self, batch: PanopticBatch, batch_idx: int) -> dict[str, list[Prediction]]:
         """Predict and count, one image after the other; the predictions live on until the next batch, for pictures."""
@@ -149,13 +150,13 @@ class PanopticModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Compute and log all figures, over all ranks."""
-        self.copies.drop()
+        self._end_predictions()
         self._evaluate("val")
 
     def on_test_epoch_start(self) -> None:
         """As for validation."""
         self.evaluator.reset()
-        self.copies.drop()
+        self._begin_predictions()
 
     def test_step(self, batch: PanopticBatch, batch_idx: int) -> None:
         """As for validation."""
@@ -163,7 +164,7 @@ class PanopticModule(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """As for validation."""
-        self.copies.drop()
+        self._end_predictions()
         self._evaluate("test")
 
     def _evaluate(self, split: str) -> None:
@@ -185,7 +186,7 @@ class PanopticModule(pl.LightningModule):
 
     def on_predict_epoch_start(self) -> None:
         """As for validation."""
-        self.copies.drop()
+        self._begin_predictions()
 
     def predict_step(self, batch: PanopticBatch, batch_idx: int) -> list[Prediction]:
         """Return one prediction for each image of the batch, at its valid size."""
@@ -193,19 +194,34 @@ class PanopticModule(pl.LightningModule):
 
     def on_predict_epoch_end(self) -> None:
         """As for validation."""
-        self.copies.drop()
+        self._end_predictions()
+
+    # -------------------------------------------------------------- the inference copy
 
     def _predict(self, batch: ImageBatch) -> list[Prediction]:
-        """Predict with the inference copy: made at the first batch, when callbacks have put averaged weights in place.
+        """Predict with the copy, which is made at the first batch: callbacks have put averaged weights in place then.
 
-        Two images of a sanity check are not worth one, and strategies that split weights over devices have no whole
-        network to copy.
+        A step that is called by itself, outside of an epoch of the trainer, runs the network.
         """
-        whole = isinstance(self.trainer.strategy, SingleDeviceStrategy | DDPStrategy)
-        if not self.inference_copy or not whole or self.trainer.sanity_checking:
+        if not self._runs_copy:
             return self.network.predict(batch)
         dtype = _AUTOCAST_TYPES.get(str(self.trainer.precision))
         return self.copies.of(self.network, dtype=dtype).predict(batch)
+
+    def _begin_predictions(self) -> None:
+        """Have a copy made for this epoch.
+
+        The images of a sanity check are too few for one, and strategies that split weights over devices have no whole
+        network to copy.
+        """
+        self.copies.drop()
+        is_whole = isinstance(self.trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        self._runs_copy = self.inference_copy and is_whole and not self.trainer.sanity_checking
+
+    def _end_predictions(self) -> None:
+        """Free the memory of the copy, which training would soon leave behind."""
+        self.copies.drop()
+        self._runs_copy = False
 
     # ------------------------------------------------------------------ optimizers
 

@@ -14,9 +14,11 @@ SIZE = (128, 256)
 def test_model_counts_and_times():
     # Oracle: by hand; multiply-adds of a convolution, and as many instances as were put in.
     report = networks.run(size=SIZE, names=("demo",), rounds=1, with_peers=False)
-    plain, crowded = report.rows
-    assert (plain.side, crowded.side) == ("demo", "demo, 30 instances")
-    assert crowded.figures["instances_fused"] > 15
+    sides = ["demo", "demo, 30 instances", "demo, inference copy", "demo, inference copy, 30 instances"]
+    assert [row.side for row in report.rows] == sides
+    plain, crowded, _, crowded_copy = report.rows
+    assert crowded_copy.figures["instances_fused"] == crowded.figures["instances_fused"] > 15
+    assert [bar.claim for bar in report.bars] == ["time of the inference copy as a share of the network's"]
     parts = sum(value for name, value in plain.figures.items() if name.startswith("gmacs_"))
     assert 0 < parts <= plain.figures["gmacs"] * 1.001
     assert plain.figures["parameters_m"] > 1 and plain.figures["saved_activations_mb"] > 1
@@ -68,7 +70,7 @@ def test_what_the_training_of_peers_keeps_is_counted_on_request(counted, one_pee
 def test_a_peer_is_left_out_by_name(one_peer):
     # Oracle: by hand; its row is missing, and the report says so.
     report = networks.run(size=SIZE, names=("demo",), rounds=1, without=["Mask2Former Swin-T"])
-    assert report.rows[-1].side == "demo, 30 instances" and "Mask2Former Swin-T" in report.skipped[0]
+    assert report.rows[-1].side == "demo, inference copy, 30 instances" and "Mask2Former Swin-T" in report.skipped[0]
     with pytest.raises(ValueError, match="no peer 'Mask3Former' to leave out; the peers are Mask2Former Swin-T"):
         networks.run(size=SIZE, names=("demo",), rounds=1, without=["Mask3Former"])
 

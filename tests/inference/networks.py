@@ -14,6 +14,7 @@ HEADS = {
     "mask_rcnn": partial(MaskRCNNHead, box_hidden=32, mask_channels=16, deconv_norm=True, fc_norm=True),
     "solov2": partial(SOLOv2Head, **SOLO, norm_act=InPlaceABN),
 }
+OTHERS = {"solov2 with group norms": partial(SOLOv2Head, **SOLO)}
 
 
 def network(head: str, *, variant: str = "b0", **options) -> EfficientPS:
@@ -22,7 +23,7 @@ def network(head: str, *, variant: str = "b0", **options) -> EfficientPS:
     return EfficientPS(
         NUM_STUFF, NUM_THINGS, backbone=EfficientNetBackbone(variant=variant, pretrained=False),
         neck=partial(TwoWayFPN, out_channels=32), semantic_head=partial(SemanticHead, channels=16),
-        instance_head=HEADS[head], min_stuff_area=20, **options,
+        instance_head=(HEADS | OTHERS)[head], min_stuff_area=20, **options,
     )  # fmt: skip
 
 

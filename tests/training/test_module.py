@@ -1,6 +1,10 @@
 """The LightningModule around a network of two convolutions; the whole of it runs in ``tests/test_train_net.py``."""
 
+from copy import deepcopy
 from functools import partial
+from itertools import chain
+from pickle import dumps, loads
+from typing import ClassVar
 
 import pytest
 import pytorch_lightning as pl
@@ -189,3 +193,89 @@ def test_refuses_the_checkpoint_of_another_network(tmp_path):
     other = module(network=partial(TinyNetwork, width=5))
     with pytest.raises(ValueError, match=r"tiny\.ckpt is of another network .*'network\.backbone\.0\.bias' has"):
         trainer(tmp_path).validate(other, loader([batch()]), ckpt_path=tmp_path / "tiny.ckpt", weights_only=True)
+
+
+class Watched(TinyNetwork):
+    """Keeps, over all copies, what made each prediction: its norm's class and whether it was in training."""
+
+    made_by: ClassVar[list] = []
+
+    def predict(self, batch):
+        self.made_by.append((self, type(self.backbone[1]).__name__, torch.is_autocast_enabled("cpu")))
+        return super().predict(batch)
+
+
+@pytest.fixture
+def made_by():
+    Watched.made_by.clear()
+    return Watched.made_by
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_predictions_are_made_by_a_copy_that_is_gone_afterwards(tmp_path, stage, made_by):
+    # Oracle: the network itself; its norm is folded in the copy, and what it finds is the same.
+    model = module(network=Watched)
+    run = trainer(tmp_path)
+    options = {} if stage == "predict" else {"verbose": False}
+    keys = set(model.state_dict())
+    found = getattr(run, stage)(model, loader([batch(), batch(1)]), **options)
+    names = [norm for _, norm, _ in made_by]
+    assert names[-2:] == ["Identity", "Identity"] and model.copies._copy is None
+    assert set(model.state_dict()) == keys and type(model.network.backbone[1]) is torch.nn.BatchNorm2d
+    made_by.clear()
+    plain = module(network=Watched, inference_copy=False)
+    expected = getattr(run, stage)(plain, loader([batch(), batch(1)]), **options)
+    assert [network for network, _, _ in made_by] == [plain.network] * 2
+    if stage == "predict":
+        for ours, theirs in zip(chain(*found), chain(*expected), strict=True):
+            assert torch.equal(ours.panoptic.segment_ids, theirs.panoptic.segment_ids)
+    else:
+        assert found == expected
+
+
+def test_each_validation_sees_what_was_learned_and_the_sanity_check_makes_no_copy(tmp_path, made_by):
+    # Oracle: by hand; the copy of each epoch has the network's classifier of that time.
+    model = module(network=Watched, optimizer=lambda groups: SGD(groups, lr=0.05))
+    learned = []
+
+    class Note(pl.Callback):
+        def on_validation_batch_start(self, trainer, pl_module, *_):
+            learned.append(pl_module.network.head.weight.detach().clone())
+
+    fit = trainer(tmp_path, max_epochs=2, num_sanity_val_steps=1, callbacks=[Note()])
+    fit.fit(model, loader([targets()]), loader([batch()]))
+    real = [(network, norm) for network, norm, _ in made_by if network is model.network or norm == "Identity"]
+    assert real[0][1] == "BatchNorm2d"
+    copies = [network for network, norm in real if norm == "Identity"]
+    for weight in learned[1:]:
+        assert any(torch.equal(copy.head.weight, weight) for copy in copies)
+    assert not torch.equal(learned[1], learned[2])
+
+
+def test_copies_have_the_weights_that_autocast_would_cast(tmp_path, made_by):
+    # Oracle: by hand; both convolutions run in bfloat16, the network keeps float32.
+    model = module(network=Watched)
+    trainer(tmp_path, precision="bf16-mixed").validate(model, loader([batch()]), verbose=False)
+    copy, norm, autocasts = made_by[-1]
+    assert norm == "Identity" and autocasts
+    assert {p.dtype for p in copy.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+
+
+def test_averaged_weights_are_copied_not_those_in_training(tmp_path, made_by):
+    # Oracle: by hand; a callback that swaps weights in for the validation, as weight averaging does.
+    class Swap(pl.Callback):
+        def on_validation_epoch_start(self, trainer, pl_module):
+            pl_module.network.head.bias.data.fill_(7.0)
+
+    trainer(tmp_path, callbacks=[Swap()]).validate(module(network=Watched), loader([batch()]), verbose=False)
+    assert set(made_by[-1][0].head.bias.tolist()) == {7.0}
+
+
+def test_modules_are_copied_and_pickled_without_the_copy(tmp_path):
+    # Oracle: by hand.
+    model = module()
+    model.copies.of(model.network)
+    assert deepcopy(model).copies._copy is None
+    assert loads(dumps(model.copies))._copy is None
+    assert "copies" not in "".join(model.state_dict())
