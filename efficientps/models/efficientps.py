@@ -51,7 +51,8 @@ class EfficientPS(PanopticNetwork):
         norm_implementation: how every in-place ABN computes, see ``InPlaceABN``.
         torch_compile: parts that ``torch.compile`` turns into kernels when they first see a size of images, in training
             and in evaluation each, which takes minutes; from the ninth size on they run as they are. ``eager`` norms
-            suit it best: it fuses them with what is around, and chooses itself what the backward pass computes twice.
+            suit it best, in one process: it fuses them with what is around, and chooses itself what the backward pass
+            computes twice.
     """
 
     image_mean: Tensor
