@@ -15,8 +15,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -48,9 +50,10 @@ class InPlaceABN(nn.Module):
 
     Attributes:
         frozen: while true, the running statistics are used and kept even in training mode (see ``freeze_norms``).
-        implementation: ``in_place``; ``eager`` composes PyTorch's own two layers, for comparison and debugging;
-            ``compiled`` calls the ``inplace-abn`` package on CUDA tensors; ``triton`` runs this project's own kernels
-            on CUDA tensors that are channels last (see ``set_norm_implementation``).
+        implementation: ``in_place``; ``eager`` composes PyTorch's own two layers, which know one process alone: where
+            statistics are taken over several, it is ``in_place``, with a warning; ``compiled`` calls the
+            ``inplace-abn`` package on CUDA tensors; ``triton`` runs this project's own kernels on CUDA tensors that are
+            channels last, and is ``in_place`` for others, with a warning (see ``set_norm_implementation``).
     """
 
     running_mean: Tensor
@@ -77,6 +80,8 @@ class InPlaceABN(nn.Module):
         world_size = _world_size() if use_batch_statistics else 1
         if self.implementation == "compiled" and x.is_cuda:
             return self._compiled(x, use_batch_statistics, momentum, synchronise=world_size > 1)
+        if self.implementation == "eager" and world_size > 1 and not torch.compiler.is_compiling():
+            _warn_of_processes(world_size)
         if self.implementation == "eager" and world_size == 1:
             return eager_abn(
                 x, self.weight, self.bias, self.running_mean, self.running_var,
@@ -267,12 +272,39 @@ def _through_running(
 
 
 def _triton_function(x: Tensor) -> type[torch.autograd.Function] | None:
-    """Return the function by Triton's kernels where they take such a map: on CUDA, or in Triton's interpreter."""
+    """Return the function by Triton's kernels where they take such a map: on CUDA, or in Triton's interpreter.
+
+    Raises:
+        KernelLaunchError: Triton cannot run on this machine.
+    """
     if not (x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         return None
     from efficientps.layers import norm_act_triton
 
-    return norm_act_triton.TritonABNFunction if norm_act_triton.fits(x) else None
+    if norm_act_triton.fits(x):
+        if not torch.compiler.is_compiling():
+            norm_act_triton.check_launch(x.device)
+        return norm_act_triton.TritonABNFunction
+    if x.numel() > 0:
+        _warn_once(
+            "The norm implementation 'triton' computes a map as 'in_place' does: its kernels take float32, bfloat16 or "
+            "float16 in the channels last memory format. Set the channels last memory format for the network, or "
+            "choose 'in_place'."
+        )
+    return None
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    """Warn, the first time in this process."""
+    warnings.warn(sentence, stacklevel=2)
+
+
+def _warn_of_processes(world_size: int) -> None:
+    _warn_once(
+        "The norm implementation 'eager' takes the statistics of one process alone; the norms compute as 'in_place' "
+        f"does, over {world_size} processes. Choose 'in_place' or 'triton', which synchronise."
+    )
 
 
 _second_look = threading.local()
@@ -297,8 +329,13 @@ def prepared_scales(module: nn.Module) -> Iterator[None]:
     weights must not change meanwhile. Results are the same.
     """
     groups: dict[tuple[float, torch.dtype, torch.device], list[InPlaceABN]] = {}
+    world_size = _world_size()
     for layer in module.modules():
-        if isinstance(layer, InPlaceABN) and layer.implementation in ("in_place", "triton"):
+        if not isinstance(layer, InPlaceABN):
+            continue
+        if layer.implementation == "eager" and world_size > 1:  # said here, where no part of a network is compiled
+            _warn_of_processes(world_size)
+        if layer.implementation in ("in_place", "triton"):
             groups.setdefault((layer.eps, layer.weight.dtype, layer.weight.device), []).append(layer)
     for (eps, _, _), layers in groups.items():
         scales = scales_at_once([layer.weight.detach() for layer in layers], eps)

@@ -11,6 +11,7 @@ The kernels' arguments are annotated with Triton's own types, the only ones that
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,6 +29,10 @@ _MAX_PROGRAMS = 512
 """Programs along the rows in the passes that add up; each leaves a line of sums."""
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+class KernelLaunchError(OSError):
+    """Triton is installed and cannot run kernels on this machine."""
 
 
 class TritonABNFunction(torch.autograd.Function):
@@ -88,6 +93,23 @@ def fits(x: Tensor) -> bool:
     if x.dtype not in DTYPES or x.numel() == 0:
         return False
     return x.is_contiguous() if x.dim() == 2 else x.is_contiguous(memory_format=torch.channels_last)
+
+
+@cache
+def check_launch(device: torch.device) -> None:
+    """Run a kernel on one value, once for each device.
+
+    Raises:
+        KernelLaunchError: it does not run, for want of a C compiler for example.
+    """
+    one = torch.ones(1, 1, device=device)
+    try:
+        normalise(one, one[0], one[0], 1.0)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise KernelLaunchError(
+            f"Triton's kernels do not run on {device} ({reason[:200]}); choose the norm implementation 'in_place'."
+        ) from error
 
 
 def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
 
 from efficientps.data.categories import Categories
 from efficientps.data.panoptic_export import PanopticWriter
@@ -81,7 +82,7 @@ class ThroughputMonitor(Callback):
 
     def __init__(self) -> None:
         """See the class."""
-        self._figures: dict[str, float] = {}
+        self._figures: dict[str, Tensor] = {}
         self._restart(0.0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -112,9 +113,10 @@ class ThroughputMonitor(Callback):
         window = trainer.log_every_n_steps  # type: ignore[attr-defined] # set outside the class
         if self._batches >= min(window, trainer.num_training_batches):
             seconds = now - self._window_start
+            # On the CPU: Lightning puts a plain number on the device, and the program waits for the copy.
             self._figures = {
-                "train/images_per_s": self._images * trainer.world_size / seconds,
-                "train/data_wait": self._wait / seconds,
+                "train/images_per_s": torch.tensor(self._images * trainer.world_size / seconds),
+                "train/data_wait": torch.tensor(self._wait / seconds),
             }
             self._restart(now)
         # In every step: which of them reach the log file is the trainer's decision.

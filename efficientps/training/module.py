@@ -101,6 +101,7 @@ class PanopticModule(pl.LightningModule):
         self.evaluator = Evaluator(categories)
         self.evaluation: Evaluation | None = None
         self.loss_terms: dict[str, Tensor] = {}
+        self._shown_loss: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
         """Check that network and data fit; start from other weights, unless Lightning is about to load a checkpoint."""
@@ -124,9 +125,19 @@ class PanopticModule(pl.LightningModule):
         logged = self.trainer.strategy.reduce(values.detach().clone(), reduce_op="mean")
         assert isinstance(logged, Tensor)
         self.log_dict({f"train/{name}": value for name, value in zip(terms, logged, strict=True)}, batch_size=size)
-        self.log("train/loss", logged.sum(), prog_bar=True, batch_size=size)
-        self.log("train/lr", self.learning_rate, batch_size=size)
+        loss = logged.sum()
+        self.log("train/loss", loss, batch_size=size)
+        # Lightning puts a plain number on the device, and the program waits for the copy.
+        self.log("train/lr", torch.tensor(self.learning_rate), batch_size=size)
+        self._show(loss, batch_idx)
         return total
+
+    def _show(self, loss: Tensor, batch_idx: int) -> None:
+        """Give the progress bar a loss now and then: it reads a value in every step, and waits for the device."""
+        every = max(1, self.trainer.log_every_n_steps)  # type: ignore[attr-defined] # set outside the class
+        if (batch_idx + 1) % every == 0 or self.trainer.is_last_batch:
+            self._shown_loss = {"loss": loss.cpu()}
+        self.log_dict(self._shown_loss, prog_bar=True, logger=False, batch_size=1)
 
     @property
     def learning_rate(self) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 
 from efficientps.structures import TrainingBatch
 from efficientps.training.module import PanopticModule
+
+_Kind: TypeAlias = tuple[torch.dtype, torch.device]
 
 
 class NonFiniteError(ValueError):
@@ -42,7 +44,7 @@ class NonFiniteGuard(Callback):
             raise ValueError(f"non_finite.max_skipped is {max_skipped}; give 0 or more.")
         self.max_skipped = max_skipped
         self.skipped = 0
-        self._statistics: list[Tensor] = []
+        self._statistics = _Copies()
         self._batches: list[tuple[TrainingBatch, Mapping[str, Tensor]]] = []
 
     def on_train_batch_start(
@@ -50,7 +52,7 @@ class NonFiniteGuard(Callback):
     ) -> None:
         """Remember the statistics that the forward passes of the step are going to change."""
         if not self._batches:
-            self._statistics = [statistic.clone() for statistic in pl_module.buffers()]
+            self._statistics.keep(pl_module.buffers())
         self._batches.append((batch, {}))
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
@@ -73,8 +75,7 @@ class NonFiniteGuard(Callback):
         if not bad:
             return
         optimizer.zero_grad(set_to_none=True)
-        for statistic, before in zip(pl_module.buffers(), self._statistics, strict=True):
-            statistic.copy_(before)
+        self._statistics.restore(pl_module.buffers())
         self.skipped += 1
         what = _explain(batches)
         if self.skipped > self.max_skipped:
@@ -93,6 +94,36 @@ class NonFiniteGuard(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.skipped = int(state_dict["skipped"])
+
+
+class _Copies:
+    """Copies of tensors in memory that is used again; tensors of one type and device are copied by one operation."""
+
+    def __init__(self) -> None:
+        self._copies: dict[_Kind, list[Tensor]] = {}
+
+    def keep(self, tensors: Iterable[Tensor]) -> None:
+        """Copy the tensors as they are now, in the place of what was kept before."""
+        groups = _by_kind(tensors)
+        for kind, group in groups.items():
+            copies = self._copies.get(kind, [])
+            if [copy.shape for copy in copies] != [tensor.shape for tensor in group]:
+                copies = [torch.empty_like(tensor) for tensor in group]
+            torch._foreach_copy_(copies, group)
+            groups[kind] = copies
+        self._copies = groups
+
+    def restore(self, tensors: Iterable[Tensor]) -> None:
+        """Give the same tensors, in the same order, the values that were kept."""
+        for kind, group in _by_kind(tensors).items():
+            torch._foreach_copy_(group, self._copies[kind])
+
+
+def _by_kind(tensors: Iterable[Tensor]) -> dict[_Kind, list[Tensor]]:
+    groups: dict[_Kind, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    return groups
 
 
 def _explain(batches: list[tuple[TrainingBatch, Mapping[str, Tensor]]]) -> str:

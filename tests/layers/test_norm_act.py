@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from efficientps.layers import batch_statistics, norm_act
 from efficientps.layers.norm_act import (
     InPlaceABN,
     eager_abn,
@@ -194,6 +195,22 @@ def test_frozen_norm_keeps_its_statistics_in_training():
     torch.testing.assert_close(norm(x), expected(x))
     torch.testing.assert_close(norm.running_mean, expected.running_mean)
     assert not norm.weight.requires_grad
+
+
+def test_eager_norms_of_several_processes_are_said_to_be_in_place(monkeypatch):
+    """Oracle: contract; here the other process has the same values."""
+    norm_act._warn_once.cache_clear()
+    monkeypatch.setattr(norm_act, "_world_size", lambda: 2)
+    monkeypatch.setattr(batch_statistics.dist, "all_gather", lambda gathered, local: [g.copy_(local) for g in gathered])
+    norm, x = random_norm(3), torch.randn(2, 3, 4, 4, dtype=torch.double)
+    set_norm_implementation(norm, "eager")
+    with pytest.warns(
+        UserWarning, match="statistics of one process alone.* over 2 processes. Choose 'in_place'"
+    ) as said:
+        y = norm(x)
+        norm(x)
+    assert len(said) == 1
+    torch.testing.assert_close(y, random_norm(3)(x))
 
 
 def test_compiled_implementation_names_the_extra(monkeypatch):

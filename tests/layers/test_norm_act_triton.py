@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import multiprocessing as mp
 
+from efficientps.layers import norm_act
 from efficientps.layers.norm_act import InPlaceABN, eager_abn, freeze_norms, set_norm_implementation
 from tests.layers.test_norm_act import CASES, run_rank
 
@@ -124,6 +125,7 @@ def test_a_mean_far_from_zero_costs_no_digits():
     torch.testing.assert_close(variance.double(), wanted[0], rtol=1e-4, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:The norm implementation 'triton' computes a map as 'in_place'")
 def test_other_layouts_types_and_no_values_go_the_other_way():
     """Oracle: contract; what the kernels do not take has the same result by PyTorch's operators."""
     norm = random_norm(4).train()
@@ -134,6 +136,33 @@ def test_other_layouts_types_and_no_values_go_the_other_way():
         y = norm(x.requires_grad_())
         assert type(y.grad_fn).__name__ == "_InPlaceABNFunctionBackward"
         torch.testing.assert_close(y, reference(x))
+
+
+@pytest.mark.parametrize("x", [torch.zeros(1, 4, 5, 6), torch.zeros(7, 4).double()], ids=["layout", "type"])
+def test_one_sentence_says_what_the_kernels_do_not_take(x):
+    norm_act._warn_once.cache_clear()
+    norm = random_norm(4).to(x.dtype)
+    with pytest.warns(
+        UserWarning, match=r"takes? float32, bfloat16 or float16 in the channels last.* or choose"
+    ) as said:
+        norm(x.to(DEVICE))
+        norm(x.to(DEVICE))
+    assert len(said) == 1
+
+
+def test_one_sentence_where_no_kernel_runs(monkeypatch):
+    """Oracle: the words of Triton without a C compiler."""
+    from efficientps.layers import norm_act_triton
+
+    def launch(*arguments):
+        raise RuntimeError("Failed to find C compiler.")
+
+    norm_act_triton.check_launch.cache_clear()
+    monkeypatch.setattr(norm_act_triton, "normalise", launch)
+    sentence = r"do not run on (cpu|cuda:0) \(Failed to find C compiler\.\); choose the norm implementation 'in_place'"
+    with pytest.raises(norm_act_triton.KernelLaunchError, match=sentence) as raised:
+        random_norm(4)(random_map((2, 4, 5, 6)))
+    assert isinstance(raised.value.__cause__, RuntimeError)
 
 
 @needs_kernels

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
 from efficientps.data.targets import training_batch
 from efficientps.structures import PanopticBatch, Segment
+from efficientps.training.callbacks import ThroughputMonitor
 from efficientps.training.module import PanopticModule
 from efficientps.training.schedules import WarmupSteps
 from tests.tiny_network import TinyNetwork
@@ -80,6 +81,52 @@ def test_logs_every_term_and_their_sum(tmp_path):
         torch.testing.assert_close(logged[f"train/{name}"], value.detach())
     torch.testing.assert_close(logged["train/loss"], sum(terms.values()).detach())
     assert logged["train/lr"] == pytest.approx(0.07)
+
+
+class OnAnotherDevice(pl.Callback):
+    """Lets the module say that it lies on a device whose values nobody can read, and looks at what was logged."""
+
+    def on_train_start(self, trainer, pl_module):
+        pl_module._device = torch.device("meta")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        logged = trainer._results.values()
+        self.devices = {metric.meta.name: metric._forward_cache.device.type for metric in logged}
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer._results.clear()
+        trainer._logger_connector.reset_metrics()
+
+
+def test_logging_a_step_waits_for_no_device(tmp_path, monkeypatch):
+    """Oracle: PyTorch refuses to read values of the meta device; a number that Lightning moves there is found there."""
+    monkeypatch.setattr(
+        TinyNetwork, "loss", lambda network, batch: {"loss_a": torch.ones((), device="meta", requires_grad=True)}
+    )
+    watch = OnAnotherDevice()
+    fit = trainer(
+        tmp_path, max_epochs=1, limit_train_batches=5, log_every_n_steps=2, callbacks=[ThroughputMonitor(), watch]
+    )
+    monkeypatch.setattr(
+        torch.Tensor, "cpu", lambda tensor: torch.full((), 2.5)
+    )  # what is read on purpose, now and then
+    fit.fit(module(), loader([targets()] * 5))
+    on_host = {"train/lr", "train/images_per_s", "train/data_wait", "loss"}
+    assert watch.devices == dict.fromkeys(["train/loss_a", "train/loss"], "meta") | dict.fromkeys(on_host, "cpu")
+
+
+def test_the_progress_bar_shows_the_loss_of_the_last_step_of_each_window(tmp_path):
+    """Oracle: the loss that is logged in that step."""
+    steps = []
+    watch = pl.Callback()
+    watch.on_train_batch_end = lambda trainer, *_: steps.append(
+        (float(trainer.callback_metrics["train/loss"]), trainer.progress_bar_metrics.get("loss"))
+    )
+    fit = trainer(tmp_path, max_epochs=1, log_every_n_steps=2, callbacks=[watch])
+    fit.fit(module(), loader([targets()] * 5))
+    losses = [loss for loss, _ in steps]
+    shown = [None, losses[1], losses[1], losses[3], losses[4]]
+    assert len(set(losses)) == 5 and [step[1] for step in steps] == shown
 
 
 def test_validation_and_test_are_one(tmp_path):

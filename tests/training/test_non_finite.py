@@ -5,8 +5,10 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from efficientps.training.checkpoint import read_checkpoint
+from efficientps.training.non_finite import _Copies
 from scripts.kill_test import difference
 from tests.command_line import refuse, run, write_config
+from tests.layers.test_norm_act import Operations
 from tests.tiny_network import TinyNetwork
 
 
@@ -91,6 +93,23 @@ def test_too_many(config, capfd, tmp_path):
     (batch,) = torch.load(path, weights_only=True)
     assert batch["loss_terms"]["loss_weight"] == torch.inf and torch.isfinite(batch["loss_terms"]["loss_semantic"])
     assert batch["images"].shape == (2, 3, 32, 64) and len(batch["image_ids"]) == len(batch["instances"]) == 2
+
+
+def test_copies_are_taken_by_one_operation_for_each_type():
+    """Oracle: the operations that PyTorch executes, and the values before."""
+    tensors = [torch.ones(3), torch.ones(2, 2), torch.ones((), dtype=torch.long), torch.ones(5), torch.ones(0)]
+    copies = _Copies()
+    copies.keep(tensors)
+    memory = [copy.data_ptr() for group in copies._copies.values() for copy in group]
+    tensors[0] += 1
+    with Operations() as operations:
+        copies.keep(tensors)
+    assert operations.names == ["_foreach_copy_", "_foreach_copy_"]
+    assert [copy.data_ptr() for group in copies._copies.values() for copy in group] == memory
+    for tensor in tensors:
+        tensor.fill_(7)
+    copies.restore(tensors)
+    assert [tensor.unique().tolist() for tensor in tensors] == [[2], [1], [1], [1], []]
 
 
 def test_negative_number(config, capfd):
