@@ -96,6 +96,8 @@ class MaskRCNNHead(InstanceHead):
         """Return the five losses of Mask R-CNN, with unit weights."""
         proposals, losses = self.rpn.loss(pyramid, targets)
         sampled = self.box_branch.sample(proposals, targets)
+        if pyramid.p4.is_cuda:  # on a CPU, bfloat16 gradients keep the last bits that they always had
+            pyramid = _precise(pyramid)
         return {
             **losses,
             **self.box_branch.loss(pyramid, sampled, targets),
@@ -118,11 +120,15 @@ class MaskRCNNHead(InstanceHead):
     ) -> list[InstancePredictions]:
         """Return what ``predict`` returns, from the result of ``dense``."""
         proposals = self.rpn.decode(pyramid, dense, image_sizes)
-        # Both branches read boxes from it, in float32.
-        precise = FeaturePyramid(*(f.to(torch.promote_types(f.dtype, torch.float32)) for f in pyramid))
-        detections = self.box_branch.predict(precise, proposals, image_sizes)
-        masks = self.mask_branch.predict(precise, [d.boxes for d in detections], [d.labels for d in detections])
+        pyramid = _precise(pyramid)
+        detections = self.box_branch.predict(pyramid, proposals, image_sizes)
+        masks = self.mask_branch.predict(pyramid, [d.boxes for d in detections], [d.labels for d in detections])
         return [
             InstancePredictions(d.scores, d.labels, d.boxes, mask_logits=m, mask_frames=d.boxes)
             for d, m in zip(detections, masks, strict=True)
         ]
+
+
+def _precise(pyramid: FeaturePyramid) -> FeaturePyramid:
+    """Return the pyramid in float32, converted once for the two branches that read boxes from it; float64 stays."""
+    return FeaturePyramid(*(level.to(torch.promote_types(level.dtype, torch.float32)) for level in pyramid))

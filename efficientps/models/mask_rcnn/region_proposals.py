@@ -225,4 +225,7 @@ def _by_level(values: Tensor, per_level: Sequence[int]) -> Tensor:
     if min(per_level) == longest:
         return values.view(len(values), len(per_level), longest, -1)
     parts = torch.split(values, list(per_level), dim=1)
-    return torch.stack([pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts], dim=1)
+    missing = [longest - number for number in per_level]
+    return torch.stack(
+        [pad(x, (0, 0, 0, short)) if short else x for x, short in zip(parts, missing, strict=True)], dim=1
+    )
