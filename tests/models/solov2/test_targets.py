@@ -6,7 +6,13 @@ import random
 import pytest
 import torch
 
-from efficientps.models.solov2.targets import assign_cells, default_scale_ranges, mass_centres, stride4_masks
+from efficientps.models.solov2.targets import (
+    assign_cells,
+    assign_cells_of_batch,
+    default_scale_ranges,
+    mass_centres,
+    stride4_masks,
+)
 from efficientps.structures import InstanceTargets
 
 NUM_THINGS = 4
@@ -191,6 +197,19 @@ def test_without_any_pixel_all_cells_are_background(number, conflict):
     assert result.categories.tolist() == [NUM_THINGS] * 7
     assert result.cells.shape == result.objects.shape == (0,)
     assert {tensor.dtype for tensor in result} == {torch.int64}
+
+
+@pytest.mark.parametrize("conflict", CONFLICTS)
+def test_a_batch_is_assigned_as_its_images_are(conflict):
+    """Oracle: image by image; some without objects, on one canvas."""
+    on_one_canvas = [case for case in map(random_case, range(200)) if case[0]["masks"].shape[1:] == (20, 20)]
+    for start, (_, options) in enumerate(on_one_canvas):
+        images = [targets for targets, _ in on_one_canvas[start : start + 1 + start % 4]]
+        batch = assign_cells_of_batch(images, num_things=NUM_THINGS, conflict=conflict, **options)
+        assert len(batch) == len(images)
+        for ours, targets in zip(batch, images, strict=True):
+            expected = assign_cells(targets, num_things=NUM_THINGS, conflict=conflict, **options)
+            assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True)), start
 
 
 def test_every_level_needs_a_range():
