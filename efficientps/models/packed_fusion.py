@@ -141,10 +141,10 @@ def _drop(
 ) -> tuple[list[Tensor], Tensor]:
     """Drop instances that lie by more than ``overlap_thresh`` of their mask on masks of instances accepted before.
 
-    Whether an instance is accepted depends on those before it alone. So if decisions are made from other decisions,
-    right or wrong, the first one that may be wrong moves back by at least one instance in each round; and if a round
-    changes nothing, all of them are right. Few rounds suffice: an instance needs one more than the longest chain of
-    dropped instances that cover one another before it.
+    Whether an instance is accepted depends on those before it alone. Each round decides anew for all instances, from
+    the decisions of the round before. As long as the decisions for the first k instances are right, a round makes
+    that for the next one right, too; and if a round changes nothing, all are right. It takes one round more than the
+    longest chain of dropped instances of which each one covers the next.
 
     Args:
         window: int32 ``[T]``, the code of each entry of a group of windows.
