@@ -83,7 +83,7 @@ def pack(
         windows: int64 ``[M, 4]``, half-open pixel windows ``(x0, y0, x1, y1)``; empty ones have no entry.
         mask_frames: float32 ``[M, 4]``, see ``InstancePredictions``.
         grids: int64 ``[M]``, the index of each window's grid in the mask logits.
-        grid_size: ``(m, n)`` of the mask logits.
+        grid_size: ``(m, n)`` of the mask logits, which must be fewer than 2**31 numbers in all.
         entries_at_once: windows are put into one group as long as they have no more entries together.
     """
     rows, columns = grid_size

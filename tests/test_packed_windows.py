@@ -9,7 +9,7 @@ from efficientps.structures import InstancePredictions, pixel_windows
 SIZE = (90, 130)
 
 
-def random_instances(seed: int, frames_are_boxes: bool) -> InstancePredictions:
+def random_instances(seed: int, frames: str) -> InstancePredictions:
     """Boxes that leave the image, boxes without a pixel, grids from 1x1 on in two precisions."""
     generator = torch.Generator().manual_seed(seed)
     number = seed % 9
@@ -19,22 +19,27 @@ def random_instances(seed: int, frames_are_boxes: bool) -> InstancePredictions:
     boxes = torch.cat([low, high], dim=1)
     rows, columns = (int(torch.randint(1, 15, (), generator=generator)) for _ in range(2))
     logits = 5 * torch.randn(number, rows, columns, generator=generator)
+    mask_frames = {
+        "boxes": boxes,
+        "canvas": torch.tensor([[0.0, 0.0, 160.0, 96.0]]).repeat(number, 1),
+        "inside of boxes": torch.cat([low + 0.3 * (high - low), low + 0.6 * (high - low) + 0.1], dim=1),
+    }
     return InstancePredictions(
         scores=torch.rand(number, generator=generator),
         labels=torch.zeros(number, dtype=torch.int64),
         boxes=boxes,
         mask_logits=logits.to((torch.float32, torch.bfloat16)[seed % 2]),
-        mask_frames=boxes if frames_are_boxes else torch.tensor([[0.0, 0.0, 160.0, 96.0]]).repeat(number, 1),
+        mask_frames=mask_frames[frames],
     )
 
 
-@pytest.mark.parametrize("frames_are_boxes", [True, False])
+@pytest.mark.parametrize("frames", ["boxes", "canvas", "inside of boxes"])
 @pytest.mark.parametrize("entries_at_once", [1, 3000, 10**9])
-def test_to_the_last_bit_what_is_rendered_one_by_one(frames_are_boxes, entries_at_once):
+def test_to_the_last_bit_what_is_rendered_one_by_one(frames, entries_at_once):
     """Oracle: ``InstancePredictions.render``, and the pixels of a window counted row by row."""
     entries_seen = 0
     for seed in range(27):
-        instances = random_instances(seed, frames_are_boxes)
+        instances = random_instances(seed, frames)
         windows, order = pixel_windows(instances.boxes, SIZE), torch.arange(len(instances)).flip(0)
         packed = pack(
             windows[order],

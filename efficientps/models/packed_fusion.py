@@ -10,7 +10,7 @@ from efficientps.packed_windows import ENTRIES_AT_ONCE, PackedWindows, pack, ren
 from efficientps.structures import HostDetections, pixel_windows
 
 ROUNDS = 4
-"""Rounds of ``_drop`` before the host looks whether that was enough."""
+"""Rounds of ``_drop`` before the host looks whether that was enough: as for chains of four instances."""
 
 _NO_CODE = 2**31 - 1
 """Stands where there is no code: above every code, for the lowest code is looked for."""
@@ -141,10 +141,10 @@ def _drop(
 ) -> tuple[list[Tensor], Tensor]:
     """Drop instances that lie by more than ``overlap_thresh`` of their mask on masks of instances accepted before.
 
-    Whether an instance is accepted depends on those before it alone. So if decisions are made from other decisions,
-    right or wrong, the first one that may be wrong moves back by at least one instance in each round; and if a round
-    changes nothing, all of them are right. Few rounds suffice: an instance needs one more than the longest chain of
-    dropped instances that cover one another before it.
+    Whether an instance is accepted depends on those before it alone. Each round decides anew for all instances, from
+    the decisions of the round before. As long as the decisions for the first k instances are right, a round makes
+    that for the next one right, too; and if a round changes nothing, all are right. A chain of n
+    instances, each of which covers the next one by more than ``overlap_thresh``, takes n rounds at most.
 
     Args:
         window: int32 ``[T]``, the code of each entry of a group of windows.

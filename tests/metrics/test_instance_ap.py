@@ -1,5 +1,6 @@
 import contextlib
 import io
+import json
 
 import numpy as np
 import pytest
@@ -198,6 +199,17 @@ def test_a_gpu_finds_the_masks_of_a_cpu():
         assert metric.records[0].device.type == "cpu"
         results.append(metric.compute().ap)
     assert results[1] == results[2] == pytest.approx(results[0], abs=0.01)
+
+
+def test_an_instance_without_a_pixel_is_left_out():
+    # Oracle: by contract; of three instances one has no positive logit and one a box between the pixels' centres.
+    boxes = torch.tensor([[2.0, 2.0, 9.0, 9.0], [2.0, 2.0, 9.0, 9.0], [3.0, 3.0, 3.2, 9.0]])
+    logits = torch.tensor([1.0, -1.0, 1.0]).view(3, 1, 1)
+    found = InstancePredictions(torch.tensor([0.7, 0.8, 0.9]), torch.zeros(3, dtype=torch.int64), boxes, logits, boxes)
+    metric = InstanceAP(num_stuff=NUM_STUFF, num_things=NUM_THINGS)
+    metric.update([found], [PanopticSegmentation(torch.zeros(SIZE).int())])
+    (detection,) = json.loads(bytes(metric.records[0].tolist()))["predictions"]
+    assert (detection["area"], detection["score"]) == (49, pytest.approx(0.7))
 
 
 def test_remembers_codes_and_not_masks():

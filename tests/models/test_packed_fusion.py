@@ -83,6 +83,26 @@ def test_equals_one_instance_after_the_other(number, fuse_at_once):
 def test_a_chain_in_which_every_decision_hangs_on_the_one_before(entries_at_once, fuse_at_once):
     """Oracle: hand-worked; each mask lies by 6 of 10 pixels on the one before, so every second one is dropped."""
     number = 40
+    instances, semantic = chain(number)
+    panoptic = fuse_at_once(semantic, instances, draw={"entries_at_once": entries_at_once}, num_stuff=1)
+    assert [segment.score for segment in panoptic.segments] == instances.scores[::2].tolist()
+    # Of 8 pixels from one to the next that is kept, 2 lie on both: the better one has them.
+    assert panoptic.segment_ids[0, :26].tolist() == [1] * 10 + [2] * 8 + [3] * 8
+
+
+@pytest.mark.parametrize(("number", "times"), [(1, 1), (4, 1), (5, 2), (17, 3)])
+def test_a_chain_as_long_as_the_rounds_is_drawn_once(number, times, fuse_at_once, monkeypatch):
+    """Oracle: hand-worked; 4 rounds, then 16, then 64."""
+    calls, draw = [], packed_fusion._draw
+    monkeypatch.setattr(packed_fusion, "_draw", lambda *args, **options: calls.append(0) or draw(*args, **options))
+    instances, semantic = chain(number)
+    panoptic = fuse_at_once(semantic, instances, num_stuff=1)
+    assert len(panoptic.segments) == (number + 1) // 2
+    assert len(calls) == times
+
+
+def chain(number: int) -> tuple[InstancePredictions, torch.Tensor]:
+    """Instances of one row, each of which lies by 6 of its 10 pixels on the one before it; and semantic logits."""
     left = 4.0 * torch.arange(number)
     boxes = torch.stack([left, torch.zeros(number), left + 10, torch.ones(number)], dim=1)
     instances = InstancePredictions(
@@ -92,11 +112,7 @@ def test_a_chain_in_which_every_decision_hangs_on_the_one_before(entries_at_once
         mask_logits=torch.full((number, 1, 1), 9.0),
         mask_frames=boxes,
     )
-    semantic = torch.zeros(2, 1, 4 * number + 6)
-    panoptic = fuse_at_once(semantic, instances, draw={"entries_at_once": entries_at_once}, num_stuff=1)
-    assert [segment.score for segment in panoptic.segments] == instances.scores[::2].tolist()
-    # Of 8 pixels from one to the next that is kept, 2 lie on both: the better one has them.
-    assert panoptic.segment_ids[0, :26].tolist() == [1] * 10 + [2] * 8 + [3] * 8
+    return instances, torch.zeros(2, 1, 4 * number + 6)
 
 
 class Operations(TorchDispatchMode):
