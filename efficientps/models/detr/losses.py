@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, l1_loss
-from torchvision.ops import box_convert, generalized_box_iou_loss
+from torchvision.ops import box_convert
 
 from efficientps.models.detr.matcher import Matches
 from efficientps.models.detr.targets import SegmentTargets
@@ -45,10 +45,25 @@ def box_losses(boxes: Tensor, matches: Matches, targets: Sequence[SegmentTargets
     """
     found = boxes[matches.images, matches.queries].float()
     wanted = _matched(matches, [target.boxes for target in targets])
-    giou: Tensor = generalized_box_iou_loss(
-        box_convert(found, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy"), reduction="sum"
-    )
+    giou = _giou_loss(box_convert(found, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy")).sum()
     return BOX_WEIGHT * l1_loss(found, wanted, reduction="sum"), GIOU_WEIGHT * giou
+
+
+def _giou_loss(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
+    """Return ``1 - GIoU`` (arXiv 1902.09630) ``[M]`` of M pairs of boxes, xyxy.
+
+    Bit by bit ``generalized_box_iou_loss`` of torchvision, which waits for the device five times to find the pairs
+    that meet.
+    """
+    x1, y1, x2, y2 = boxes.unbind(dim=-1)
+    u1, v1, u2, v2 = others.unbind(dim=-1)
+    left, top, right, bottom = torch.max(x1, u1), torch.max(y1, v1), torch.min(x2, u2), torch.min(y2, v2)
+    meet = (bottom > top) & (right > left)
+    shared = torch.where(meet, (right - left) * (bottom - top), 0)
+    union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - shared
+    iou = shared / (union + eps)
+    around = (torch.max(x2, u2) - torch.min(x1, u1)) * (torch.max(y2, v2) - torch.min(y1, v1))
+    return 1 - (iou - ((around - union) / (around + eps)))
 
 
 def mask_losses(mask_logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,11 @@ _MAPS_AT_A_TIME, _AREAS_AT_A_TIME = 16, 64
 """Queries whose logits, and whose pixels, lie at full size together on a CUDA device: 128 MiB each at 1024x2048."""
 
 _ROUNDS_AT_ONCE = 2
-"""Rounds of dropping on a CUDA device before the host looks whether more are needed; most images need no third."""
+"""Rounds on a CUDA device before the host looks whether one more is needed.
+
+What is left after a round only gains pixels: the second is the last. With ``first`` there can be a third, as merged
+stuff falls apart after the first.
+"""
 
 StuffMerge = Literal["union", "first"]
 """What becomes of several queries of one stuff class, see ``panoptic_map``."""

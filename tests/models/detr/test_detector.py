@@ -1,13 +1,17 @@
 """The detector and the whole network against transformers' DETR with the same weights."""
 
+import copy
 from functools import partial
 
 import pytest
 import torch
+from torchvision.ops.misc import FrozenBatchNorm2d
 from transformers import DetrConfig, DetrForSegmentation
+from transformers.models.detr.modeling_detr import DetrEncoderLayer
 from transformers.models.timm_backbone import TimmBackboneConfig
 
 from efficientps.models.detr import Detector, DETRPanoptic, ResNetBackbone
+from efficientps.models.detr.resnet import FixedNorm
 
 NUM_STUFF, NUM_THINGS, QUERIES, LAYERS = 2, 3, 7, 3
 
@@ -119,6 +123,68 @@ def test_each_earlier_layer_is_that_of_a_shorter_decoder(model, images):
             found = shorter.detect(*images)[0]
             torch.testing.assert_close(all_layers.class_logits[number - 1], found.class_logits[-1])
             torch.testing.assert_close(all_layers.boxes[number - 1], found.boxes[-1])
+
+
+@pytest.mark.parametrize("state", [1.0, float("inf"), float("nan")])
+def test_an_encoder_layer_is_that_of_transformers(state):
+    # Oracle: transformers' layer, in training, with states that are finite and some that are not.
+    torch.manual_seed(0)
+    (layer,) = Detector(32, 5, encoder_layers=1, channels=64, feed_forward=96, dropout=0.2).encoder.layers
+    reference = DetrEncoderLayer(layer.self_attn.config)
+    reference.load_state_dict(layer.state_dict())
+    hidden, positions = torch.randn(2, 15, 64), torch.randn(1, 15, 64)
+    mask = torch.arange(15)[None, None, None] < 12
+    with torch.no_grad():
+        for parameters in (layer.final_layer_norm, reference.final_layer_norm):
+            parameters.bias[3] = state
+    outputs, gradients = [], []
+    for module in (layer, reference):
+        torch.manual_seed(1)
+        given = hidden.clone().requires_grad_()
+        outputs.append(module.train()(given, mask, spatial_position_embeddings=positions))
+        outputs[-1][..., :3].square().sum().backward()
+        gradients.append(given.grad)
+    torch.testing.assert_close(*outputs, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(*gradients)
+
+
+def test_positions_follow_the_images():
+    # Oracle: a detector that has seen nothing yet; sizes, padding and types change, also after inference mode.
+    torch.manual_seed(0)
+    detector = Detector(8, 3, channels=64, encoder_layers=1, decoder_layers=1, feed_forward=32).eval()
+    level, valid = torch.randn(2, 8, 3, 5), torch.ones(2, 3, 5, dtype=torch.bool)
+    padded = valid.clone()
+    padded[1, 2:] = False
+    for cells, size in ((valid, 5), (padded, 5), (padded, 4), (valid, 5)):
+        fresh = copy.deepcopy(detector)
+        fresh._last_positions = None
+        with torch.inference_mode():
+            found = detector(level[..., :size], cells[..., :size]).memory
+        again = detector(level[..., :size], cells[..., :size]).memory
+        expected = fresh(level[..., :size], cells[..., :size]).memory
+        assert torch.equal(found, expected)
+        assert torch.equal(again, expected)
+        again.sum().backward()
+
+
+def test_fixed_norms_are_those_of_torchvision():
+    # Oracle: torchvision's module with the same tensors, bit by bit; and one kernel's formula, to rounding.
+    torch.manual_seed(0)
+    fixed, learning = (ResNetBackbone(variant="resnet10t", pretrained=False, frozen_norms=f) for f in (True, False))
+    norms = [module for module in fixed.modules() if isinstance(module, FixedNorm)]
+    assert len(norms) == sum(isinstance(module, torch.nn.BatchNorm2d) for module in learning.modules()) > 9
+    assert fixed.state_dict().keys() == {k for k in learning.state_dict() if not k.endswith("num_batches_tracked")}
+    norm, reference = norms[3], FrozenBatchNorm2d(norms[3].weight.shape[0])
+    for tensor in norm.buffers():
+        tensor.uniform_(0.5, 2)
+    reference.load_state_dict(norm.state_dict())
+    x = torch.randn(2, len(norm.weight), 4, 5)
+    assert torch.equal(norm(x), reference(x))
+    if torch.cuda.is_available():
+        torch.testing.assert_close(norm.cuda()(x.cuda()).cpu(), reference(x))
+    else:
+        fused = torch.nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        torch.testing.assert_close(fused, reference(x))
 
 
 def test_initial_weights_are_the_authors():

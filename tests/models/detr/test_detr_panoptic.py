@@ -7,6 +7,8 @@ import torch
 
 from efficientps.data.targets import training_batch
 from efficientps.models import Detector, DETRPanoptic, ResNetBackbone
+from efficientps.models.detr.chosen_queries import choose_queries
+from efficientps.models.detr.detr_panoptic import _enclosing_boxes
 from efficientps.structures import IGNORE_INDEX, ImageBatch, Segment
 
 NUM_STUFF, NUM_THINGS, HEIGHT, WIDTH = 2, 3, 64, 96
@@ -165,7 +167,7 @@ class Says(torch.nn.Module):
         logits = torch.zeros(12, NUM_STUFF + NUM_THINGS + 1)
         for query in range(12):
             logits[query, query % 6] = query % 4 * 1.5
-        return logits.expand(*states.shape[:-1], -1)
+        return logits.to(states.device).expand(*states.shape[:-1], -1)
 
 
 def test_predictions():
@@ -193,6 +195,51 @@ def test_predictions():
             # Outside its box an instance has no pixel.
             inside = whole.render(index, (0, 0, width, height)) > 0
             assert inside[y0:y1, x0:x1].sum() == inside.sum()
+
+
+def test_boxes_around_masks():
+    # Oracle: drawn by hand; a cell in the middle, one in the last corner of a cropped image, and an empty mask.
+    logits = torch.full((3, 4, 5), -1.0)
+    logits[0, 1, 2] = logits[1, 3, 4] = 1.0
+    boxes = _enclosing_boxes(logits, (14, 18))
+    assert boxes.dtype == torch.float32
+    assert boxes.tolist() == [[6, 2, 14, 10], [14, 10, 18, 14], [0, 0, 0, 0]]
+    assert _enclosing_boxes(logits[:0], (14, 18)).shape == (0, 4)
+
+
+def test_chosen_queries():
+    # Oracle: by hand; query 1 is nothing, 0 and 3 are in the map, 2, 3 and 4 are things, of which two are as sure.
+    scores, train_ids = torch.tensor([[0.9, 0.1, 0.4, 0.8, 0.8]]), torch.tensor([[0, 3, 2, 4, 3]])
+    in_map = torch.tensor([[True, False, False, True, False]])
+    is_thing = torch.tensor([[False, False, True, True, True]])
+    (chosen,) = choose_queries(scores, train_ids, in_map, is_thing)
+    assert chosen.queries.tolist() == [0, 2, 3, 4]
+    assert chosen.in_map.tolist() == [0, 2]
+    assert chosen.things.tolist() == [2, 3, 1]
+    assert chosen.train_ids == [0, 4]
+    assert chosen.scores == scores[0, [0, 3]].tolist()
+    (nothing,) = choose_queries(scores, train_ids, in_map & False, is_thing & False)
+    assert [len(part) for part in nothing] == [0] * 5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("merge", ["union", "first"])
+def test_a_device_predicts_what_the_cpu_predicts(merge):
+    # Oracle: the CPU, without TF32; an image with padding on its canvas and one without.
+    network = small("joint", score_thresh=0.2, detection_thresh=0.1, frozen_norms=True, stuff_merge=merge)
+    network.detector.class_head = Says()
+    images, sizes = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8), [(50, 90), (64, 96)]
+    expected = predict(network, images, sizes)
+    allowed = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        found = predict(network.cuda(), images.cuda(), sizes)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed
+    for there, here in zip(found, expected, strict=True):
+        assert (there.panoptic.segment_ids.cpu() == here.panoptic.segment_ids).float().mean() > 0.98
+        torch.testing.assert_close(there.instances.mask_logits.cpu(), here.instances.mask_logits, rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(there.boxes.boxes.cpu(), here.boxes.boxes, rtol=1e-3, atol=1e-1)
 
 
 def test_the_first_step_predicts_boxes_and_void():

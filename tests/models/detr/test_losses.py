@@ -3,9 +3,17 @@
 import pytest
 import torch
 from torch.nn.functional import interpolate
+from torchvision.ops import generalized_box_iou_loss
 from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
 
-from efficientps.models.detr.losses import box_losses, class_loss, mask_losses, matched_labels, matched_masks
+from efficientps.models.detr.losses import (
+    _giou_loss,
+    box_losses,
+    class_loss,
+    mask_losses,
+    matched_labels,
+    matched_masks,
+)
 from efficientps.models.detr.matcher import match
 from tests.models.detr.test_matcher import CLASSES, as_dicts, random_predictions, random_targets
 
@@ -37,6 +45,23 @@ def test_equal_transformers(numbers):
         (dice / number, "loss_dice", 1),
     ):
         assert ours.item() == pytest.approx(factor * expected[name].item(), rel=1e-5, abs=1e-6), name
+
+
+def test_giou_is_that_of_torchvision():
+    # Oracle: torchvision's loss and its gradients, bit by bit; boxes that meet, touch, are apart, or have no extent.
+    generator = torch.Generator().manual_seed(6)
+    boxes, others = torch.rand(2, 200, 4, generator=generator)
+    boxes[:, 2:] += boxes[:, :2] * (torch.arange(200) % 3)[:, None]
+    others[:20] = boxes[:20]
+    others[20:40, :2], others[40:50, 2:] = boxes[20:40, 2:], others[40:50, :2]
+    results = []
+    for loss in (_giou_loss, generalized_box_iou_loss):
+        given = boxes.clone().requires_grad_()
+        of_pairs = loss(given, others)
+        of_pairs.sum().backward()
+        results.append((of_pairs.detach(), of_pairs.sum().detach(), given.grad))
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_dice_by_hand():

@@ -77,6 +77,15 @@ def test_a_query_does_not_depend_on_the_others(example):
     torch.testing.assert_close(head(detection, levels, images, queries), everything[images, queries])
 
 
+def test_masks_of_one_image(example):
+    # Oracle: the same queries by number of image and query, bit by bit.
+    head, detection, levels = example
+    queries = torch.tensor([5, 2, 0])
+    with torch.no_grad():
+        expected = head(detection, levels, torch.ones_like(queries), queries)
+        assert torch.equal(head.masks(head.features(detection, levels), 1, queries), expected)
+
+
 def test_padding_has_no_attention(example):
     head, detection, levels = example
     expected = head(detection, levels, *every_query())

@@ -7,7 +7,7 @@ import torch
 from torchvision.ops import box_convert, generalized_box_iou
 from transformers.loss.loss_for_object_detection import HungarianMatcher
 
-from efficientps.models.detr.matcher import match
+from efficientps.models.detr.matcher import _costs_of_images, match
 from efficientps.models.detr.targets import SegmentTargets
 
 CLASSES = 5
@@ -44,6 +44,30 @@ def test_equals_transformers(numbers):
         assert found.images.tolist() == [image for image, (queries, _) in enumerate(pairs) for _ in queries]
         assert found.queries.tolist() == [int(query) for queries, _ in pairs for query in queries]
         assert found.segments.tolist() == [int(segment) for _, segments in pairs for segment in segments]
+
+
+def test_rows_count_through_the_images():
+    # Oracle: the tensors of the images, one by one.
+    generator = torch.Generator().manual_seed(4)
+    targets = random_targets([2, 0, 5], generator)
+    for found in match(*random_predictions(2, 3, 6, generator), targets):
+        rows = torch.cat([target.boxes for target in targets])[found.rows]
+        one_by_one = [targets[i].boxes[s] for i, s in zip(found.images.tolist(), found.segments.tolist(), strict=True)]
+        assert torch.equal(rows, torch.stack(one_by_one))
+
+
+@pytest.mark.gpu
+def test_a_device_matches_what_the_cpu_matches():
+    # Oracle: the CPU, image by image.
+    generator = torch.Generator().manual_seed(5)
+    targets = random_targets([3, 0, 6], generator)
+    logits, boxes = random_predictions(2, 3, 7, generator)
+    moved = [SegmentTargets(*(tensor.cuda() for tensor in target)) for target in targets]
+    costs = _costs_of_images(logits.cuda().softmax(dim=-1), boxes.cuda(), moved)
+    for cost, expected in zip(costs, _costs_of_images(logits.softmax(dim=-1), boxes, targets), strict=True):
+        torch.testing.assert_close(cost.cpu(), expected)
+    for found, expected in zip(match(logits.cuda(), boxes.cuda(), moved), match(logits, boxes, targets), strict=True):
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
 
 
 def test_no_assignment_costs_less():
