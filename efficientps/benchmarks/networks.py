@@ -53,7 +53,7 @@ def run(
 
     Args:
         size: (height, width) of the images, multiples of 32.
-        names: presets, each as it is trained and as its inference copy; the first one's copy is compared with the peers.
+        names: presets, each also as its inference copy; that of the first one is compared with the peers.
         batch_size: images in a call.
         precision: of all sides.
         rounds: calls that are timed.

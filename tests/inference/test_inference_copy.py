@@ -27,7 +27,7 @@ def logits(network, batch):
 
 
 def assert_equal(copy, network, batch):
-    """In float64 maps are equal to 1e-10, in float32 as close to these as the network's; 99.9 % of the pixels are equal.
+    """In float64 maps are equal to 1e-10, in float32 as close to these as the network's; so are 99.9 % of the pixels.
 
     Rounding in float32 alone grows to 5e-5 of the largest value over the hundred layers of random weights of B5.
     """
