@@ -242,10 +242,7 @@ class PanopticDataModule(LightningDataModule, ABC):
     def transfer_batch_to_device(
         self, batch: PanopticBatch, device: torch.device, dataloader_idx: int
     ) -> PanopticBatch:
-        """Move the tensors; the hundreds of plain numbers beside them need no visit one by one.
-
-        From pinned memory the copies do not wait for the device.
-        """
+        """Move the tensors; the hundreds of plain numbers beside them need no visit one by one."""
         batch["images"] = batch["images"].to(device, non_blocking=True)
         batch["segment_ids"] = [segment_ids.to(device, non_blocking=True) for segment_ids in batch["segment_ids"]]
         return batch
