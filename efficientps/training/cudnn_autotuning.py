@@ -44,8 +44,8 @@ class CudnnAutotuning(Callback):
         loops = ["training"] * (stage == "fit") + ["evaluation"] * self.in_evaluation
         if trainer.strategy.root_device.type == "cuda" and loops:
             rank_zero_info(
-                f"cuDNN looks for its fastest kernels in the first {TUNED_BATCHES} batches of {' and of '.join(loops)}, "
-                "which take longer (--trainer.benchmark false turns it off)."
+                f"cuDNN looks for its fastest kernels in the first {TUNED_BATCHES} batches of "
+                f"{' and of '.join(loops)}, which take longer; --trainer.benchmark false turns it off."
             )
 
     def _count(self, loop: str, *, measured: bool = True) -> None:
