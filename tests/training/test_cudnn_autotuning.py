@@ -12,18 +12,21 @@ from tests.command_line import run, write_config
 
 
 class Witness(Callback):
-    """Writes down what the flag is in each batch."""
+    """Counts the batches in which the flag is set."""
 
     seen: ClassVar[dict] = {}
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        Witness.seen["training"] = torch.backends.cudnn.benchmark
+    def count(self, loop):
+        Witness.seen[loop] = Witness.seen.get(loop, 0) + torch.backends.cudnn.benchmark
 
-    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
-        Witness.seen["evaluation"] = torch.backends.cudnn.benchmark
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.count("training")
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        self.count("evaluation")
 
     def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
-        Witness.seen["prediction"] = torch.backends.cudnn.benchmark
+        self.count("prediction")
 
 
 YARD = [
@@ -36,22 +39,22 @@ YARD = [
 @pytest.mark.parametrize(
     ("data", "options", "expected"),
     [
-        ("cityscapes", [], {"training": True, "evaluation": True}),
-        ("yard", [], {"training": True, "evaluation": False}),
-        ("cityscapes", ["--trainer.benchmark", "false"], {"training": False, "evaluation": False}),
-        ("yard", ["--trainer.benchmark", "true"], {"training": True, "evaluation": True}),
-        ("cityscapes", ["--trainer.deterministic", "warn"], {"training": False, "evaluation": False}),
+        ("cityscapes", [], {"training": 4, "evaluation": 4}),
+        ("yard", [], {"training": 4, "evaluation": 0}),
+        ("cityscapes", ["--trainer.benchmark", "false"], {"training": 0, "evaluation": 0}),
+        ("yard", ["--trainer.benchmark", "true"], {"training": 6, "evaluation": 6}),
+        ("cityscapes", ["--trainer.deterministic", "warn"], {"training": 0, "evaluation": 0}),
     ],
 )
 def test_flag_in_each_loop(cityscapes_root, yard_root, tmp_path, monkeypatch, data, options, expected):
-    """Oracle: hand-worked; scenes of one size, yards of many, and what the user says."""
+    """Oracle: hand-worked; two epochs of 3 batches each, scenes of one size, yards of many, and what the user says."""
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     Witness.seen = {}
     config = write_config(tmp_path, cityscapes_root)
     options = [*options, *([*YARD, "--data.root", yard_root] if data == "yard" else [])]
-    options += ["--trainer.callbacks+=tests.training.test_cudnn_autotuning.Witness", "--trainer.max_epochs", 1]
+    options += ["--trainer.callbacks+=tests.training.test_cudnn_autotuning.Witness", "--trainer.limit_train_batches", 3]
     try:
-        run("fit", "--config", config, *options, "--trainer.limit_val_batches", 1)
+        run("fit", "--config", config, *options, "--trainer.limit_val_batches", 3, "--trainer.num_sanity_val_steps", 0)
     finally:
         torch.use_deterministic_algorithms(False)
     assert Witness.seen == expected
@@ -62,7 +65,7 @@ def test_predictions_of_any_image_are_not_tuned_and_the_flag_is_given_back(citys
     Witness.seen = {}
     config = write_config(tmp_path, cityscapes_root)
     run("predict", "--config", config, "--trainer.callbacks+=tests.training.test_cudnn_autotuning.Witness")
-    assert Witness.seen == {"prediction": False}
+    assert Witness.seen == {"prediction": 0}
     assert torch.backends.cudnn.benchmark
 
 
