@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from efficientps.layers.conv import ConvNormAct
@@ -18,7 +16,15 @@ from efficientps.models.instance_head import InstanceHead
 from efficientps.models.losses import dice_loss, focal_loss
 from efficientps.models.normalizer import NormalizerScope, normalizer
 from efficientps.models.solov2.boxes_of_masks import boxes_from_ends, tight_boxes
-from efficientps.models.solov2.coordinates import append_maps, coordinates, fourier_features, is_channels_last
+from efficientps.models.solov2.coordinates import append_maps, is_channels_last
+from efficientps.models.solov2.levels import (
+    LEVEL_STRIDES,
+    cell_strides,
+    five_levels,
+    list_of_cells,
+    maps_of_level,
+    resize,
+)
 from efficientps.models.solov2.mask_drawing import draw_masks, dynamic_convolution, masks_at_a_time
 from efficientps.models.solov2.mask_features import MaskFeatureBranch
 from efficientps.models.solov2.matrix_nms import matrix_nms
@@ -26,9 +32,6 @@ from efficientps.models.solov2.points_nms import suppress_neighbours
 from efficientps.models.solov2.targets import CellTargets, assign_cells_of_batch, default_scale_ranges, stride4_masks
 from efficientps.models.solov2.tensor_cache import TensorCache
 from efficientps.structures import FeaturePyramid, InstancePredictions, InstanceTargets
-
-LEVEL_STRIDES = (8, 8, 16, 32, 32)
-"""Of the five levels of cells, as published; see ``five_levels``. A mask of fewer cells at stride 4 is noise."""
 
 
 class Width(NamedTuple):
@@ -194,7 +197,7 @@ class SOLOv2Head(InstanceHead):
         for features, grid in zip(five_levels(pyramid, self.grids[0]), self.grids, strict=True):
             x = resize(features, grid)
             maps = self.tensors.get(
-                _maps_of_level,
+                maps_of_level,
                 *features.shape[-2:],
                 grid,
                 self.fourier_octaves,
@@ -214,7 +217,7 @@ class SOLOv2Head(InstanceHead):
         The focal loss is divided by the number of positive cells of the batch (where the original adds one to it), the
         Dice loss by that of pairs of a cell and an object (WXinlong/SOLO:mmdet/models/anchor_heads/solov2_head.py).
         """
-        logits, kernels = (_flat(levels) for levels in self._cells(pyramid))
+        logits, kernels = (list_of_cells(levels) for levels in self._cells(pyramid))
         kernels = self.kernel_scale * kernels
         features = self.mask_features(pyramid)
         device = features.device
@@ -274,17 +277,17 @@ class SOLOv2Head(InstanceHead):
             ``[B, E, H/4, W/4]``.
         """
         logits, kernels = self._cells(pyramid)
-        scores = _flat([suppress_neighbours(level.float().sigmoid()) for level in logits]).flatten(1)
+        scores = list_of_cells([suppress_neighbours(level.float().sigmoid()) for level in logits]).flatten(1)
         scores, index = scores.topk(min(self.nms_pre, scores.shape[1]))
         cells, labels = index // self.num_things, index % self.num_things
-        strides = self.tensors.get(_cell_strides, tuple(self.grids), device=cells.device)[cells]
-        flat = _flat(kernels)
-        kernels_of_best = self.kernel_scale * flat.gather(1, cells[..., None].expand(-1, -1, flat.shape[2]))
+        strides = self.tensors.get(cell_strides, tuple(self.grids), device=cells.device)[cells]
+        all_kernels = list_of_cells(kernels)
+        best = all_kernels.gather(1, cells[..., None].expand(-1, -1, all_kernels.shape[2]))
         features = self.mask_features(pyramid)
         kind = features.device.type
         if torch.is_autocast_enabled(kind):  # once, and not in every multiplication with kernels
             features = features.to(torch.get_autocast_dtype(kind))
-        return scores, labels, kernels_of_best, strides, features
+        return scores, labels, self.kernel_scale * best, strides, features
 
     def decode(
         self, pyramid: FeaturePyramid, dense: tuple[Tensor, ...], image_sizes: Sequence[tuple[int, int]]
@@ -347,72 +350,9 @@ class SOLOv2Head(InstanceHead):
         return instances[(boxes[:, 2] > boxes[:, 0]).nonzero().flatten()]
 
 
-def five_levels(pyramid: FeaturePyramid, finest_grid: tuple[int, int]) -> list[Tensor]:
-    """Return the maps that the grids are read from: P4 at the size of P8, P8, P16, P32, and P32 subsampled by two.
-
-    The fifth is brought back to the size of P32 (WXinlong/SOLO:mmdet/models/anchor_heads/solov2_head.py,
-    ``split_feats``). Of small images, for which the finest grid has more rows or columns than P8, P4 stays as it is:
-    neighbouring cells would otherwise be read from the same place.
-    """
-    height, width = pyramid.p8.shape[-2:]
-    p4 = pyramid.p4
-    if finest_grid[0] <= height and finest_grid[1] <= width:
-        p4 = resize(p4, (height, width))
-    p64 = resize(pyramid.p32[..., ::2, ::2], (pyramid.p32.shape[2], pyramid.p32.shape[3]))
-    return [p4, pyramid.p8, pyramid.p16, pyramid.p32, p64]
-
-
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return a map ``[B, C, H, W]`` at another size, bilinearly.
-
-    On CUDA autocast has it computed in float32, for the sake of gradients that are added up. Without gradients half
-    precision is as good, because the kernel itself computes in float32: it saves two copies.
-    """
-    with torch.autocast("cuda", enabled=False) if x.is_cuda and not torch.is_grad_enabled() else nullcontext():
-        return interpolate(x, size=size, mode="bilinear")
-
-
-def _maps_of_level(
-    height: int,
-    width: int,
-    grid: tuple[int, int],
-    octaves: int,
-    dtypes: tuple[torch.dtype, torch.dtype],
-    channels_last: bool,
-    *,
-    device: torch.device,
-) -> Tensor:
-    """Return the maps that the kernels of a level see beside its features, ``[1, 2 + 4 * octaves, rows, columns]``.
-
-    Coordinates are those of the level, and are resized with it; the waves are those of the grid.
-
-    Args:
-        height: of the level.
-        width: of the level.
-        grid: rows and columns.
-        octaves: see ``fourier_features``.
-        dtypes: of the level, and of the resized one.
-        channels_last: see ``coordinates``.
-        device: of the result.
-    """
-    places = resize(coordinates(height, width, dtypes[0], channels_last, device=device), grid).to(dtypes[1])
-    return append_maps(places, fourier_features(*grid, octaves, dtypes[1], channels_last, device=device))
-
-
-def _cell_strides(grids: Sequence[tuple[int, int]], *, device: torch.device) -> Tensor:
-    """Return the stride of the level of each cell, int64 ``[cells]``: a smaller mask is noise."""
-    numbers = torch.tensor([rows * columns for rows, columns in grids])
-    return torch.tensor(LEVEL_STRIDES).repeat_interleave(numbers).to(device)
-
-
 def _frame(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
     """Return the rectangle in pixels that masks of a height and a width at stride 4 cover, ``[4]``."""
     return torch.tensor([0, 0, 4 * width, 4 * height], dtype=dtype, device=device)
-
-
-def _flat(levels: Sequence[Tensor]) -> Tensor:
-    """Return maps ``[B, K, rows, columns]`` as one list of cells, ``[B, cells, K]``."""
-    return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
 
 
 def _pair_losses(kernels: Tensor, features: Tensor, goals: Tensor, objects: Tensor) -> Tensor:

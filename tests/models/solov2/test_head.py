@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from efficientps.models.solov2 import SOLOv2Head
-from efficientps.models.solov2.head import five_levels
+from efficientps.models.solov2.levels import five_levels
 from efficientps.structures import FeaturePyramid, InstanceTargets
 
 HEIGHT, WIDTH, CHANNELS, NUM_THINGS = 64, 128, 32, 3
