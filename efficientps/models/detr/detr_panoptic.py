@@ -198,7 +198,7 @@ class DETRPanoptic(PanopticNetwork):
         self, detection: Detection, matches: list[Matches], targets: list[SegmentTargets], number: Tensor
     ) -> dict[str, Tensor]:
         weights = torch.ones(self.num_classes + 1, device=number.device)
-        weights[-1] = self.no_object_weight
+        weights[-1:].fill_(self.no_object_weight)
         # The sum of all queries' weights, counted in queries without a segment, of which there is at least one.
         segments = len(matches[-1].images)
         others = detection.boxes.shape[1] * detection.boxes.shape[2] - segments
@@ -287,7 +287,8 @@ class DETRPanoptic(PanopticNetwork):
         )
         of_things = mask_logits[chosen.things]
         frames = of_things.new_zeros(len(of_things), 4)
-        frames[:, 2], frames[:, 3] = canvas[1], canvas[0]
+        frames[:, 2].fill_(canvas[1])
+        frames[:, 3].fill_(canvas[0])
         things = chosen.queries[chosen.things]
         instances = InstancePredictions(
             scores=boxes.scores[things],
