@@ -107,7 +107,9 @@ class Report:
             self.skipped.append(f"{name}: {error}; install it with: pip install -e '.[bench]'.")
         except Exception as error:
             traceback.print_exc(limit=-8, file=sys.stderr)
-            self.skipped.append(f"{name}: {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}")
+            self.skipped.append(
+                f"{name}: {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+            )
         finally:
             self._keep()
 

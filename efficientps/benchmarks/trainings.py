@@ -54,7 +54,8 @@ class Setting:
         shared += [f"--trainer.accelerator={self.accelerator}", "--trainer.devices=1"]
         shared += ["--trainer.enable_progress_bar=false", "--overlays.num_images=0"]
         if self.steps is not None:
-            shared += [f"--trainer.limit_train_batches={self.steps}", "--trainer.limit_val_batches=2"]
+            shared += [f"--trainer.limit_train_batches={self.steps}", "--trainer.limit_val_batches=1"]
+            shared += ["--trainer.log_every_n_steps=1"] if subcommand == "fit" else []
             shared += [f"--data.image_size={json.dumps([64, 128])}"]
         return [sys.executable, str(ROOT / "train_net.py"), subcommand, *options, *shared]
 
@@ -120,7 +121,9 @@ def _short(name: str, setting: Setting, report: Report) -> None:
     _add_loss_bar(name, setting, report, metrics)
     checkpoint = next(setting.folder.rglob("last.ckpt"))
     with report.side(f"{name}, validate"):
-        seconds = _call(setting, "validate", f"--ckpt_path={checkpoint}", f"--trainer.default_root_dir={setting.folder}/val")
+        seconds = _call(
+            setting, "validate", f"--ckpt_path={checkpoint}", f"--trainer.default_root_dir={setting.folder}/val"
+        )
         found = json.loads(next((setting.folder / "val").rglob("evaluation/*.json")).read_text())
         quality = _quality(found)
         report.add_figures("validate from the checkpoint", name, {"seconds": seconds, "PQ": quality})
@@ -152,9 +155,11 @@ def _one_epoch(config: str, changes: Mapping[str, object]) -> Callable[[str, Set
 def _resume(name: str, setting: Setting, report: Report) -> None:
     """End a run by SIGTERM, resume it, and compare its last losses with those of two plain runs."""
     options = [*_demo_options("bf16-mixed"), "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=2"]
-    options += ["--trainer.log_every_n_steps=5", "--last_checkpoint.every_n_steps=10"]
+    options += ["--trainer.log_every_n_steps=5"]
     if setting.steps is None:
-        options.append("--trainer.limit_train_batches=40")
+        options += ["--trainer.limit_train_batches=40", "--last_checkpoint.every_n_steps=10"]
+    else:
+        options.append("--last_checkpoint.every_n_steps=1")
     roots = {run: setting.folder / run for run in ("plain 1", "plain 2", "resumed")}
     runs = {run: _start(setting, "fit", *options, f"--trainer.default_root_dir={root}") for run, root in roots.items()}
     try:
@@ -177,7 +182,9 @@ def _resume(name: str, setting: Setting, report: Report) -> None:
         report.add_figures("mean of the last four losses", name, losses)
     first, second, resumed = losses.values()
     limit = 2 * abs(first - second) + RESUME_SLACK * abs(first)
-    report.bars.append(Bar(f"{name}: difference of the last losses from a plain run", abs(resumed - first), "<=", limit))
+    report.bars.append(
+        Bar(f"{name}: difference of the last losses from a plain run", abs(resumed - first), "<=", limit)
+    )
 
 
 def _demo_options(precision: str) -> list[str]:
