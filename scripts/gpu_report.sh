@@ -18,7 +18,8 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 rm -f "$folder"/{summary,steps,log}_"$part".*
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
+[ "$device" = cpu ] && threads=1 || threads=4 # more than there are cores to spare would wait for each other
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}"
 python="${PYTHON:-python3}"
 end=$((SECONDS + ${SECONDS_IN_ALL:-330} - 12)) # of which the last file takes some
 

@@ -131,20 +131,18 @@ def run(
             network = KINDS[name]()
             moved = copy.deepcopy(network).to(device)
             change(moved)
-            small, large = (
-                [street_batch(batch_size, extent, device=side) for side in ("cpu", device)]
-                for extent in (half_size, size)
-            )
+            cpu, other = (street_batch(batch_size, size, device=side) for side in ("cpu", device))
             with report.side(f"{name}, fp32"):
-                found = _compare_training(name, network, moved, *large, half_precisions, report)
+                found = _compare_training(name, network, moved, cpu, other, half_precisions, report)
                 report.add_figures(
-                    "the same twice, fp32", name, vars(difference(training_outcome(moved, large[1]), found))
+                    "the same twice, fp32", name, vars(difference(training_outcome(moved, other), found))
                 )
             with report.side(f"{name}, prediction"):
-                _compare_predictions(name, network, moved, *large, half_precisions, device, report)
+                _compare_predictions(name, network, moved, cpu, other, half_precisions, device, report)
             if not name.endswith("triton"):  # whose kernels leave fp64 to those of in_place
                 with report.side(f"{name}, fp64"):
-                    _compare_in_double(name, network, moved, *small, report)
+                    cpu, other = (street_batch(batch_size, half_size, device=side) for side in ("cpu", device))
+                    _compare_in_double(name, network, moved, cpu, other, report)
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
     return report
@@ -372,6 +370,7 @@ def _spread(network: EfficientPS) -> None:
     classifier = network.semantic_head.classifier
     factor = 3 / (logits - mean[:, None, None]).std()
     classifier.weight *= factor
+    assert classifier.bias is not None
     classifier.bias.copy_(factor * (classifier.bias - mean))
     if isinstance(head, MaskRCNNHead):
         head.box_branch.predictor.cls_score.weight *= 20

@@ -102,7 +102,7 @@ def _demo(precision: str, norms: str) -> Callable[[str, Setting, Report], None]:
     """Return the training of configs/demo.yaml as a whole, with its panoptic quality."""
 
     def train(name: str, setting: Setting, report: Report) -> None:
-        options = _demo_options(precision) + [f"--model.network.norm_implementation={norms}"]
+        options = [*_demo_options(precision), f"--model.network.norm_implementation={norms}"]
         if setting.steps is not None:
             options += ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1"]
         metrics = _fit(name, setting, report, options)
@@ -132,8 +132,9 @@ def _short(name: str, setting: Setting, report: Report) -> None:
             report.bars.append(Bar(f"{name}: difference of PQ after loading", difference, "<=", 1e-3))
     with report.side(f"{name}, predict"):
         output = setting.folder / "predictions"
-        where = [f"--predictions.output_dir={output}", f"--trainer.default_root_dir={setting.folder}/predict"]
-        seconds = _call(setting, "predict", f"--ckpt_path={checkpoint}", "--data.predict_path=val", *where)
+        options = ["--data.predict_path=val", f"--predictions.output_dir={output}"]
+        options.append(f"--trainer.default_root_dir={setting.folder}/predict")
+        seconds = _call(setting, "predict", f"--ckpt_path={checkpoint}", *options)
         images = sum(path.is_file() for path in output.rglob("*.png"))
         report.add_figures("predict from the checkpoint", name, {"seconds": seconds, "pictures": images})
         report.bars.append(Bar(f"{name}: pictures that predict wrote", images, ">=", 1))
@@ -145,7 +146,7 @@ def _one_epoch(config: str, changes: Mapping[str, object]) -> Callable[[str, Set
     def train(name: str, setting: Setting, report: Report) -> None:
         path = setting.folder / "changes.yaml"
         path.write_text(yaml.safe_dump(dict(changes)))
-        options = [f"--config={ROOT / config}", f"--config={path}", f"--trainer.precision={_half(setting)}"]
+        options = [f"--config={ROOT / config}", f"--config={path}", "--trainer.precision=bf16-mixed"]
         options += ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", "--trainer.log_every_n_steps=5"]
         _add_loss_bar(name, setting, report, _fit(name, setting, report, options))
 
@@ -191,10 +192,6 @@ def _demo_options(precision: str) -> list[str]:
     options = [f"--config={ROOT / 'configs/demo.yaml'}", f"--trainer.precision={precision}"]
     # A fused optimizer cannot clip gradients that the loss scale has not been taken out of.
     return options + ["--model.optimizer.init_args.fused=false"] * (precision == "16-mixed")
-
-
-def _half(setting: Setting) -> str:
-    return "bf16-mixed"
 
 
 _SMALL_DETR: dict[str, object] = {
