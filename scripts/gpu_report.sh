@@ -18,7 +18,8 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 rm -f "$folder"/{summary,steps,log}_"$part".*
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
+[ "$device" = cpu ] && threads=1 || threads=4 # more than there are cores to spare would wait for each other
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}"
 python="${PYTHON:-python3}"
 end=$((SECONDS + ${SECONDS_IN_ALL:-330} - 12)) # of which the last file takes some
 
@@ -45,7 +46,7 @@ bench() { # bench NAME LIMIT SUBCOMMAND OPTIONS...
 }
 fit() { # fit LIMIT NAME WORKERS
   local tiny=()
-  [ "$device" = cpu ] && tiny=(--steps 6)
+  [ "$device" = cpu ] && tiny=(--steps 2)
   bench "$2" "$1" fit "$2" --scenes "$work/scenes" --folder "$work/runs" --workers "$3" "${tiny[@]}"
 }
 tests() { # tests NAME LIMIT WHAT...: without the project's own options, which need plugins that may be missing
@@ -114,10 +115,10 @@ if [ "$part" = A ]; then
 else
   wait
   if [ "$device" = cpu ]; then
-    for name in demo_bf16 solov2 detr resume; do fit 60 $name 0; done
-    bench memory 60 memory --preset demo --size 64 128 --batches 1
     bench predict 60 predict --presets demo --size 64 128 --instances 3 --rounds 1 --precision fp32
     bench train 60 train --presets demo --size 64 128 --rounds 1 --no-peers --memory in-place eager
+    bench memory 60 memory --preset demo --size 64 128 --batches 1 --precision fp32
+    for name in demo_bf16 solov2 detr resume; do fit 100 $name 0; done
   else
     # Trainings and memory share the card; what is timed has it alone afterwards.
     (fit 170 demo_bf16 4) & (fit 170 demo_fp16 4) & (fit 170 demo_bf16_triton 4) &

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from efficientps.benchmarks.batches import street_batch
 from efficientps.benchmarks.inference_copies import copies
@@ -37,18 +38,20 @@ HalfPrecision: TypeAlias = Literal["bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 LOSS, GRADIENT, PIXELS = 1e-5, 1e-3, 0.999
-"""Bars in fp32: largest relative difference of a loss term, relative norm of the difference of all gradients, and share
-of pixels whose segment and class are the same."""
+"""Bars: largest relative difference of a loss term and of a gradient, share of pixels of the same segment and class."""
 
-ROUNDING = 4.0
-"""The bars of losses and gradients are at least so many times the difference between two memory layouts on the CPU:
-batch norms of random networks multiply the rounding of a sum by thousands on the way to the first layers."""
+ROUNDING = 8.0
+"""In fp32 the first two are at least so many times the difference between two memory layouts on the CPU: batch norms of
+random networks multiply the rounding of a sum by thousands on the way back to the first layers. In fp64 they hold."""
 
 HALF_LOSS = 0.05
-"""Bar in half precision: largest relative difference of a loss term from fp32 on the same device."""
+"""Bar in half precision: relative difference of the sum of all terms from fp32 on the same device."""
 
 _SMALL_TERM = 1e-2
 """A loss term below it is compared as if it were that large: a part of nearly nothing says nothing."""
+
+_NO_GRADIENT = 1e-9
+"""Share of the norm of all gradients below which one is zero but for rounding: that of a bias before a batch norm."""
 
 _FP16_SCALE = 256.0
 """Of the loss in fp16: with 65536, the first scale of a GradScaler, some gradients of a random network overflow."""
@@ -60,11 +63,32 @@ class Outcome:
 
     Attributes:
         terms: loss terms by name.
-        gradient: of all parameters one after the other, float32 on the CPU.
+        gradients: of each parameter that has one, on the CPU.
     """
 
     terms: Mapping[str, float]
-    gradient: Tensor
+    gradients: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one outcome is from another.
+
+    Attributes:
+        loss: largest relative difference of a loss term.
+        total: relative difference of the sum of the terms.
+        gradient: norm of the difference of all gradients as a share of the norm of all.
+        worst: largest such share of one parameter, of those whose gradient is not zero.
+        worst_name: that parameter.
+        finite: 1 where all gradients are finite, 0 otherwise.
+    """
+
+    loss: float
+    total: float
+    gradient: float
+    worst: float
+    worst_name: str
+    finite: int
 
 
 def run(
@@ -79,11 +103,12 @@ def run(
 ) -> Report:
     """Compare a device with the CPU, one kind of network after the other; a kind that fails is named and left out.
 
+    In fp64 the two sides agree to many digits, so that whatever is wrong shows; fp32 shows the kernels of training.
     TF32 is off. Every proposal counts in the losses, so that nothing is drawn at random.
 
     Args:
-        device: that is compared with the CPU in fp32, and with itself in half precision.
-        size: (height, width) of the images, multiples of 32.
+        device: that is compared with the CPU in fp64 and fp32, and with itself in half precision.
+        size: (height, width) of the images, multiples of 64; half of it in fp64.
         batch_size: images of the batch.
         kinds: names from ``KINDS``; all of them by default, Triton's on a CUDA device only.
         half_precisions: of the comparison with fp32.
@@ -97,96 +122,166 @@ def run(
     if unknown := set(kinds) - KINDS.keys():
         raise ValueError(f"There is no network '{min(unknown)}'; the networks are {', '.join(KINDS)}.")
     report = Report("parity", {"size": list(size), "batch_size": batch_size, "device": device}, file=file)
-    cpu, other = (street_batch(batch_size, size, device=name) for name in ("cpu", device))
+    half_size = (max(64, size[0] // 2), max(128, size[1] // 2))  # a scene is at least as large
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
         for name in kinds:
-            with report.side(name):
-                _compare(name, device, cpu, other, half_precisions, report, change)
+            torch.manual_seed(0)
+            network = KINDS[name]()
+            moved = copy.deepcopy(network).to(device)
+            change(moved)
+            cpu, other = (street_batch(batch_size, size, device=side) for side in ("cpu", device))
+            with report.side(f"{name}, fp32"):
+                found = _compare_training(name, network, moved, cpu, other, half_precisions, report)
+                report.add_figures(
+                    "the same twice, fp32", name, vars(difference(training_outcome(moved, other), found))
+                )
+            with report.side(f"{name}, prediction"):
+                _compare_predictions(name, network, moved, cpu, other, half_precisions, device, report)
+            if not name.endswith("triton"):  # whose kernels leave fp64 to those of in_place
+                with report.side(f"{name}, fp64"):
+                    cpu, other = (street_batch(batch_size, half_size, device=side) for side in ("cpu", device))
+                    _compare_in_double(name, network, moved, cpu, other, report)
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
     return report
 
 
-def _compare(
+def _compare_training(
     name: str,
-    device: str,
+    network: PanopticNetwork,
+    moved: PanopticNetwork,
     cpu: TrainingBatch,
     other: TrainingBatch,
     half_precisions: Sequence[HalfPrecision],
     report: Report,
-    change: Callable[[PanopticNetwork], object],
-) -> None:
-    """Add what a kind of network gives on the device, beside the CPU and in half precision."""
-    torch.manual_seed(0)
-    network = KINDS[name]()
-    moved = copy.deepcopy(network).to(device)
-    change(moved)
-    state = copy.deepcopy(moved.state_dict())
-
-    def outcome(precision: HalfPrecision | None = None) -> Outcome:
-        moved.load_state_dict(state)  # a training step moves the running statistics
-        return training_outcome(moved, other, precision)
-
-    found, again = outcome(), outcome()
-    reference, rounded = _reference(network, cpu)
-    figures, rounding = _difference(found, reference), _difference(rounded, reference)
-    report.add_figures("fp32, cpu", name, figures | {"worst_gradient": worst_gradient(network, found, reference)})
-    report.add_figures("fp32, cpu in another layout", name, rounding)
+) -> Outcome:
+    """Add losses and gradients in fp32 beside the CPU, and in half precision beside fp32; return those in fp32."""
+    found = training_outcome(moved, other)
+    reference = training_outcome(network, cpu)
+    rounding = difference(training_outcome(_in_other_layout(network), cpu), reference)
+    from_cpu = difference(found, reference)
+    report.add_figures("fp32, cpu", name, vars(from_cpu))
+    report.add_figures("fp32, cpu in another memory layout", name, vars(rounding))
     report.bars += [
-        Bar(f"{name}: relative difference of {what} from the CPU", figures[key], "<=", max(bar, ROUNDING * rounding[key]))
-        for what, key, bar in (("a loss term", "loss", LOSS), ("the gradients", "gradient", GRADIENT))
+        Bar(f"{name}, fp32: relative difference of {what} from the CPU", value, "<=", max(bar, ROUNDING * least))
+        for what, value, bar, least in (
+            ("a loss term", from_cpu.loss, LOSS, rounding.loss),
+            ("all gradients", from_cpu.gradient, GRADIENT, rounding.gradient),
+        )
     ]
-    report.add_figures("fp32, the same twice", name, _difference(again, found))
     for precision in half_precisions:
-        figures = _difference(outcome(precision), found)
-        report.add_figures(f"{precision}, fp32", name, figures)
-        report.bars.append(Bar(f"{name}: relative difference of a loss term, {precision}", figures["loss"], "<=", HALF_LOSS))
-    moved.load_state_dict(state)
-    expected = predicted(network, cpu)
+        in_half = difference(training_outcome(moved, other, precision), found)
+        report.add_figures(f"{precision}, fp32", name, vars(in_half))
+        report.bars.append(
+            Bar(f"{name}, {precision}: relative difference of the loss from fp32", in_half.total, "<=", HALF_LOSS)
+        )
+    return found
+
+
+def _compare_in_double(
+    name: str,
+    network: PanopticNetwork,
+    moved: PanopticNetwork,
+    cpu: TrainingBatch,
+    other: TrainingBatch,
+    report: Report,
+) -> None:
+    """Add losses and gradients in fp64 beside the CPU."""
+    found, reference = (
+        training_outcome(copy.deepcopy(side).double(), batch) for side, batch in ((moved, other), (network, cpu))
+    )
+    from_cpu = difference(found, reference)
+    report.add_figures("fp64, cpu", name, vars(from_cpu))
+    report.bars += [
+        Bar(f"{name}, fp64: relative difference of a loss term from the CPU", from_cpu.loss, "<=", LOSS),
+        Bar(f"{name}, fp64: relative difference of a parameter's gradient", from_cpu.worst, "<=", GRADIENT),
+    ]
+
+
+def _compare_predictions(
+    name: str,
+    network: PanopticNetwork,
+    moved: PanopticNetwork,
+    cpu: TrainingBatch,
+    other: TrainingBatch,
+    half_precisions: Sequence[HalfPrecision],
+    device: str,
+    report: Report,
+) -> None:
+    """Add maps in fp32 beside the CPU, in half precision beside fp32, and those of copies beside the network's."""
     in_fp32 = predicted(moved, other)
-    maps = agreement(in_fp32, expected)
+    maps = agreement(in_fp32, predicted(network, cpu))
     report.add_figures("prediction, cpu", name, maps)
     report.bars += [
-        Bar(f"{name}: share of pixels with the CPU's {what}", maps[what], ">=", PIXELS)
-        for what in ("segment", "class")
+        Bar(f"{name}: share of pixels with the CPU's {what}", maps[what], ">=", PIXELS) for what in ("segment", "class")
     ]
     for precision in half_precisions:
-        report.add_figures(f"prediction in {precision}, fp32", name, agreement(predicted(moved, other, precision), in_fp32))
+        in_half = agreement(predicted(moved, other, precision), in_fp32)
+        report.add_figures(f"prediction in {precision}, fp32", name, in_half)
     for side, build in copies(moved, other, "fp32", device).items():
         with report.side(f"{name}, {side}"):
             maps = agreement(_on_cpu(build()()), in_fp32)
-            report.add_figures("prediction, the network", f"{name}, {side}", maps)
-            report.bars.append(Bar(f"{name}, {side}: share of pixels with the network's segment", maps["segment"], ">=", PIXELS))
+            report.add_figures("prediction, the network's", f"{name}, {side}", maps)
+            claim = f"{name}, {side}: share of pixels with the network's segment"
+            report.bars.append(Bar(claim, maps["segment"], ">=", PIXELS))
 
 
-def _reference(network: PanopticNetwork, batch: TrainingBatch) -> tuple[Outcome, Outcome]:
-    """Return what the CPU gives in the network's memory layout, and in the other one, where sums have another order."""
-    state = copy.deepcopy(network.state_dict())
+def _in_other_layout(network: PanopticNetwork) -> PanopticNetwork:
+    """Return a copy whose sums have another order: channels first in memory where they were last, and the reverse."""
     other = copy.deepcopy(network)
     weight = next(p for p in network.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[-1] > 1)
     is_last = weight.is_contiguous(memory_format=torch.channels_last)
     other.to(memory_format=torch.contiguous_format if is_last else torch.channels_last)  # type: ignore[call-overload]
-    outcomes = training_outcome(network, batch), training_outcome(other, batch)
-    network.load_state_dict(state)
-    return outcomes
+    return other
 
 
-def training_outcome(
-    network: PanopticNetwork, batch: TrainingBatch, precision: HalfPrecision | None = None
-) -> Outcome:
-    """Return loss terms and gradients of a batch, in fp32 or under autocast."""
-    network.zero_grad(set_to_none=True)
+def training_outcome(network: PanopticNetwork, batch: TrainingBatch, precision: HalfPrecision | None = None) -> Outcome:
+    """Return loss terms and gradients of a batch, as the network's weights are or under autocast.
+
+    The network's running statistics and gradients are as before.
+    """
+    state = copy.deepcopy(network.state_dict())
     network.train()
     with _autocast(batch["images"].device, precision):
         terms = network.loss(batch)
     scale = _FP16_SCALE if precision == "fp16" else 1.0
     (scale * torch.stack(list(terms.values())).sum()).backward()  # type: ignore[no-untyped-call]
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    return Outcome(
-        {name: float(value.detach()) for name, value in terms.items()},
-        torch.cat([gradient.float().flatten() for gradient in gradients]).cpu() / scale,
+    gradients = {name: p.grad.cpu().double() / scale for name, p in network.named_parameters() if p.grad is not None}
+    network.zero_grad(set_to_none=True)
+    network.load_state_dict(state)
+    return Outcome({name: float(value.detach()) for name, value in terms.items()}, gradients)
+
+
+def difference(found: Outcome, expected: Outcome) -> Difference:
+    """Return how far an outcome is from an expected one.
+
+    Raises:
+        ValueError: if they have other loss terms, or gradients of other parameters.
+
+    >>> expected = Outcome({"loss": 1.0}, {"weight": torch.tensor([3.0, 4.0]), "bias": torch.tensor([1e-20])})
+    >>> found = Outcome({"loss": 1.5}, {"weight": torch.tensor([3.0, 4.5]), "bias": torch.tensor([2e-20])})
+    >>> difference(found, expected)
+    Difference(loss=0.5, total=0.5, gradient=0.1, worst=0.1, worst_name='weight', finite=1)
+    """
+    for what, a, b in (("loss terms", found.terms, expected.terms), ("gradients", found.gradients, expected.gradients)):
+        if one_sided := sorted(a.keys() ^ b.keys()):
+            raise ValueError(f"One side alone has the {what} {', '.join(one_sided)}.")
+    total = sum(expected.terms.values())
+    norms = {name: float(gradient.norm()) for name, gradient in expected.gradients.items()}
+    distances = {name: float((found.gradients[name] - g).norm()) for name, g in expected.gradients.items()}
+    norm = math.hypot(*norms.values())
+    shares = {name: distances[name] / norms[name] for name in norms if norms[name] > _NO_GRADIENT * norm}
+    # A share that is not a number is the worst.
+    worst_name = max(shares, key=lambda name: math.inf if math.isnan(shares[name]) else shares[name])
+    return Difference(
+        loss=max(abs(found.terms[name] - v) / max(abs(v), _SMALL_TERM) for name, v in expected.terms.items()),
+        total=abs(sum(found.terms.values()) - total) / abs(total),
+        gradient=math.hypot(*distances.values()) / norm,
+        worst=shares[worst_name],
+        worst_name=worst_name,
+        finite=int(all(bool(gradient.isfinite().all()) for gradient in found.gradients.values())),
     )
 
 
@@ -230,34 +325,6 @@ def _canonical(prediction: Prediction) -> Tensor:
     return (classes * (flat.numel() + 1) + first)[flat].view_as(ids)
 
 
-def worst_gradient(network: nn.Module, found: Outcome, expected: Outcome) -> str:
-    """Name the parameter whose gradient differs most, in norm."""
-    worst, name_of_worst, start = -1.0, "none", 0
-    for name, parameter in network.named_parameters():
-        if parameter.grad is None:
-            continue
-        part = slice(start, start + parameter.numel())
-        start += parameter.numel()
-        distance = float((found.gradient[part] - expected.gradient[part]).norm())
-        if not distance <= worst:
-            worst, name_of_worst = distance, name
-    return name_of_worst
-
-
-def _difference(found: Outcome, expected: Outcome) -> dict[str, float]:
-    """Return the largest relative difference of a term, the relative one of the gradients, and if all is finite."""
-    if found.terms.keys() != expected.terms.keys():
-        raise ValueError(f"The loss terms are {sorted(found.terms)} on one side and {sorted(expected.terms)} on the other.")
-    loss = max(abs(found.terms[k] - v) / max(abs(v), _SMALL_TERM) for k, v in expected.terms.items())
-    distance = (found.gradient - expected.gradient).norm() / expected.gradient.norm()
-    return {
-        "loss": loss,
-        "gradient": float(distance),
-        "finite": float(bool(found.gradient.isfinite().all())),
-        "total": sum(found.terms.values()),
-    }
-
-
 def _autocast(device: torch.device, precision: HalfPrecision | None) -> Any:
     enabled = precision is not None
     return torch.autocast(device.type, dtype=_DTYPES[precision or "bf16"], enabled=enabled)
@@ -284,10 +351,31 @@ def _efficientps(head: Callable[[int, int], InstanceHead], norms: Implementation
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(network.instance_head, MaskRCNNHead):
         network.instance_head.rpn.sampler.batch_size_per_image = 10**6
-        predictor = network.instance_head.box_branch.predictor
-        with torch.no_grad():  # scores of random weights are nearly equal; spread, some reach the map and their order holds
-            predictor.cls_score.weight *= 100
+    network.instance_head.score_thresh = -1.0
+    _spread(network)
     return network
+
+
+@torch.no_grad()
+def _spread(network: EfficientPS) -> None:
+    """Scale the last layers so that scores, classes and masks differ from place to place, as trained ones do.
+
+    Those of random weights are nearly equal: maps would show one class and no instance, in whatever way they are made.
+    """
+    image = torch.randint(256, (1, 3, 128, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    head = network.eval().instance_head
+    pyramid = network.pyramid(image, [(128, 256)])
+    logits = network.semantic_head(pyramid)
+    mean = logits.mean(dim=(0, 2, 3))
+    classifier = network.semantic_head.classifier
+    factor = 3 / (logits - mean[:, None, None]).std()
+    classifier.weight *= factor
+    assert classifier.bias is not None
+    classifier.bias.copy_(factor * (classifier.bias - mean))
+    if isinstance(head, MaskRCNNHead):
+        head.box_branch.predictor.cls_score.weight *= 20
+    masks = head.predict(pyramid, [(128, 256)])[0].mask_logits
+    head.mask_logit_scale = float(6 / masks.std())
 
 
 _MASK_RCNN = partial(

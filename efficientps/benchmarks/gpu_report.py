@@ -124,7 +124,10 @@ def _figures(found: dict[str, Any] | None, lines: Sequence[str]) -> str:
     parts += [f"LEFT OUT {sentence[:200]}" for sentence in found["skipped"]]
     for row in found["rows"]:
         timing = [f"{1000 * row['timing']['seconds']:.1f} ms"] if row["timing"] else []
-        figures = [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row["figures"].items()]
+        figures = [
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in row["figures"].items()
+        ]
         parts.append(f"{row['case']}, {row['side']}: {', '.join(timing + figures)}")
     return " | ".join(parts)
 

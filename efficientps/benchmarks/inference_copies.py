@@ -1,9 +1,9 @@
-"""Predictions of a network as they can be run: as it is, by its inference copy, and by that in a CUDA graph."""
+"""Predictions of a network as they can be run: as it is, by its inference copy, and by that with CUDA graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib import import_module
 
 import torch
 
@@ -24,28 +24,23 @@ def plain(network: PanopticNetwork, batch: ImageBatch, precision: Precision, dev
     return predict
 
 
-def copies(network: PanopticNetwork, batch: ImageBatch, precision: Precision, device: str) -> dict[str, Callable[[], Predict]]:
+def copies(
+    network: PanopticNetwork, batch: ImageBatch, precision: Precision, device: str
+) -> dict[str, Callable[[], Predict]]:
     """Return what builds each prediction by a copy of the network for inference; nothing where there is no such copy.
 
-    A copy in a CUDA graph is offered on a CUDA device alone.
+    One with CUDA graphs is offered on a CUDA device alone.
     """
     try:
-        from efficientps.inference import inference_copy  # type: ignore[import-not-found]
-    except ImportError:
+        make = import_module("efficientps.inference.inference_copy").inference_copy
+    except ModuleNotFoundError:
         return {}
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if precision == "bf16" else None
 
-    def build(**options: Any) -> Predict:
-        copy = inference_copy(network, dtype=dtype, **options)
+    def build(*, cuda_graphs: bool) -> Predict:
+        return plain(make(network, dtype=dtype, cuda_graphs=cuda_graphs), batch, precision, device)
 
-        def predict() -> list[Prediction]:
-            with torch.inference_mode():
-                found: list[Prediction] = copy.predict(batch)
-                return found
-
-        return predict
-
-    found = {"inference copy": build}
+    found = {"inference copy": lambda: build(cuda_graphs=False)}
     if torch.device(device).type == "cuda":
-        found["inference copy, CUDA graph"] = lambda: build(cuda_graph=True)
+        found["inference copy, CUDA graphs"] = lambda: build(cuda_graphs=True)
     return found

@@ -47,7 +47,9 @@ def run(
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit_gb * 1e9 / there))
         with report.side(f"{limit_gb:g} GB"):
             fits = step_fits(name, memory_options[-1], batches[-1], size, precision, device)
-            report.add_figures(f"batch {batches[-1]} within {limit_gb:g} GB", f"{name}, {memory_options[-1]}", {"fits": int(fits)})
+            report.add_figures(
+                f"batch {batches[-1]} within {limit_gb:g} GB", f"{name}, {memory_options[-1]}", {"fits": int(fits)}
+            )
         torch.cuda.set_per_process_memory_fraction(1.0)
     else:
         report.skip(f"{limit_gb:g} GB: on a CPU nothing says when memory is at an end.")

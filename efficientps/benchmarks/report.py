@@ -104,10 +104,12 @@ class Report:
         try:
             yield
         except ImportError as error:
-            self.skipped.append(f"{name}: {error}; install it with: pip install -e '.[bench]'.")
+            hint = "" if "install" in str(error) else "; install it with: pip install -e '.[bench]'."
+            self.skipped.append(f"{name}: {error}{hint}")
         except Exception as error:
             traceback.print_exc(limit=-8, file=sys.stderr)
-            self.skipped.append(f"{name}: {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}")
+            first_line = (str(error).strip() or "no message").splitlines()[0]
+            self.skipped.append(f"{name}: {type(error).__name__}: {first_line}")
         finally:
             self._keep()
 

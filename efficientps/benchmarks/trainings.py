@@ -54,7 +54,8 @@ class Setting:
         shared += [f"--trainer.accelerator={self.accelerator}", "--trainer.devices=1"]
         shared += ["--trainer.enable_progress_bar=false", "--overlays.num_images=0"]
         if self.steps is not None:
-            shared += [f"--trainer.limit_train_batches={self.steps}", "--trainer.limit_val_batches=2"]
+            shared += [f"--trainer.limit_train_batches={self.steps}", "--trainer.limit_val_batches=1"]
+            shared += ["--trainer.log_every_n_steps=1"] if subcommand == "fit" else []
             shared += [f"--data.image_size={json.dumps([64, 128])}"]
         return [sys.executable, str(ROOT / "train_net.py"), subcommand, *options, *shared]
 
@@ -101,7 +102,7 @@ def _demo(precision: str, norms: str) -> Callable[[str, Setting, Report], None]:
     """Return the training of configs/demo.yaml as a whole, with its panoptic quality."""
 
     def train(name: str, setting: Setting, report: Report) -> None:
-        options = _demo_options(precision) + [f"--model.network.norm_implementation={norms}"]
+        options = [*_demo_options(precision), f"--model.network.norm_implementation={norms}"]
         if setting.steps is not None:
             options += ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1"]
         metrics = _fit(name, setting, report, options)
@@ -120,7 +121,9 @@ def _short(name: str, setting: Setting, report: Report) -> None:
     _add_loss_bar(name, setting, report, metrics)
     checkpoint = next(setting.folder.rglob("last.ckpt"))
     with report.side(f"{name}, validate"):
-        seconds = _call(setting, "validate", f"--ckpt_path={checkpoint}", f"--trainer.default_root_dir={setting.folder}/val")
+        seconds = _call(
+            setting, "validate", f"--ckpt_path={checkpoint}", f"--trainer.default_root_dir={setting.folder}/val"
+        )
         found = json.loads(next((setting.folder / "val").rglob("evaluation/*.json")).read_text())
         quality = _quality(found)
         report.add_figures("validate from the checkpoint", name, {"seconds": seconds, "PQ": quality})
@@ -129,8 +132,9 @@ def _short(name: str, setting: Setting, report: Report) -> None:
             report.bars.append(Bar(f"{name}: difference of PQ after loading", difference, "<=", 1e-3))
     with report.side(f"{name}, predict"):
         output = setting.folder / "predictions"
-        where = [f"--predictions.output_dir={output}", f"--trainer.default_root_dir={setting.folder}/predict"]
-        seconds = _call(setting, "predict", f"--ckpt_path={checkpoint}", "--data.predict_path=val", *where)
+        options = ["--data.predict_path=val", f"--predictions.output_dir={output}"]
+        options.append(f"--trainer.default_root_dir={setting.folder}/predict")
+        seconds = _call(setting, "predict", f"--ckpt_path={checkpoint}", *options)
         images = sum(path.is_file() for path in output.rglob("*.png"))
         report.add_figures("predict from the checkpoint", name, {"seconds": seconds, "pictures": images})
         report.bars.append(Bar(f"{name}: pictures that predict wrote", images, ">=", 1))
@@ -142,7 +146,7 @@ def _one_epoch(config: str, changes: Mapping[str, object]) -> Callable[[str, Set
     def train(name: str, setting: Setting, report: Report) -> None:
         path = setting.folder / "changes.yaml"
         path.write_text(yaml.safe_dump(dict(changes)))
-        options = [f"--config={ROOT / config}", f"--config={path}", f"--trainer.precision={_half(setting)}"]
+        options = [f"--config={ROOT / config}", f"--config={path}", "--trainer.precision=bf16-mixed"]
         options += ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", "--trainer.log_every_n_steps=5"]
         _add_loss_bar(name, setting, report, _fit(name, setting, report, options))
 
@@ -152,9 +156,11 @@ def _one_epoch(config: str, changes: Mapping[str, object]) -> Callable[[str, Set
 def _resume(name: str, setting: Setting, report: Report) -> None:
     """End a run by SIGTERM, resume it, and compare its last losses with those of two plain runs."""
     options = [*_demo_options("bf16-mixed"), "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=2"]
-    options += ["--trainer.log_every_n_steps=5", "--last_checkpoint.every_n_steps=10"]
+    options += ["--trainer.log_every_n_steps=5"]
     if setting.steps is None:
-        options.append("--trainer.limit_train_batches=40")
+        options += ["--trainer.limit_train_batches=40", "--last_checkpoint.every_n_steps=10"]
+    else:
+        options.append("--last_checkpoint.every_n_steps=1")
     roots = {run: setting.folder / run for run in ("plain 1", "plain 2", "resumed")}
     runs = {run: _start(setting, "fit", *options, f"--trainer.default_root_dir={root}") for run, root in roots.items()}
     try:
@@ -177,17 +183,15 @@ def _resume(name: str, setting: Setting, report: Report) -> None:
         report.add_figures("mean of the last four losses", name, losses)
     first, second, resumed = losses.values()
     limit = 2 * abs(first - second) + RESUME_SLACK * abs(first)
-    report.bars.append(Bar(f"{name}: difference of the last losses from a plain run", abs(resumed - first), "<=", limit))
+    report.bars.append(
+        Bar(f"{name}: difference of the last losses from a plain run", abs(resumed - first), "<=", limit)
+    )
 
 
 def _demo_options(precision: str) -> list[str]:
     options = [f"--config={ROOT / 'configs/demo.yaml'}", f"--trainer.precision={precision}"]
     # A fused optimizer cannot clip gradients that the loss scale has not been taken out of.
     return options + ["--model.optimizer.init_args.fused=false"] * (precision == "16-mixed")
-
-
-def _half(setting: Setting) -> str:
-    return "bf16-mixed"
 
 
 _SMALL_DETR: dict[str, object] = {
