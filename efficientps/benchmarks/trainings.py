@@ -179,8 +179,11 @@ def _resume(name: str, setting: Setting, report: Report) -> None:
     finally:
         for process in runs.values():
             _end(process)
-        losses = {run: Metrics.of(root).mean_of_last("train/loss", 4) for run, root in roots.items()}
-        report.add_figures("mean of the last four losses", name, losses)
+        metrics = {run: Metrics.of(root) for run, root in roots.items()}
+        # A resumed run has logged the steps since its checkpoint alone.
+        number = min(4, *(len(columns.columns.get("train/loss", ())) for columns in metrics.values()))
+        losses = {run: found.mean_of_last("train/loss", max(1, number)) for run, found in metrics.items()}
+        report.add_figures(f"mean of the last {number} losses", name, losses)
     first, second, resumed = losses.values()
     limit = 2 * abs(first - second) + RESUME_SLACK * abs(first)
     report.bars.append(
@@ -189,9 +192,7 @@ def _resume(name: str, setting: Setting, report: Report) -> None:
 
 
 def _demo_options(precision: str) -> list[str]:
-    options = [f"--config={ROOT / 'configs/demo.yaml'}", f"--trainer.precision={precision}"]
-    # A fused optimizer cannot clip gradients that the loss scale has not been taken out of.
-    return options + ["--model.optimizer.init_args.fused=false"] * (precision == "16-mixed")
+    return [f"--config={ROOT / 'configs/demo.yaml'}", f"--trainer.precision={precision}"]
 
 
 _SMALL_DETR: dict[str, object] = {

@@ -36,12 +36,14 @@ class CUDARecorder:
         self._pool: Any = None
 
     def __call__(self, function: Callable[[], T]) -> tuple[Callable[[], object], T]:
-        """Warm up on a stream beside the current one, and record."""
+        """Warm up on a stream beside the current one, with cuDNN looking for its fastest kernels, and record."""
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         current, beside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        tuning = torch.backends.cudnn.benchmark
         try:
             beside.wait_stream(current)
+            torch.backends.cudnn.benchmark = True  # a recording is replayed many times, with the kernels chosen here
             with torch.cuda.stream(beside):
                 for _ in range(_WARM_UPS):
                     function()
@@ -53,6 +55,8 @@ class CUDARecorder:
         except BaseException:
             torch.cuda.set_stream(current)  # a recording that breaks off leaves its own stream in place
             raise
+        finally:
+            torch.backends.cudnn.benchmark = tuning
         return graph.replay, result
 
 

@@ -173,7 +173,8 @@ class _InPlaceABNFunction(torch.autograd.Function):
                 if world_size > 1:
                     mean, var, count = over_ranks(mean, var, x.numel() // x.shape[1], world_size)
                 follow(running_mean, running_var, mean, var, count, momentum)
-            y = torch.native_batch_norm(x, absolute, bias, mean, var, False, 0.0, eps)[0]
+            # The operator refuses a map without values on CUDA.
+            y = torch.native_batch_norm(x, absolute, bias, mean, var, False, 0.0, eps)[0] if x.numel() else x.clone()
         if slope != 1:
             y = F.leaky_relu_(y, slope)
         if any(ctx.needs_input_grad):
