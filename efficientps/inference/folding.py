@@ -29,10 +29,12 @@ class FoldedNorms:
     Attributes:
         folded: names of the norms that are part of the layer before them now.
         kept: names of those that stay as they were.
+        layers: names of the layers that took the folded ones, in their order.
     """
 
     folded: tuple[str, ...]
     kept: tuple[str, ...]
+    layers: tuple[str, ...] = ()
 
 
 def candidates(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
@@ -65,7 +67,7 @@ def fold(
     names: dict[nn.Module, list[str]] = {}
     for name, module in network.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
-    folded = []
+    folded, into = [], []
     for layer_name, norm_name in pairs.items():
         layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
         assert isinstance(layer, FoldableLayer) and isinstance(norm, FoldableNorm)
@@ -78,7 +80,8 @@ def fold(
             parent, _, attribute = name.rpartition(".")
             setattr(network.get_submodule(parent), attribute, rest)
         folded.append(norm_name)
-    return FoldedNorms(tuple(folded), tuple(name for name in norms if name not in folded))
+        into.append(layer_name)
+    return FoldedNorms(tuple(folded), tuple(name for name in norms if name not in folded), tuple(into))
 
 
 def _fold_pair(layer: FoldableLayer, norm: FoldableNorm, rest: nn.Module, x: Tensor, dtype: torch.dtype) -> bool:

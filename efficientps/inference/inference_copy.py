@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from efficientps.inference.bias_activation import kernel_runs, move_biases
 from efficientps.inference.cuda_graphs import CUDAGraphs
 from efficientps.inference.data_flow import DataFlow
 from efficientps.inference.folding import FoldedNorms, candidates, fold
@@ -34,8 +35,9 @@ def inference_copy(
     """Return a copy of a network that predicts the same in less time, and cannot be trained.
 
     In the copy, batch norms are folded into the layer before them (convolution, transposed convolution, linear layer),
-    so that of an in-place ABN its leaky ReLU is left, or nothing. Which layer that is, is not guessed from names: the
-    copy predicts one small image of noise, and a norm is folded where in that call
+    so that of an in-place ABN its leaky ReLU is left, or nothing. On CUDA, where Triton runs, the leaky ReLU also adds
+    the layer's bias (see ``BiasLeakyReLU``). Which layer that is, is not guessed from names: the copy predicts one
+    small image of noise, and a norm is folded where in that call
 
     * every output of the layer went to the norm, and every input of the norm came from the layer;
     * no other operation read that output, and nothing but the layer its weights;
@@ -60,6 +62,8 @@ def inference_copy(
         replaced = candidates(copy)[1]
         try:
             norms = fold_norms(copy, dtype=dtype)
+            if kernel_runs(_device(copy)):
+                move_biases(copy, zip(norms.layers, norms.folded, strict=True))
             with _not_called(replaced[name] for name in norms.folded):
                 _predict_noise(copy, dtype)
         except Exception as error:  # networks of others may do anything

@@ -127,7 +127,7 @@ def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     return _first_row(x) + total[0], (total[1] - total[0].square()).clamp(min=0)
 
 
-def normalise(x: Tensor, factor: Tensor, offset: Tensor, slope: float) -> Tensor:
+def normalise(x: Tensor, factor: Tensor, offset: Tensor, slope: float, *, out: Tensor | None = None) -> Tensor:
     """Return the leaky ReLU of ``factor * x + offset``, in the dtype and layout of ``x``.
 
     Args:
@@ -135,8 +135,9 @@ def normalise(x: Tensor, factor: Tensor, offset: Tensor, slope: float) -> Tensor
         factor: float32 ``[C]``.
         offset: float32 ``[C]``.
         slope: of the leaky ReLU below 0.
+        out: where the result is written, in the layout of ``x``, which it may be itself; a new tensor by default.
     """
-    y = torch.empty_like(x)
+    y = torch.empty_like(x) if out is None else out
     rows, channels, blocks = _tiles(x)
     _normalise_kernel[blocks](x, y, factor, offset, rows, channels, slope, **_tile(channels))
     return y
