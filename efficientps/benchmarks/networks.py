@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
-from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -137,16 +136,18 @@ def _inference(predict: Callable[[], Any], precision: Precision, device: str) ->
 def _with_instances(network: EfficientPS, batch: Any, size: tuple[int, int], device: str) -> Callable[[], Any]:
     """Return a prediction whose instance head works as ever, and whose fusion gets instances as of a real street."""
     found = street_instances(REALISTIC_INSTANCES, size, device=device)
-    head: Any = network.instance_head
-    name = "decode" if hasattr(head, "decode") else "predict"  # of which the network calls the last part alone
-    original = getattr(head, name)
+    head = network.instance_head
+    original = head.predict
 
     def predict(*inputs: Any) -> list[InstancePredictions]:
         return [found for _ in original(*inputs)]
 
     def call() -> Any:
-        with patch.object(head, name, predict):
+        head.predict = predict  # type: ignore[method-assign, assignment]
+        try:
             return network.predict(batch)
+        finally:
+            del head.predict
 
     return call
 
