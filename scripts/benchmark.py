@@ -63,7 +63,11 @@ def _run(*, module: str, threads: int, json: Path | None, keeps: bool, **options
         raise ValueError(f"The folder of '{json}' does not exist; make it first.")
     if keeps:
         options["file"] = json
-    options = {name: tuple(value) if name == "size" else value for name, value in options.items() if value is not None}
+    options = {
+        name: tuple(value) if name.endswith("size") and isinstance(value, list) else value
+        for name, value in options.items()
+        if value is not None
+    }
     report: Report = import_module(f"efficientps.benchmarks.{module}").run(**options)
     print(report.table())
     if json is not None:
@@ -80,7 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="SUBCOMMAND")
 
     def command(
-        name: str, module: str, *, rounds: int | None, size: tuple[int, int] | None, keeps: bool = False
+        name: str,
+        module: str,
+        *,
+        rounds: int | None,
+        size: tuple[int, int] | None,
+        keeps: bool = False,
+        has_device: bool = True,
     ) -> argparse.ArgumentParser:
         """Add a subcommand; ``keeps`` says that its ``run`` writes each side into the file as it comes."""
         summary = _summary(module)
@@ -89,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )  # fmt: skip
         added.set_defaults(module=module, keeps=keeps)
-        if name != "data":
+        if has_device:
             added.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
         if rounds is not None:
             added.add_argument("--rounds", type=int, default=rounds, help="measured calls of each side")
@@ -101,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     fusion.add_argument("--instances", type=int, nargs="+", default=[5, 30, 100])
     pq = command("pq", "panoptic_quality", rounds=15, size=FULL_SIZE)
     pq.add_argument("--segments", type=int, default=40, help="in each map")
-    data = command("data", "loading", rounds=24, size=FULL_SIZE)
+    data = command("data", "loading", rounds=24, size=FULL_SIZE, has_device=False)
     data.add_argument("--root", help="a prepared Cityscapes tree in place of synthetic scenes of this size")
     model = command("model", "networks", rounds=3, size=(512, 1024), keeps=True)
     _network_options(model, several=True)
@@ -148,6 +158,10 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("--batch-size", type=int, default=2)
     parity.add_argument("--networks", dest="kinds", nargs="+", default=(), metavar="NAME", help="default: all of them")
     parity.add_argument("--half", dest="half_precisions", nargs="*", choices=["bf16", "fp16"], default=["bf16", "fp16"])
+    launches = command("launches", "launches", rounds=None, size=FULL_SIZE, keeps=True, has_device=False)
+    launches.add_argument("--presets", dest="names", nargs="+", metavar="PRESET")
+    launches.add_argument("--instances", type=int, default=30, help="that each network finds")
+    launches.add_argument("--step-size", type=int, nargs=2, default=(512, 1024), metavar=("HEIGHT", "WIDTH"))
     fit = command("fit", "trainings", rounds=None, size=None, keeps=True)
     fit.add_argument("names", nargs="+", metavar="NAME", help="which trainings")
     fit.add_argument("--scenes", type=Path, default=ROOT / "datasets/synthetic", help="a synthetic Cityscapes tree")

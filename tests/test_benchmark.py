@@ -1,10 +1,12 @@
 """The command line of the benchmarks."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from scripts.benchmark import main
+from scripts.benchmark import ROOT, main
 
 
 def test_a_benchmark_prints_a_table_and_writes_json(tmp_path, capsys):
@@ -28,3 +30,25 @@ def test_a_benchmark_prints_a_table_and_writes_json(tmp_path, capsys):
 def test_wrong_options_get_one_sentence(options, sentence, capsys):
     assert main(options) == 1
     assert capsys.readouterr().err.startswith(sentence)
+
+
+def test_a_missing_package_affects_the_subcommands_that_need_it_alone(tmp_path):
+    # Oracle: an interpreter in which jsonargparse and transformers cannot be imported.
+    code = "import sys; sys.modules.update(jsonargparse=None, transformers=None); import scripts.benchmark as b; "
+    fusion = ["fusion", "--size", "64", "128", "--instances", "3", "--rounds", "1", "--threads", "1"]
+    profile = ["profile", "--size", "64", "128", "--preset", "demo", "--threads", "1"]
+    script = code + f"sys.exit(10 * b.main({fusion!r}) + b.main({profile!r}))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "full canvases" in done.stdout
+    assert done.stderr.startswith("error: ") and "install what is missing" in done.stderr
+
+
+def test_every_subcommand_says_what_it_measures(capsys):
+    # Oracle: the first line of each module.
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for name in ("device_parity", "launches", "peak_memory", "prediction", "trainings", "training_step"):
+        first = (ROOT / f"efficientps/benchmarks/{name}.py").read_text().partition("\n")[0]
+        assert first.strip('"').partition(": ")[2] in shown

@@ -31,7 +31,7 @@ from efficientps.models import (
     SOLOv2Head,
     TwoWayFPN,
 )
-from efficientps.structures import Prediction, TrainingBatch
+from efficientps.structures import VOID, Prediction, TrainingBatch
 
 HalfPrecision: TypeAlias = Literal["bf16", "fp16"]
 
@@ -314,7 +314,7 @@ def agreement(found: Sequence[Prediction], expected: Sequence[Prediction]) -> di
 
 
 def _canonical(prediction: Prediction) -> Tensor:
-    """Return the map with ids that follow from class and place: the first pixel of a segment, and its class."""
+    """Return the map with ids that follow from class and first pixel of a segment; 0 is void."""
     ids = prediction.panoptic.segment_ids
     flat = ids.flatten().long()
     first = torch.full((int(flat.max()) + 1,), flat.numel(), dtype=torch.int64)
@@ -322,7 +322,9 @@ def _canonical(prediction: Prediction) -> Tensor:
     classes = torch.full_like(first, -1)
     for entry in prediction.panoptic.segments:
         classes[entry.id] = entry.train_id
-    return (classes * (flat.numel() + 1) + first)[flat].view_as(ids)
+    canonical = 1 + classes * (flat.numel() + 1) + first
+    canonical[VOID] = 0
+    return canonical[flat].view_as(ids)
 
 
 def _autocast(device: torch.device, precision: HalfPrecision | None) -> Any:

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+
 _LINES_OF_A_LOG = 400
+"""Kept of what a step has printed: its last ones."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import torch
 
 from efficientps.benchmarks import presets
 from efficientps.benchmarks.batches import Precision, street_batch
-from efficientps.benchmarks.forced_instances import force_instances
+from efficientps.benchmarks.forced_instances import draw_street_masks, force_instances
 from efficientps.benchmarks.inference_copies import Predict, copies, plain
 from efficientps.benchmarks.report import Report
 from efficientps.benchmarks.timing import alternate
@@ -55,6 +55,7 @@ def run(
             network = presets.build(name).to(device)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             force_instances(network, instances)
+            draw_street_masks(network, size, lambda tensor: tensor.to(device))
             measure(name, plain(network, batch, precision, device))
             for copied, build in copies(network, batch, precision, device).items():
                 with report.side(f"{name}, {copied}"):

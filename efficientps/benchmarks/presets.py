@@ -24,8 +24,12 @@ ALL = (
 )
 
 
-def build(name: str) -> PanopticNetwork:
+def build(name: str, *, num_queries: int | None = None) -> PanopticNetwork:
     """Build the network of a preset for the classes of Cityscapes.
+
+    Args:
+        name: of the preset.
+        num_queries: of a network that has queries, in place of the preset's number.
 
     Raises:
         FileNotFoundError: if there is no such preset.
@@ -42,7 +46,10 @@ def build(name: str) -> PanopticNetwork:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise FileNotFoundError(f"There is no preset '{path}'; the presets are {known or 'in a checkout only'}.")
     choices: dict[str, Any] = yaml.safe_load(path.read_text())["model"]["network"]
-    choices["backbone"]["pretrained"] = False
+    arguments = choices.get("init_args", choices)
+    arguments["backbone"]["pretrained"] = False
+    if num_queries is not None and "detector" in arguments:
+        arguments["detector"]["num_queries"] = num_queries
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--network", type=Callable[[int, int], PanopticNetwork], default=EfficientPS)
     built = parser.instantiate(parser.parse_object({"network": choices}))

@@ -1,0 +1,135 @@
+"""``launches``: what predictions, training steps and evaluations ask of a CUDA device, counted without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from efficientps.benchmarks import presets
+from efficientps.benchmarks.batches import autocast, street_batch
+from efficientps.benchmarks.counting_device import counting_device, on_device
+from efficientps.benchmarks.device_count import DeviceCount
+from efficientps.benchmarks.forced_instances import draw_street_masks, force_instances
+from efficientps.benchmarks.report import Report
+from efficientps.benchmarks.training_step import network_loss, network_with, training_step
+from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
+from efficientps.models.network import PanopticNetwork
+from efficientps.structures import PanopticSegmentation, Prediction, TrainingBatch
+from efficientps.training.evaluation import Evaluator
+
+T = TypeVar("T")
+
+NAMES = ("cityscapes_paper", "cityscapes_solov2_1024x2048", "detr_panoptic_joint")
+
+PARTS: Mapping[str, str | tuple[str, ...]] = {
+    "backward": "benchmarks/python_backward",
+    "backbone": ("models/backbone", "models/detr/resnet"),
+    "neck": "models/two_way_fpn",
+    "semantic head": "models/semantic_head",
+    "instance head": ("models/mask_rcnn", "models/solov2"),
+    "fusion": ("models/panoptic_fusion", "models/packed_fusion", "models/detr/post_processing"),
+    "detector": "models/detr/detector",
+    "mask head": "models/detr/mask_head",
+}
+"""Parts of a network, by the files of this package that ask the device for something."""
+
+
+def run(
+    *,
+    size: tuple[int, int] = (1024, 2048),
+    names: Sequence[str] = NAMES,
+    instances: int = 30,
+    step_size: tuple[int, int] = (512, 1024),
+    file: Path | None = None,
+) -> Report:
+    """Count one image in bf16, as in the second call: what is made once for a size of images is there already.
+
+    Args:
+        size: (height, width) of the image that is predicted, multiples of 32.
+        names: presets.
+        instances: that each network finds; of DETR it is the number of queries.
+        step_size: (height, width) of the image of a training step.
+        file: see ``Report``.
+    """
+    options = {"size": list(size), "presets": list(names), "instances": instances, "step_size": list(step_size)}
+    report = Report("launches", options, file=file)
+    for name in names:
+        with report.side(f"{name}, prediction"):
+            count, predictions = prediction_count(name, size, instances)
+            _add(report, f"prediction {size[0]}x{size[1]}, {instances} instances", name, count)
+            _add(report, "update of the evaluation", name, evaluation_count(predictions[0], size))
+        with report.side(f"{name}, training step"):
+            _add(report, f"training step {step_size[0]}x{step_size[1]}", name, step_count(name, step_size))
+    return report
+
+
+def prediction_count(name: str, size: tuple[int, int], instances: int) -> tuple[DeviceCount, list[Prediction]]:
+    """Return what the second prediction of an image asks for, by the inference copy of a preset's network."""
+    network = presets.build(name, num_queries=instances)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    force_instances(network, instances)
+    network = on_device(_copied(network))
+    draw_street_masks(network, size, on_device)
+    batch: TrainingBatch = on_device(street_batch(1, size))
+
+    def predict() -> list[Prediction]:
+        with torch.no_grad(), autocast("bf16", "cuda"):
+            return network.predict(batch)
+
+    return _second(predict)
+
+
+def step_count(name: str, size: tuple[int, int]) -> DeviceCount:
+    """Return what the second training step of a preset's network asks for, with one image."""
+    network = on_device(network_with(name, "in-place"))
+    batch: TrainingBatch = on_device(street_batch(1, size))
+    with counting_device():
+        step = training_step(network, network_loss(network), batch, "bf16", "cuda")
+    count, _ = _second(step)
+    return count
+
+
+def evaluation_count(prediction: Prediction, size: tuple[int, int]) -> DeviceCount:
+    """Return what ``Evaluator.update`` asks for with a prediction on the device and the true map on the host."""
+    evaluator = on_device(Evaluator(CITYSCAPES_CATEGORIES))
+    batch = street_batch(1, size)
+    target = PanopticSegmentation(batch["segment_ids"][0], batch["segments"][0])
+    with counting_device() as count:
+        evaluator.update(prediction, target)
+    return count
+
+
+def _second(call: Callable[[], T]) -> tuple[DeviceCount, T]:
+    with counting_device():
+        call()
+    with counting_device() as count:
+        found = call()
+    return count, found
+
+
+def _copied(network: PanopticNetwork) -> PanopticNetwork:
+    """Return the network's copy for inference, or the network itself where there is no such copy."""
+    try:
+        make = import_module("efficientps.inference.inference_copy").inference_copy
+    except ModuleNotFoundError:
+        return network
+    copy: PanopticNetwork = make(network, dtype=torch.bfloat16, cuda_graphs=False)
+    return copy
+
+
+def _add(report: Report, case: str, name: str, count: DeviceCount) -> None:
+    """Add a row for all, one for each part that asks for something, and what CUDA would refuse."""
+    report.add_figures(case, name, _figures(count))
+    for part, of_part in count.by_part(PARTS).items():
+        if of_part.events:
+            report.add_figures(case, f"{name}, {part}", _figures(of_part))
+    for sentence in count.device_mixes:
+        report.skip(f"{name}, {case}: tensors of both devices meet in {sentence}.")
+
+
+def _figures(count: DeviceCount) -> dict[str, int]:
+    return {"launches": count.launches, "waits": count.waits, "blocking_copies": count.blocking_copies}
