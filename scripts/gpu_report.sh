@@ -61,7 +61,12 @@ else
   train=240 val=60 extent=(256 512) workers=8
 fi
 
-step environment 60 "$python" - "$device" <<'PYTHON'
+(
+  step scenes 120 "$python" datasets/prepare_synthetic.py --root "$work/scenes" --num-train $train --num-val $val --size "${extent[@]}" --workers "$([ "$device" = cpu ] && echo 2 || echo 12)"
+  touch "$work/scenes_are_there"
+) &
+
+step environment 60 "$python" - "$device" "$part" <<'PYTHON'
 import importlib, pkgutil, sys, time
 import torch
 print("python", sys.version.split()[0], "torch", torch.__version__, "cuda", torch.version.cuda, "cudnn", torch.backends.cudnn.version())
@@ -74,7 +79,7 @@ from importlib.metadata import distributions
 print(sorted(f"{d.name} {d.version}" for d in distributions() if d.name))
 import efficientps
 failed = []
-for module in pkgutil.walk_packages(efficientps.__path__, "efficientps."):
+for module in pkgutil.walk_packages(efficientps.__path__, "efficientps.") if sys.argv[2] == "A" else ():
     begin = time.perf_counter()
     try:
         importlib.import_module(module.name)
@@ -83,11 +88,6 @@ for module in pkgutil.walk_packages(efficientps.__path__, "efficientps."):
 print("modules that cannot be imported:", failed or "none")
 assert sys.argv[1] == "cpu" or torch.cuda.is_available(), "there is no CUDA device"
 PYTHON
-
-(
-  step scenes 120 "$python" datasets/prepare_synthetic.py --root "$work/scenes" --num-train $train --num-val $val --size "${extent[@]}" --workers "$([ "$device" = cpu ] && echo 2 || echo 12)"
-  touch "$work/scenes_are_there"
-) &
 
 if [ "$part" = A ]; then
   small=()
@@ -113,24 +113,28 @@ if [ "$part" = A ]; then
   fi
   wait
 else
-  wait
   if [ "$device" = cpu ]; then
+    wait
     bench predict 60 predict --presets demo --size 64 128 --instances 3 --rounds 1 --precision fp32
     bench train 60 train --presets demo --size 64 128 --rounds 1 --no-peers --memory in-place eager
     bench memory 60 memory --preset demo --size 64 128 --batches 1 --precision fp32
     for name in demo_bf16 solov2 detr resume; do fit 100 $name 0; done
   else
+    bench predict 45 predict --rounds 20 # the scenes are drawn meanwhile, on other cores
+    until [ -e "$work/scenes_are_there" ]; do sleep 0.5; done
     # Trainings and memory share the card; what is timed has it alone afterwards.
-    (fit 170 demo_bf16 4) & (fit 170 demo_fp16 4) & (fit 170 demo_bf16_triton 4) &
-    (fit 90 resume 2; fit 80 solov2 4; fit 80 detr 4) &
+    (fit 190 demo_bf16 4) & (fit 190 demo_fp16 4) &
+    (fit 90 resume 2; fit 60 solov2 4; fit 60 detr 4) &
     (bench memory 120 memory --preset cityscapes_paper) &
     wait
-    bench predict 60 predict --rounds 20
-    bench train 90 train --presets cityscapes_512x1024_adam --size 512 1024 --precision bf16 --rounds 10 \
-      --memory in-place eager triton channels-first cudnn-benchmark
+    bench train 70 train --presets cityscapes_512x1024_adam --size 512 1024 --batch-size 4 --precision bf16 --rounds 5 \
+      --memory in-place eager triton channels-first
+    bench profile 30 profile --size 512 1024 --batch-size 4 --precision bf16 --top 24
+    bench train_1 60 train --presets cityscapes_512x1024_adam --size 512 1024 --precision bf16 --rounds 10
     bench model 60 model --size 1024 2048 --precision bf16 --rounds 10 --presets cityscapes_paper --no-peer-activations --without DETR-R50-panoptic
     bench fusion 30 fusion
     bench pq 30 pq
+    fit 170 demo_bf16_triton 4
     bench compiled 100 predict --presets cityscapes_paper --rounds 20 --compiled
   fi
 fi

@@ -103,8 +103,8 @@ def _demo(precision: str, norms: str) -> Callable[[str, Setting, Report], None]:
 
     def train(name: str, setting: Setting, report: Report) -> None:
         options = [*_demo_options(precision), f"--model.network.norm_implementation={norms}"]
-        if setting.steps is not None:
-            options += ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1"]
+        epochs = 10 if setting.steps is None else 1
+        options += [f"--trainer.max_epochs={epochs}", f"--trainer.check_val_every_n_epoch={epochs}"]
         metrics = _fit(name, setting, report, options)
         if setting.steps is None:
             claim = f"{name}: PQ, within {PQ_WITHIN} of the CPU's {PQ_OF_THE_CPU}"
