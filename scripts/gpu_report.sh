@@ -118,7 +118,7 @@ else
     bench predict 60 predict --presets demo --size 64 128 --instances 3 --rounds 1 --precision fp32
     bench train 60 train --presets demo --size 64 128 --rounds 1 --no-peers --memory in-place eager
     bench memory 60 memory --preset demo --size 64 128 --batches 1 --precision fp32
-    for name in demo_bf16 solov2 detr resume; do fit 100 $name 0; done
+    for name in demo_bf16 solov2 detr resume; do fit 140 $name 0; done
   else
     # Trainings and memory share the card; what is timed has it alone afterwards.
     (fit 170 demo_bf16 4) & (fit 170 demo_fp16 4) & (fit 170 demo_bf16_triton 4) &
