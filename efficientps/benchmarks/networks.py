@@ -110,7 +110,7 @@ def run(
             trained = name in AGAINST and peer_activations
             loss = (lambda p=peer: p.loss(batch)) if trained else None  # type: ignore[misc]
             add(name, peer, lambda p=peer: p.predict(images), loss)  # type: ignore[misc]
-    timings = alternate(sides, rounds=rounds, device=device, warm_up=False)
+    timings = alternate(sides, rounds=rounds, device=device)
     report.add(case, timings, figures)
     for peer_name, limit in AGAINST.items():
         if peer_name in timings:
