@@ -118,7 +118,7 @@ else
     bench predict 60 predict --presets demo --size 64 128 --instances 3 --rounds 1 --precision fp32
     bench train 60 train --presets demo --size 64 128 --rounds 1 --no-peers --memory in-place eager
     bench memory 60 memory --preset demo --size 64 128 --batches 1 --precision fp32
-    for name in demo_bf16 solov2 detr resume; do fit 100 $name 0; done
+    for name in demo_bf16 solov2 detr resume; do fit 140 $name 0; done
   else
     bench predict 45 predict --rounds 20 # the scenes are drawn meanwhile, on other cores
     until [ -e "$work/scenes_are_there" ]; do sleep 0.5; done

@@ -84,17 +84,22 @@ def run(
     figures: dict[str, dict[str, float]] = {}
 
     def add(name: str, module: nn.Module, predict: Callable[[], Any], loss: Callable[[], torch.Tensor] | None) -> None:
-        sides[name] = _inference(predict, precision, device)
-        macs = _multiply_adds(sides[name], module)
+        call = _inference(predict, precision, device)
+        macs = _multiply_adds(call, module)
         figures[name] = {"parameters_m": _parameters(module) / 1e6, "gmacs": macs.pop("Global", 0.0) / 1e9}
         figures[name] |= {f"gmacs_{part}": count / 1e9 for part, count in macs.items()}
         if loss is not None:
             figures[name]["saved_activations_mb"] = _saved_bytes(module, loss, precision, device) / 1e6
+        report.add(case, alternate({name: call}, rounds=1, device=device, warm_up=False), figures)
+        sides[name] = call
 
     for name, weights in zip_longest(names, checkpoints):
         network = cast(EfficientPS, presets.build(name).to(device))
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        add(name, network, lambda n=network: n.predict(batch), lambda n=network: network_loss(n)(batch))  # type: ignore[misc]
+        with report.side(name):
+            add(name, network, lambda n=network: n.predict(batch), lambda n=network: network_loss(n)(batch))  # type: ignore[misc]
+        if name not in sides:
+            continue
         if weights is not None:  # only now: counting what training keeps has moved the running statistics
             _load(network, name, weights)
         copy = cast(EfficientPS, inference_copy(network, dtype=torch.bfloat16 if precision == "bf16" else None))

@@ -45,6 +45,7 @@ def run(
     batch = street_batch(1, size, device=device)
     case = f"{size[0]}x{size[1]}, {precision}, {instances} instances"
     for name in names:
+        presets.path(name)
         sides: dict[str, Predict] = {}
 
         def measure(side: str, predict: Predict, sides: dict[str, Predict] = sides) -> None:
@@ -60,7 +61,7 @@ def run(
             for copied, build in copies(network, batch, precision, device).items():
                 with report.side(f"{name}, {copied}"):
                     measure(f"{name}, {copied}", build())
-            report.add(case, alternate(sides, rounds=rounds, device=device), {})
+            report.add(case, alternate(sides, rounds=rounds, device=device, warm_up=False), {})
         if compiled:
             with report.side(f"{name}, torch.compile"):
                 cast(EfficientPS, network).compile_parts(get_args(CompiledPart))

@@ -24,6 +24,19 @@ ALL = (
 )
 
 
+def path(name: str) -> Path:
+    """Return the file of a preset.
+
+    Raises:
+        FileNotFoundError: if there is no such preset.
+    """
+    file = FOLDER / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(other.stem for other in FOLDER.glob("*.yaml")))
+        raise FileNotFoundError(f"There is no preset '{file}'; the presets are {known or 'in a checkout only'}.")
+    return file
+
+
 def build(name: str, *, num_queries: int | None = None) -> PanopticNetwork:
     """Build the network of a preset for the classes of Cityscapes.
 
@@ -41,11 +54,7 @@ def build(name: str, *, num_queries: int | None = None) -> PanopticNetwork:
     from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
     from efficientps.models import EfficientPS, PanopticNetwork
 
-    path = FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
-        raise FileNotFoundError(f"There is no preset '{path}'; the presets are {known or 'in a checkout only'}.")
-    choices: dict[str, Any] = yaml.safe_load(path.read_text())["model"]["network"]
+    choices: dict[str, Any] = yaml.safe_load(path(name).read_text())["model"]["network"]
     arguments = choices.get("init_args", choices)
     arguments["backbone"]["pretrained"] = False
     if num_queries is not None and "detector" in arguments:

@@ -32,7 +32,11 @@ class Timing:
 
 
 def alternate(
-    sides: Mapping[str, Callable[[], object]], *, rounds: int, device: torch.device | str = "cpu"
+    sides: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    device: torch.device | str = "cpu",
+    warm_up: bool = True,
 ) -> dict[str, Timing]:
     """Time functions in turns: one untimed call of each, then rounds in which each is called once.
 
@@ -42,6 +46,7 @@ def alternate(
         sides: functions by name; what they return is thrown away.
         rounds: calls of each that are timed.
         device: if it is a CUDA device, each call is waited for before and after.
+        warm_up: whether to make the untimed calls; not where each side has been called already.
 
     Raises:
         ValueError: if there is no round.
@@ -54,7 +59,7 @@ def alternate(
     on_cuda = torch.device(device).type == "cuda"
     wall: dict[str, list[float]] = {name: [] for name in sides}
     cpu: dict[str, list[float]] = {name: [] for name in sides}
-    for function in sides.values():
+    for function in sides.values() if warm_up else ():
         function()
     for turn in range(rounds):
         for name in list(sides)[:: -1 if turn % 2 else 1]:

@@ -85,6 +85,7 @@ def run(
         for option in memory_options:
             if option not in NORMS:
                 raise ValueError(f"The memory option is '{option}'; it must be one of {', '.join(NORMS)}.")
+            presets.path(name)
             with report.side(f"{name}, {option}"):
                 network = network_with(name, option)
                 add(f"{name}, {option}", network, network_loss(network))
@@ -92,7 +93,7 @@ def run(
         with report.side(name):
             peer = build()
             add(name, peer, peer.loss)
-    timings = alternate(sides, rounds=rounds, device=device)
+    timings = alternate(sides, rounds=rounds, device=device, warm_up=False)
     for name in sides:
         figures[name]["seconds_per_image"] = timings[name].seconds / batch_size
     report.add(case, timings, figures)
