@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
@@ -59,47 +60,68 @@ def run(
     report = Report("launches", options, file=file)
     for name in names:
         with report.side(f"{name}, prediction"):
-            count, predictions = prediction_count(name, size, instances)
-            _add(report, f"prediction {size[0]}x{size[1]}, {instances} instances", name, count)
-            _add(report, "update of the evaluation", name, evaluation_count(predictions[0], size))
+            counts = prediction_counts(name, size, instances)
+            _add(report, f"prediction {size[0]}x{size[1]}, {instances} instances", name, counts.prediction)
+            _add(report, "update of the evaluation", name, counts.evaluation)
         with report.side(f"{name}, training step"):
             _add(report, f"training step {step_size[0]}x{step_size[1]}", name, step_count(name, step_size))
     return report
 
 
-def prediction_count(name: str, size: tuple[int, int], instances: int) -> tuple[DeviceCount, list[Prediction]]:
-    """Return what the second prediction of an image asks for, by the inference copy of a preset's network."""
-    network = presets.build(name, num_queries=instances)
+@dataclass(frozen=True)
+class PredictionCounts:
+    """What one image asks for.
+
+    Attributes:
+        prediction: of ``predict``, when it sees the size of the image for the second time.
+        evaluation: of ``Evaluator.update`` with the result, and with the true map in the host's memory.
+        instances: that were found.
+    """
+
+    prediction: DeviceCount
+    evaluation: DeviceCount
+    instances: int
+
+
+def prediction_counts(name: str, size: tuple[int, int], instances: int) -> PredictionCounts:
+    """Return what an image asks for in bf16, by the inference copy of a preset's network with random weights.
+
+    Args:
+        name: of the preset.
+        size: (height, width) of the image, multiples of 32.
+        instances: that the network finds; of DETR it is the number of queries.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = presets.build(name, num_queries=instances)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     force_instances(network, instances)
     network = on_device(_copied(network))
     draw_street_masks(network, size, on_device)
-    batch: TrainingBatch = on_device(street_batch(1, size))
+    scene = street_batch(1, size)
+    batch: TrainingBatch = on_device(scene)
 
     def predict() -> list[Prediction]:
         with torch.no_grad(), autocast("bf16", "cuda"):
             return network.predict(batch)
 
-    return _second(predict)
+    count, (prediction,) = _second(predict)
+    evaluator = on_device(Evaluator(CITYSCAPES_CATEGORIES))
+    with counting_device() as of_evaluation:
+        evaluator.update(prediction, PanopticSegmentation(scene["segment_ids"][0], scene["segments"][0]))
+    found = prediction.boxes.scores if prediction.boxes is not None else prediction.instances.scores
+    return PredictionCounts(count, of_evaluation, len(found))
 
 
 def step_count(name: str, size: tuple[int, int]) -> DeviceCount:
     """Return what the second training step of a preset's network asks for, with one image."""
-    network = on_device(network_with(name, "in-place"))
-    batch: TrainingBatch = on_device(street_batch(1, size))
-    with counting_device():
-        step = training_step(network, network_loss(network), batch, "bf16", "cuda")
-    count, _ = _second(step)
-    return count
-
-
-def evaluation_count(prediction: Prediction, size: tuple[int, int]) -> DeviceCount:
-    """Return what ``Evaluator.update`` asks for with a prediction on the device and the true map on the host."""
-    evaluator = on_device(Evaluator(CITYSCAPES_CATEGORIES))
-    batch = street_batch(1, size)
-    target = PanopticSegmentation(batch["segment_ids"][0], batch["segments"][0])
-    with counting_device() as count:
-        evaluator.update(prediction, target)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = on_device(network_with(name, "in-place"))
+        batch: TrainingBatch = on_device(street_batch(1, size))
+        with counting_device():
+            step = training_step(network, network_loss(network), batch, "bf16", "cuda")
+        count, _ = _second(step)
     return count
 
 

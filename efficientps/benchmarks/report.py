@@ -114,11 +114,8 @@ class Report:
             self._keep()
 
     def _put(self, row: Row) -> None:
-        places = [index for index, old in enumerate(self.rows) if (old.case, old.side) == (row.case, row.side)]
-        if places:
-            self.rows[places[0]] = row
-        else:
-            self.rows.append(row)
+        self.rows = [old for old in self.rows if (old.case, old.side) != (row.case, row.side)]
+        self.rows.append(row)
 
     def _keep(self) -> None:
         if self.file is not None:
