@@ -15,6 +15,7 @@ from efficientps.inference.bias_activation import kernel_runs, move_biases
 from efficientps.inference.cuda_graphs import CUDAGraphs
 from efficientps.inference.data_flow import DataFlow
 from efficientps.inference.folding import FoldedNorms, candidates, fold
+from efficientps.inference.fused_convolution import join_activations, runs_fused
 from efficientps.layers.norm_act import set_norm_implementation
 from efficientps.models.network import PanopticNetwork
 from efficientps.structures import ImageBatch
@@ -35,9 +36,10 @@ def inference_copy(
     """Return a copy of a network that predicts the same in less time, and cannot be trained.
 
     In the copy, batch norms are folded into the layer before them (convolution, transposed convolution, linear layer),
-    so that of an in-place ABN its leaky ReLU is left, or nothing. On CUDA, where Triton runs, the leaky ReLU also adds
-    the layer's bias (see ``BiasLeakyReLU``). Which layer that is, is not guessed from names: the copy predicts one
-    small image of noise, and a norm is folded where in that call
+    so that of an in-place ABN its leaky ReLU is left, or nothing. On a CPU, convolution and leaky ReLU become one
+    operation (see ``ConvLeakyReLU``); on CUDA, where Triton runs, leaky ReLU and bias do (see ``BiasLeakyReLU``). Which
+    layer that is, is not guessed from names: the copy predicts one small image of noise, and a norm is folded where in
+    that call
 
     * every output of the layer went to the norm, and every input of the norm came from the layer;
     * no other operation read that output, and nothing but the layer its weights;
@@ -62,8 +64,11 @@ def inference_copy(
         replaced = candidates(copy)[1]
         try:
             norms = fold_norms(copy, dtype=dtype)
-            if kernel_runs(_device(copy)):
-                move_biases(copy, zip(norms.layers, norms.folded, strict=True))
+            pairs = list(zip(norms.layers, norms.folded, strict=True))
+            if runs_fused(_device(copy)):
+                join_activations(copy, pairs)
+            elif kernel_runs(_device(copy)):
+                move_biases(copy, pairs)
             with _not_called(replaced[name] for name in norms.folded):
                 _predict_noise(copy, dtype)
         except Exception as error:  # networks of others may do anything

@@ -181,7 +181,8 @@ class EfficientPS(PanopticNetwork):
         predictions = []
         for logits, (height, width), found in zip(semantic_logits, image_sizes, instances, strict=True):
             # Upsampled to the padded canvas and then cropped: resizing to the valid size would shift everything.
-            logits = self.semantic_head.upsample(logits[None].float())[0, :, :height, :width]
+            # Channels first: of a view of one image PyTorch cannot tell the layout, and takes several times as long.
+            logits = self.semantic_head.upsample(logits.float().contiguous()[None])[0, :, :height, :width]
             panoptic = panoptic_fusion(
                 logits,
                 found,

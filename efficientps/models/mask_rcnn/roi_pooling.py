@@ -83,7 +83,7 @@ def pool_chosen(
             )
         else:
             values = roi_align(maps, rois[chosen], output_size, 1 / stride, sampling_ratio, aligned)
-        pooled = pooled.index_put((chosen,), values)
+        pooled.index_put_((chosen,), values)
     return pooled
 
 
