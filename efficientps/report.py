@@ -50,7 +50,7 @@ class WorstImages:
     """
 
     def __init__(self, number: int) -> None:
-        """See the class."""
+        """Open nothing yet."""
         self._number = number
         self._heap: list[tuple[float, int, ScoredImage]] = []
         self._order = count()

@@ -1,4 +1,4 @@
-"""What crosses the doors between data, models, metrics and training.
+"""Data structures that data, models, metrics and training share.
 
 Letters used in every docstring of the package: B batch, C classes, N instances, H W the padded canvas that a
 network sees, h w the valid image inside it (top-left aligned), s the stride of a feature map.

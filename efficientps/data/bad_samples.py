@@ -55,8 +55,8 @@ class BadSamples:
     def note(self, position: int, reason: Exception, *, asked_for: bool) -> None:
         """Count a bad sample and, the first time that it is asked for itself, name it on stderr.
 
-        A sample met while a substitute is looked for is counted but not named: another process may be at it. The one
-        that the sampler sends it to is alone with it.
+        A bad sample found while searching for a replacement is counted but not named, because another process may name
+        it: the one that the sampler sends it to.
 
         Args:
             position: its place in the data set.

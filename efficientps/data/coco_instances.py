@@ -1,6 +1,6 @@
-"""Panoptic annotations from COCO instance annotations, and from what is behind the instances.
+"""Convert COCO instance annotations, with an optional semantic map for the background, to COCO panoptic annotations.
 
-The other way round than cutting: instances may overlap, segments may not. Who is on top is a rule, the same everywhere.
+Instances may overlap, and segments may not: where instances overlap, ``overlap`` decides which one is visible.
 """
 
 from __future__ import annotations

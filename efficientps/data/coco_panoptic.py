@@ -66,7 +66,7 @@ class CocoPanopticDataModule(PanopticDataModule):
         Args:
             root: folder that the paths of the splits are relative to.
             train: where the training images and their annotations lie.
-            val: likewise for evaluation.
+            val: where the images of evaluation and their annotations lie.
             upright: whether to turn annotated images as their EXIF orientation says. Set it where the annotations were
                 drawn on upright images; by default images are taken as they are stored, as COCO's are.
             image_size: (height, width) of the training crop and of every training canvas, multiples of 32.

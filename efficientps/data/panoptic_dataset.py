@@ -42,8 +42,8 @@ class PanopticDataset(Dataset[PanopticSample]):
     is for training, whose sampler asks with an epoch. A plain integer, as evaluation asks, always raises, because a
     figure over other images is another figure.
 
-    File names from the JSON stay inside their folders. Links inside these folders are followed, wherever they lead:
-    who can make one could as well put the file there.
+    File names from the JSON stay inside their folders. Symbolic links inside these folders are followed:
+    whoever can create one could also place the file itself there.
 
     Attributes:
         categories: the table of classes.
@@ -164,8 +164,8 @@ class PanopticDataset(Dataset[PanopticSample]):
         """Decode and check one sample, and write it into a cache unless it is there; return the bytes written.
 
         Raises:
-            FileNotFoundError: as for an item.
-            ValueError: likewise.
+            FileNotFoundError: a file of the sample is missing.
+            ValueError: a file of the sample cannot be read, or does not fit the annotations.
         """
         image_id, sources = self.entries[index].image_id, self.files(index)
         if cache.has(image_id, sources, upright=self._upright):

@@ -21,9 +21,9 @@ class PhotometricJitter:
         """Store the amounts.
 
         Args:
-            brightness: the factor is drawn uniformly from 1 ± this; likewise ``contrast`` and ``saturation``.
-            contrast: see ``brightness``.
-            saturation: see ``brightness``.
+            brightness: the factor of the brightness is drawn uniformly from 1 ± this.
+            contrast: the factor of the contrast is drawn uniformly from 1 ± this.
+            saturation: the factor of the saturation is drawn uniformly from 1 ± this.
             hue: the shift is drawn uniformly from ± this, in turns of the colour circle.
         """
         self.brightness = brightness

@@ -2,8 +2,8 @@
 
 One safetensors file for each image holds its pixels and its segment ids, both compressed without loss by Blosc2 (LZ4
 after a transposition of bits), and says which files they were made from. Of Blosc2's codecs and filters this is the
-fastest on photographs that saves space at all: a fifth to a quarter of the pixels, and all but two hundredths of the
-ids. Unlike a PNG file it has no checksums.
+fastest on photographs that saves space at all: 20 to 25 % of the bytes of the pixels, and 98 % of those of the ids.
+Unlike a PNG file it has no checksums.
 """
 
 from __future__ import annotations

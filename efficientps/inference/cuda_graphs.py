@@ -131,7 +131,7 @@ class CUDAGraphs:
         return CUDAGraphs(most=self.most)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Likewise for pickles."""
+        """A pickle holds no graphs either."""
         return (CUDAGraphs, ())
 
     def _is_worth_it(self, key: Hashable) -> bool:

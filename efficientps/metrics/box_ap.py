@@ -21,7 +21,7 @@ class BoxAP(CocoAP):
     """
 
     def __init__(self, *, num_classes: int) -> None:
-        """See the class."""
+        """Start without any box."""
         super().__init__(num_classes=num_classes, iou_type="bbox")
 
     def update(self, predictions: Sequence[BoxPredictions], targets: Sequence[PanopticSegmentation]) -> None:

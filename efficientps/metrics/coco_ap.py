@@ -57,7 +57,7 @@ class CocoAP(Metric):
     records: list[Tensor]
 
     def __init__(self, *, num_classes: int, iou_type: Literal["segm", "bbox"]) -> None:
-        """See the class."""
+        """Start without any image."""
         super().__init__()
         self.num_classes = num_classes
         self.iou_type = iou_type

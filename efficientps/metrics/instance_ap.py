@@ -30,7 +30,7 @@ class InstanceAP(CocoAP):
     """
 
     def __init__(self, *, num_stuff: int, num_things: int) -> None:
-        """See the class."""
+        """Start without any instance."""
         super().__init__(num_classes=num_things, iou_type="segm")
         self.num_stuff = num_stuff
 

@@ -42,8 +42,8 @@ def count_matches(
     The maps may be on any device; their runs of pixels come to the CPU, where the counts are made.
 
     Args:
-        prediction: of the image.
-        target: likewise.
+        prediction: the predicted map of the image.
+        target: its true map, of the same size.
         num_classes: number of classes, stuff and things together.
         runs: those of the target's map beside the prediction's, where they are known already (``joint_runs``).
 

@@ -44,7 +44,7 @@ class PanopticQuality(Metric):
     fn: Tensor
 
     def __init__(self, *, num_stuff: int, num_things: int) -> None:
-        """See the class."""
+        """Start with counts of zero."""
         super().__init__()
         if num_stuff < 0 or num_things < 0 or num_stuff + num_things == 0:
             raise ValueError(f"There must be a class to count: num_stuff is {num_stuff} and num_things {num_things}.")

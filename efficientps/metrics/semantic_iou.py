@@ -50,7 +50,7 @@ class SemanticIoU(Metric):
     confusion: Tensor
 
     def __init__(self, *, num_classes: int) -> None:
-        """See the class."""
+        """Start with an empty confusion matrix."""
         super().__init__()
         self.num_classes = num_classes
         # Row: true class; column: predicted class, the last one for pixels of no class.

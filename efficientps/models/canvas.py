@@ -1,4 +1,4 @@
-"""Images of several sizes on one canvas: who fits whose, and what padding is to a network."""
+"""Group images by their padded size, and normalise them; padding becomes zero."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def normalized(images: Tensor, image_sizes: Sequence[tuple[int, int]], *, mean: 
     Args:
         images: uint8 ``[B, 3, H, W]``.
         image_sizes: valid ``(h, w)`` of each.
-        mean: float32 ``[3, 1, 1]``.
-        std: likewise.
+        mean: of each channel, float32 ``[3, 1, 1]``.
+        std: standard deviation of each channel, float32 ``[3, 1, 1]``.
     """
     x = (images - mean) / std
     for image, (height, width) in zip(x, image_sizes, strict=True):

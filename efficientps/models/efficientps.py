@@ -45,7 +45,7 @@ class EfficientPS(PanopticNetwork):
         min_stuff_area: pixels at the size of the network's input; see ``panoptic_fusion``.
         image_mean: of each channel R, G, B in [0, 255] (ImageNet's, which its weights expect). The authors' code takes
             those of Mapillary Vistas, 106.433, 116.617, 119.559.
-        image_std: likewise (Mapillary Vistas: 65.496, 67.6, 74.123).
+        image_std: standard deviation of each channel, in the same range (Mapillary Vistas: 65.496, 67.6, 74.123).
         activation_checkpointing: parts that training computes a second time in the backward pass, in place of keeping
             what is inside them: memory for time, with the same result. Of the backbone each block is a part.
         norm_implementation: how every in-place ABN computes, see ``InPlaceABN``.
@@ -103,7 +103,7 @@ class EfficientPS(PanopticNetwork):
         """Let ``torch.compile`` make code of parts when they next run; the state dict stays the same."""
         self.compiled_parts: tuple[CompiledPart, ...] = tuple(parts)
         for part in parts:
-            # Code for any size would take far longer to make: the padding of the backbone hangs on the size.
+            # The SAME padding of the backbone depends on the image size, which makes code for any size slow to compile.
             self.get_submodule(part).compile(dynamic=False)
 
     def compile_again(self) -> None:

@@ -52,7 +52,7 @@ def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: f
         logits: float ``[...]``, before the sigmoid.
         targets: 0 or 1, of the same shape.
         alpha: weight of the positives, 1 - alpha that of the negatives (0.25, the paper's and SOLOv2's).
-        gamma: how much less an element counts that is already right (2, likewise).
+        gamma: how much less an element counts that is already right (2, the paper's and SOLOv2's).
     """
     loss: Tensor = sigmoid_focal_loss(logits.float(), targets.float(), alpha=alpha, gamma=gamma, reduction="sum")
     return loss

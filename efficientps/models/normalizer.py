@@ -1,4 +1,4 @@
-"""What sums of losses over samples, boxes and cells are divided by, in one process and in many."""
+"""Loss normalisers: the number of samples that a summed loss is divided by, averaged over processes."""
 
 from __future__ import annotations
 

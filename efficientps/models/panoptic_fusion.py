@@ -31,8 +31,8 @@ def panoptic_fusion(
 ) -> PanopticSegmentation:
     """Fuse the two heads of one image into a panoptic map.
 
-    1. Instances above ``score_thresh`` go down by score; one whose mask lies by more than ``overlap_thresh`` of its
-       own area on masks accepted before is dropped.
+    1. Instances above ``score_thresh`` are visited by falling score; one is dropped if more than ``overlap_thresh`` of
+       its mask is already covered by masks that were accepted before.
     2. Inside its box, an instance's fused logits compete with those of the other instances and with the stuff logits;
        the highest takes the pixel, stuff and then the better score on equality. Outside its box an instance takes no
        part: read literally, the published formula gives it FL = 0 there, which would beat negative stuff logits.

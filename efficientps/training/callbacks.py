@@ -37,7 +37,7 @@ class EvaluationReport(Callback):
     """
 
     def __init__(self, *, per_class: bool = False) -> None:
-        """See the class."""
+        """Store the choices."""
         self.per_class = per_class
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,12 +76,12 @@ def write_json(path: Path, evaluation: Evaluation) -> None:
 class ThroughputMonitor(Callback):
     """Logs how many images a second are trained on, over all devices, and what share of the time waits for data.
 
-    A device works through its queue behind the program's back, so that single steps cannot be timed; windows of
-    ``trainer.log_every_n_steps`` batches can, because the loss is read once in each. Validation is not counted.
+    CUDA runs asynchronously, so that single steps cannot be timed. Windows of ``trainer.log_every_n_steps`` batches
+    can, because the loss is read once in each. Validation is not counted.
     """
 
     def __init__(self) -> None:
-        """See the class."""
+        """Start with an empty window."""
         self._figures: dict[str, Tensor] = {}
         self._restart(0.0)
 
@@ -134,7 +134,7 @@ class ValidationOverlays(Callback):
     """
 
     def __init__(self, *, num_images: int = 4) -> None:
-        """See the class."""
+        """Store the number."""
         if num_images < 0:
             raise ValueError(f"overlays.num_images is {num_images}; give 0 or more.")
         self.num_images = num_images
@@ -228,7 +228,7 @@ class PredictionWriter(Callback):
     """
 
     def __init__(self, *, output_dir: str | None = None, overlays: bool = True) -> None:
-        """See the class."""
+        """Store the choices."""
         self.output_dir = output_dir
         self.overlays = overlays
 

@@ -67,7 +67,7 @@ class CudnnAutotuning(Callback):
     def on_test_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """As for validation."""
+        """Set it for the test images."""
         self._count("evaluation", measured=self.in_evaluation)
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

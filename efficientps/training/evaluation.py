@@ -92,7 +92,7 @@ class Evaluator(nn.Module):
     """
 
     def __init__(self, categories: Categories) -> None:
-        """See the class."""
+        """Create one metric for each figure."""
         super().__init__()
         self.names = [category.name for category in categories]
         self.panoptic = PanopticQuality(num_stuff=categories.num_stuff, num_things=categories.num_things)

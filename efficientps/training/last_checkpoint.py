@@ -35,8 +35,9 @@ class LastCheckpoint(Checkpoint):
     an order that differs from run to run.
 
     On SIGTERM, which schedulers send before they take the machine away, the run writes it at the next step and exits
-    with ``PREEMPTED_EXIT_CODE``; one process that is told is enough. A validation is left at once, and begins again
-    with what led up to it since the last file.
+    with ``PREEMPTED_EXIT_CODE``; one process that is told is enough. If SIGTERM arrives
+    during validation, the run exits at once; on resume it repeats the steps since the last checkpoint, and the
+    validation.
 
     Args:
         every_n_steps: optimizer steps between two files; a killed run loses no more. ``None``: after epochs alone.
@@ -49,7 +50,7 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(self, *, every_n_steps: int | None = 500) -> None:
-        """See the class."""
+        """Store the interval."""
         if every_n_steps is not None and every_n_steps < 1:
             raise ValueError(f"last_checkpoint.every_n_steps is {every_n_steps}; give 1 or more, or null.")
         self.every_n_steps = every_n_steps

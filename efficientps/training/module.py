@@ -165,16 +165,16 @@ class PanopticModule(pl.LightningModule):
         self._evaluate("val")
 
     def on_test_epoch_start(self) -> None:
-        """As for validation."""
+        """Forget what an interrupted test left."""
         self.evaluator.reset()
         self._begin_predictions()
 
     def test_step(self, batch: PanopticBatch, batch_idx: int) -> None:
-        """As for validation."""
+        """Predict and count, as in validation."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """As for validation."""
+        """Compute and log all figures of the test, over all ranks."""
         self._end_predictions()
         self._evaluate("test")
 
@@ -196,7 +196,7 @@ class PanopticModule(pl.LightningModule):
     # ------------------------------------------------------------------ prediction
 
     def on_predict_epoch_start(self) -> None:
-        """As for validation."""
+        """Allow the inference copy from here on."""
         self._begin_predictions()
 
     def predict_step(self, batch: PanopticBatch, batch_idx: int) -> list[Prediction]:
@@ -204,7 +204,7 @@ class PanopticModule(pl.LightningModule):
         return self._predict(batch)
 
     def on_predict_epoch_end(self) -> None:
-        """As for validation."""
+        """Drop the inference copy."""
         self._end_predictions()
 
     # -------------------------------------------------------------- the inference copy

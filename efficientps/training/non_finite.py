@@ -39,7 +39,7 @@ class NonFiniteGuard(Callback):
     """
 
     def __init__(self, *, max_skipped: int = 10) -> None:
-        """See the class."""
+        """Store the limit."""
         if max_skipped < 0:
             raise ValueError(f"non_finite.max_skipped is {max_skipped}; give 0 or more.")
         self.max_skipped = max_skipped

@@ -14,8 +14,8 @@ class ChosenQueries(NamedTuple):
     queries: Tensor  # int64 [N], numbers in the image
     in_map: Tensor  # int64 [M], places of those that compete for the panoptic map
     things: Tensor  # int64 [K], places of the instances, that of the highest score first
-    train_ids: list[int]  # of the M
-    scores: list[float]  # likewise
+    train_ids: list[int]  # classes of the M queries in the map
+    scores: list[float]  # their scores
 
 
 def choose_queries(scores: Tensor, train_ids: Tensor, in_map: Tensor, is_thing: Tensor) -> list[ChosenQueries]:

@@ -46,9 +46,9 @@ class Detector(nn.Module):
         channels: width of the transformer, a multiple of 16 and of ``num_heads``.
         num_heads: of the attention.
         feed_forward: width of the layers between attentions.
-        encoder_layers: of the transformer.
-        decoder_layers: likewise.
-        dropout: of the transformer.
+        encoder_layers: number of layers in the encoder.
+        decoder_layers: number of layers in the decoder.
+        dropout: rate of the dropout in both.
     """
 
     def __init__(

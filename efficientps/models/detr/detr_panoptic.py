@@ -62,13 +62,14 @@ class DETRPanoptic(PanopticNetwork):
             step's weights. ``joint`` trains everything.
         frozen_dropout: whether the frozen detector's dropout stays on in step ``masks``, as in the authors' code.
         no_object_weight: of the class of queries without a segment (0.1, facebookresearch/detr:main.py).
-        score_thresh: lowest score of a query in the panoptic map (0.85, likewise PostProcessPanoptic).
+        score_thresh: lowest score of a query in the panoptic map (0.85, facebookresearch/detr:models/segmentation.py,
+            PostProcessPanoptic).
         detection_thresh: lowest score of a thing whose mask is predicted for average precision; boxes have none.
         stuff_merge: see ``panoptic_map``.
         normalizer_scope: what the losses are divided by in many processes, see ``normalizer``; the authors take all
             processes together.
         image_mean: of each channel R, G, B in [0, 255] (ImageNet's).
-        image_std: likewise.
+        image_std: standard deviation of each channel, in the same range (ImageNet's).
     """
 
     image_mean: Tensor

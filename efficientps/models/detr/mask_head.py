@@ -17,7 +17,7 @@ class QueryConvolutions(DetrMaskHeadSmallConv):
     """The convolutions of the mask head, with what is the same for all queries of an image computed once for it.
 
     ``transformers`` copies the backbone's levels to every query and brings them to fewer channels afterwards; here, as
-    in facebookresearch/detr:models/segmentation.py, they are brought there before. Likewise, the first convolution is
+    in facebookresearch/detr:models/segmentation.py, they are brought there before. Besides, the first convolution is
     a sum of one over an image's features and one over a query's attention maps, and the former needs no query. Same
     parameters, same result, a fraction of the memory.
     """
@@ -74,8 +74,8 @@ class MaskHead(nn.Module):
     """Multi-head attention of a query over the image, refined by convolutions at strides 32 to 4 (arXiv 2005.12872).
 
     Args:
-        channels: of the detector.
-        num_heads: likewise.
+        channels: width of the detector.
+        num_heads: attention heads of the detector.
         level_channels: of the backbone's levels of strides 4, 8 and 16.
     """
 

@@ -22,7 +22,7 @@ def encode_boxes(boxes: Tensor, references: Tensor, *, centre_weight: float, siz
 
     Args:
         boxes: float32 ``[..., 4]``, xyxy.
-        references: likewise.
+        references: float32 ``[..., 4]``, xyxy; one for each box.
         centre_weight: what dx and dy are multiplied by.
         size_weight: what dw and dh are multiplied by.
     """

@@ -30,7 +30,7 @@ class MaskRCNNHead(InstanceHead):
         intermediate_norm: of the separable convolutions, see ``SeparableConv``.
         norm_act: builds the normalisation with its activation.
         rpn_proposals_train: candidates of each level before, and proposals of an image after suppression, in training.
-        rpn_proposals_test: likewise in prediction.
+        rpn_proposals_test: the same two numbers in prediction.
         box_samples_per_image: proposals that count in the losses of the box branch.
         detection_thresh: lowest score of a detection; low, for average precision.
         max_detections: of one image.

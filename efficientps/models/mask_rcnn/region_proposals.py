@@ -38,9 +38,9 @@ class RegionProposalNetwork(nn.Module):
         negative_iou: anchors with a smaller overlap are negative.
         samples_per_image: anchors that count in the loss, half of them positive at most.
         pre_nms_train: candidates of each level in training.
-        pre_nms_test: likewise in prediction.
+        pre_nms_test: candidates of each level in prediction.
         post_nms_train: proposals of an image in training.
-        post_nms_test: likewise in prediction.
+        post_nms_test: proposals of an image in prediction.
         nms_thresh: IoU above which the weaker of two candidates of a level goes.
         normalizer_scope: see ``normalizer``.
     """

@@ -70,8 +70,8 @@ def pool_chosen(
         rois: ``[R, 5]`` of the same type, index of the image and box xyxy in pixels.
         levels: int64 ``[R]``, index of each box's level.
         output_size: see ``pyramid_roi_align``.
-        sampling_ratio: likewise.
-        aligned: likewise.
+        sampling_ratio: see ``pyramid_roi_align``.
+        aligned: see ``pyramid_roi_align``.
     """
     pooled = rois.new_zeros((len(rois), features[0].shape[1], output_size, output_size))
     for level, (maps, stride) in enumerate(zip(features, STRIDES, strict=True)):

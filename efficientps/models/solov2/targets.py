@@ -239,8 +239,8 @@ def default_scale_ranges(short_side: int) -> tuple[tuple[float, float], ...]:
     """Return the sizes of objects, in pixels, that each of five levels is in charge of.
 
     Those published for COCO, whose images have a short side of 768, scaled (WXinlong/SOLO: configs/solov2; their
-    light models scale likewise, by 448/768 and 512/768). Unlike there, the first starts at 0 and the last has no end:
-    no object belongs to no level.
+    light models are scaled in the same way, by 448/768 and 512/768). Unlike there, the first starts at 0 and the last
+    has no end, so that every object belongs to a level.
 
     Args:
         short_side: of the network's input, in pixels.
