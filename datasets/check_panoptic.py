@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from efficientps.data.dataset_check import check_dataset
+from efficientps.data.tools.check import check_dataset
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

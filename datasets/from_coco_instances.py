@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from efficientps.data.coco_instances import convert_instances
+from efficientps.data.tools.from_instances import convert_instances
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

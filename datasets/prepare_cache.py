@@ -26,10 +26,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from efficientps.data.cityscapes import CityscapesPanoptic
-from efficientps.data.coco_categories import read_categories
-from efficientps.data.panoptic_dataset import PanopticDataset
-from efficientps.data.sample_cache import SampleCache
+from efficientps.data.cache import SampleCache
+from efficientps.data.formats.coco_categories import read_categories
+from efficientps.data.sources.cityscapes import CityscapesPanoptic
+from efficientps.data.sources.panoptic_dataset import PanopticDataset
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from efficientps.data.cityscapes_conversion import check_tree, prepare_split
+from efficientps.data.tools.cityscapes_conversion import check_tree, prepare_split
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

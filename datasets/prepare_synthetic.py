@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from efficientps.data.synthetic import write_synthetic_cityscapes
+from efficientps.synthetic.streets import write_synthetic_cityscapes
 
 
 def main(arguments: list[str] | None = None) -> int:

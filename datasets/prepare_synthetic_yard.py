@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from efficientps.data.synthetic_yard import write_synthetic_yard
+from efficientps.synthetic.yards import write_synthetic_yard
 
 
 def main(arguments: list[str] | None = None) -> int:

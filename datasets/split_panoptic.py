@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from efficientps.data.dataset_split import ClassShare, split_annotations
+from efficientps.data.tools.split import ClassShare, split_annotations
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from efficientps.benchmarks import presets  # noqa: E402
+from benchmarks import presets  # noqa: E402
 
 if TYPE_CHECKING:
-    from efficientps.benchmarks.report import Report
+    from benchmarks.report import Report
 
 FULL_SIZE = (1024, 2048)
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     try:
         if "reports" in options:
-            print(import_module("efficientps.benchmarks.summary").markdown(options["reports"]))
+            print(import_module("benchmarks.summary").markdown(options["reports"]))
             return 0
         return _run(**options)
     except (ValueError, OSError) as error:
@@ -68,7 +68,7 @@ def _run(*, module: str, threads: int, json: Path | None, keeps: bool, **options
         for name, value in options.items()
         if value is not None
     }
-    report: Report = import_module(f"efficientps.benchmarks.{module}").run(**options)
+    report: Report = import_module(f"benchmarks.{module}").run(**options)
     print(report.table())
     if json is not None:
         report.write(json)

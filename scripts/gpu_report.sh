@@ -23,7 +23,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}"
 python="${PYTHON:-python3}"
 end=$((SECONDS + ${SECONDS_IN_ALL:-330} - 12)) # of which the last file takes some
 
-record() { "$python" -m efficientps.benchmarks.gpu_report add "$folder" "$part" "$@" 2>&1; }
+record() { "$python" -m benchmarks.gpu_report add "$folder" "$part" "$@" 2>&1; }
 
 # step NAME LIMIT COMMAND...: run a command within its own limit and what is left of the time, and write what it left.
 step() {
@@ -138,5 +138,5 @@ else
     bench compiled 100 predict --presets cityscapes_paper --rounds 20 --compiled
   fi
 fi
-"$python" -m efficientps.benchmarks.gpu_report finish "$folder"
+"$python" -m benchmarks.gpu_report finish "$folder"
 [ -e "$work/something_ran" ]

@@ -23,13 +23,14 @@ from jsonargparse import ArgumentParser
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import efficientps.data.coco_panoptic  # noqa: E402, F401 - a configuration names its class without the module
-from efficientps.data.datamodule import CityscapesDataModule, PanopticDataModule  # noqa: E402
-from efficientps.data.targets import training_batch  # noqa: E402
-from efficientps.models.solov2.head import SOLOv2Head  # noqa: E402
-from efficientps.models.solov2.targets import assign_cells, default_scale_ranges  # noqa: E402
+import efficientps.data.sources.coco_panoptic  # noqa: E402, F401 - a configuration names its class without the module
+from efficientps.cli.errors import explain  # noqa: E402
+from efficientps.data.loading.datamodule import PanopticDataModule  # noqa: E402
+from efficientps.data.loading.targets import training_batch  # noqa: E402
+from efficientps.data.sources.cityscapes import CityscapesDataModule  # noqa: E402
+from efficientps.networks.efficientps.solov2.head import SOLOv2Head  # noqa: E402
+from efficientps.networks.efficientps.solov2.targets import assign_cells, default_scale_ranges  # noqa: E402
 from efficientps.structures import InstanceTargets  # noqa: E402
-from efficientps.training.errors import explain  # noqa: E402
 
 Grids = tuple[tuple[int, int], ...]
 

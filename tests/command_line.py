@@ -4,7 +4,7 @@ import csv
 
 import yaml
 
-from train_net import main
+from efficientps.cli.train import main
 
 
 def write_config(folder, root):

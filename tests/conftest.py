@@ -25,7 +25,7 @@ SKY, ROAD, OUT_OF_ROI, CROWD, CAR_1, CAR_2 = 23, 7, 3, 24, 26000, 26001
 @pytest.fixture(scope="session")
 def synthetic_root(tmp_path_factory):
     """A synthetic Cityscapes tree: 8 training and 5 validation images of 128x256 pixels."""
-    from efficientps.data.synthetic import write_synthetic_cityscapes
+    from efficientps.synthetic.streets import write_synthetic_cityscapes
 
     root = tmp_path_factory.mktemp("synthetic_cityscapes")
     write_synthetic_cityscapes(root, num_train=8, num_val=5, size=(128, 256), seed=0)
@@ -35,8 +35,8 @@ def synthetic_root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def yard_root(tmp_path_factory):
     """A synthetic yard in the COCO panoptic format: 16 images of 72 to 160 pixels, split in 12 and 4 or so."""
-    from efficientps.data.dataset_split import split_annotations
-    from efficientps.data.synthetic_yard import write_synthetic_yard
+    from efficientps.data.tools.split import split_annotations
+    from efficientps.synthetic.yards import write_synthetic_yard
 
     root = tmp_path_factory.mktemp("yard")
     list(write_synthetic_yard(root, num_images=16, size=160, seed=0))
@@ -84,7 +84,7 @@ def write_cityscapes(hand_drawn_map):
 @pytest.fixture
 def cityscapes_root(tmp_path, write_cityscapes):
     """A prepared Cityscapes tree of hand-drawn scenes: 7 for training, 3 for validation."""
-    from efficientps.data.cityscapes_conversion import prepare_split
+    from efficientps.data.tools.cityscapes_conversion import prepare_split
 
     root = tmp_path / "cityscapes"
     write_cityscapes(root, "train", [f"aachen_{number:06d}_000019" for number in range(7)])

@@ -9,7 +9,8 @@ from functools import partial
 
 import torch
 
-from efficientps.models import EfficientNetBackbone, EfficientPS, InstanceHead, SemanticHead, TwoWayFPN
+from efficientps.backbones import EfficientNetBackbone
+from efficientps.networks.efficientps import EfficientPS, InstanceHead, SemanticHead, TwoWayFPN
 from efficientps.structures import FeaturePyramid, ImageBatch, InstancePredictions, InstanceTargets
 
 HEIGHT, WIDTH, CHANNELS, NUM_THINGS = 64, 128, 32, 3

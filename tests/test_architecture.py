@@ -9,35 +9,35 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "efficientps"
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ALLOWED = {
-    "structures": set(),
+    "former_names": set(),
+    "structures": {"structures"},
     "layers": {"layers"},
-    "packed_windows": {"structures"},
-    "models": {"layers", "models", "packed_windows", "structures"},
-    "inference": {"inference", "layers", "models", "structures"},
+    "backbones": {"backbones", "layers", "structures"},
+    "networks": {"backbones", "layers", "networks", "structures"},
+    "inference": {"inference", "layers", "networks", "structures"},
     "data": {"data", "structures"},
-    "metrics": {"metrics", "packed_windows", "structures"},
-    "saved_activations": set(),
+    "synthetic": {"data", "structures", "synthetic"},
+    "metrics": {"metrics", "structures"},
     "visualization": {"structures"},
-    "report": {"metrics", "visualization"},
-    "evaluate": {"data", "metrics", "report", "structures", "visualization"},
-    "benchmarks": {
-        "benchmarks",
-        "data",
-        "inference",
-        "layers",
-        "metrics",
-        "models",
-        "saved_activations",
-        "structures",
-        "training",
-    },
+    "reporting": {"metrics", "visualization"},
     "training": {
         "data",
         "inference",
         "layers",
         "metrics",
-        "models",
-        "report",
+        "networks",
+        "reporting",
+        "structures",
+        "training",
+        "visualization",
+    },
+    "cli": {
+        "backbones",
+        "cli",
+        "data",
+        "metrics",
+        "networks",
+        "reporting",
         "structures",
         "training",
         "visualization",
@@ -74,11 +74,12 @@ def test_imports_point_one_way(path):
 def test_lightning_stays_in_its_rooms(path):
     names = {name.split(".")[0] for name in imports(path)}
     assert "lightning" not in names
-    if part(path) != "training" and path != PACKAGE / "data" / "datamodule.py":
+    rooms = [PACKAGE / room for room in ("training", "cli", "data/loading", "data/sources")]
+    if not any(room in path.parents for room in rooms):
         assert "pytorch_lightning" not in names
 
 
-HEADS = [path for path in (PACKAGE / "models").iterdir() if path.is_dir() and (path / "head.py").exists()]
+HEADS = [path for path in (PACKAGE / "networks/efficientps").iterdir() if path.is_dir() and (path / "head.py").exists()]
 
 
 def mentions(source: str) -> set[str]:
@@ -111,26 +112,29 @@ def names_of(head: Path) -> set[str]:
 @pytest.mark.parametrize(
     "line",
     [
-        "from efficientps.models.solov2 import matrix_nms",
-        "import efficientps.models.solov2.head",
+        "from efficientps.networks.efficientps.solov2 import matrix_nms",
+        "import efficientps.networks.efficientps.solov2.head",
         "x = SOLOv2Head(8)",
         "x = models.SOLOv2Head",
-        "x = importlib.import_module('efficientps.models.solov2')",
+        "x = importlib.import_module('efficientps.networks.efficientps.solov2')",
         "if type(head).__name__ == 'SOLOv2Head': pass",
     ],
 )
 def test_the_search_for_names_finds_them(line):
     """Oracle: hand-made violations; and a docstring is none."""
-    assert mentions(line) & names_of(PACKAGE / "models/solov2")
-    assert not mentions('"""Works for SOLOv2Head of efficientps.models.solov2 as well."""') & {"SOLOv2Head", "solov2"}
+    assert mentions(line) & names_of(PACKAGE / "networks/efficientps/solov2")
+    assert not mentions('"""Works for SOLOv2Head of networks.efficientps.solov2 as well."""') & {
+        "SOLOv2Head",
+        "solov2",
+    }
 
 
 def test_nothing_but_its_own_folder_names_an_instance_head():
-    """Exceptions are the list of what ``efficientps.models`` offers, and benchmarks, which build networks."""
+    """The exceptions are the list of what the family offers, and the table of former names."""
     assert len(HEADS) == 2
     for head in HEADS:
         for path in FILES:
-            allowed = path == PACKAGE / "models" / "__init__.py" or PACKAGE / "benchmarks" in path.parents
+            allowed = path in (PACKAGE / "networks/efficientps/__init__.py", PACKAGE / "former_names.py")
             if head not in path.parents and not allowed:
                 assert not mentions(path.read_text()) & names_of(head), f"{path} names {head.name}"
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from train_net import main
+from efficientps.cli.train import main
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
@@ -110,7 +110,9 @@ def network(config):
     options = ["--model.network.backbone.pretrained", "false", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     modules = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("train_net.PanopticCLI.validate", lambda self, model, **_: modules.update(model=model))
+        patch.setattr(
+            "efficientps.cli.train.PanopticCLI.validate", lambda self, model, **_: modules.update(model=model)
+        )
         quick = ["--trainer.fast_dev_run", "1", "--trainer.precision", "32-true"]
         with torch.device("meta"):
             main(["validate", "--config", str(config), *options, *quick])

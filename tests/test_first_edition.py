@@ -16,7 +16,7 @@ LOSS_OF_THE_THIRD_STEP = {"mask_rcnn": 14.868032, "solov2": 98.021309, "detr": 2
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     """The scenes that the runs were trained on."""
-    from efficientps.data.synthetic import write_synthetic_cityscapes
+    from efficientps.synthetic.streets import write_synthetic_cityscapes
 
     root = tmp_path_factory.mktemp("scenes")
     write_synthetic_cityscapes(root, num_train=4, num_val=2, size=(64, 128), seed=0)

@@ -11,10 +11,10 @@ import torch
 import yaml
 from PIL import Image
 
-from efficientps.data.categories import Categories, Category
-from efficientps.data.image_file import read_image
-from efficientps.data.panoptic_format import read_id_map, read_panoptic_json
-from efficientps.training.checkpoint import read_checkpoint
+from efficientps.data.formats.image_file import read_image
+from efficientps.data.formats.panoptic_format import read_id_map, read_panoptic_json
+from efficientps.structures.categories import Categories, Category
+from efficientps.training.checkpoints.read import read_checkpoint
 from tests.command_line import run, write_config
 from tests.tiny_network import TinyNetwork  # noqa: F401 - the configuration names it
 

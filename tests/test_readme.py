@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from efficientps import evaluate
+from efficientps.cli import evaluate
+from efficientps.cli.train import main
 from tests.instance_head_contract import CHANNELS, CHECKS, NUM_THINGS
-from train_net import main
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,7 +64,7 @@ def run_command(line):
     python, program, *words = shlex.split(line)
     assert python == "python"
     if program == "-m":
-        assert words.pop(0) == "efficientps.evaluate"
+        assert words.pop(0) == "efficientps.cli.evaluate"
         return evaluate.main(words)
     words += SHORTER.get(Path(program).name, SHORTER.get(words[0], []))
     if program == "train_net.py":

@@ -4,14 +4,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from efficientps.models.network import PanopticNetwork
-from efficientps.structures import (
-    IGNORE_INDEX,
-    InstancePredictions,
-    PanopticSegmentation,
-    Prediction,
-    Segment,
-)
+from efficientps.networks.network import PanopticNetwork
+from efficientps.structures import IGNORE_INDEX, InstancePredictions, PanopticSegmentation, Prediction, Segment
 
 BOX = (10, 20, 20, 28)
 """The one instance that is predicted: the first car of the hand-drawn scene, (x0, y0, x1, y1)."""

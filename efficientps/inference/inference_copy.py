@@ -17,7 +17,7 @@ from efficientps.inference.data_flow import DataFlow
 from efficientps.inference.folding import FoldedNorms, candidates, fold
 from efficientps.inference.fused_convolution import join_activations, runs_fused
 from efficientps.layers.norm_act import set_norm_implementation
-from efficientps.models.network import PanopticNetwork
+from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import ImageBatch
 
 _logger = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 from efficientps.layers.abn_scale import Scale, absolute_scale, scales_at_once, signed_scale
-from efficientps.layers.batch_statistics import follow, in_format_of, means_over_ranks, over_ranks, statistics
+from efficientps.layers.norm_statistics import follow, in_format_of, means_over_ranks, over_ranks, statistics
 
 NormAct = Callable[[int], nn.Module]
 """Builds a normalisation with its activation for a number of channels."""

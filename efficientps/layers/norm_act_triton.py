@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from efficientps.layers.abn_scale import Scale, absolute_scale, signed_scale
-from efficientps.layers.batch_statistics import follow, in_format_of, means_over_ranks, over_ranks
+from efficientps.layers.norm_statistics import follow, in_format_of, means_over_ranks, over_ranks
 
 _ELEMENTS = 4096
 """Values that a program holds at a time; a power of two."""

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from efficientps.metrics.coco_ap import CocoAP, annotation
 from efficientps.metrics.run_length import encode_segments, encode_window
-from efficientps.packed_windows import pack, render
 from efficientps.structures import HostDetections, InstancePredictions, PanopticSegmentation, pixel_windows
+from efficientps.structures.packed_windows import pack, render
 
 _Mask: TypeAlias = tuple[int, tuple[int, int, int, int], npt.NDArray[np.bool_]]
 """The number of an instance, its window ``(x0, y0, x1, y1)``, and its mask there."""

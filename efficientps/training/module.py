@@ -18,14 +18,14 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from efficientps.data.categories import Categories
-from efficientps.data.panoptic_dataset import PanopticDataset
+from efficientps.data.sources.panoptic_dataset import PanopticDataset
 from efficientps.inference.inference_copy import InferenceCopies
-from efficientps.models.efficientps import EfficientPS
-from efficientps.models.network import PanopticNetwork
+from efficientps.metrics.evaluator import Evaluation, Evaluator
+from efficientps.networks.efficientps.network import EfficientPS
+from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
-from efficientps.training.checkpoint import explain_difference, init_from
-from efficientps.training.evaluation import Evaluation, Evaluator
+from efficientps.structures.categories import Categories
+from efficientps.training.checkpoints.read import explain_difference, init_from
 from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
 from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps
 

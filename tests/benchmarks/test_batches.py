@@ -1,6 +1,6 @@
 import torch
 
-from efficientps.benchmarks.batches import autocast, street_batch
+from benchmarks.batches import autocast, street_batch
 
 
 def test_batch_has_the_instances_that_were_asked_for():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from efficientps.benchmarks.counting_device import counting_device, on_device
+from benchmarks.counting_device import counting_device, on_device
 from efficientps.structures import FeaturePyramid
 
 
@@ -123,11 +123,16 @@ def test_containers_are_moved_as_they_are():
 
 def test_events_belong_to_the_outermost_line_that_has_a_part():
     # Oracle: by hand; FL takes two sigmoids, two sums and a product, the rest belongs to no part.
-    from efficientps.models.panoptic_fusion import fused_logits
+    from efficientps.networks.efficientps.panoptic_fusion import fused_logits
 
     with counting_device() as count:
         x = on_device(torch.ones(3))
         fused_logits(x, x + 1)
-    parts = count.by_part({"none": "models/no_such", "fusion": ("models/panoptic_fusion", "models/fused_logits")})
+    parts = count.by_part(
+        {
+            "none": "networks/no_such",
+            "fusion": ("networks/efficientps/panoptic_fusion", "networks/efficientps/fused_logits"),
+        }
+    )
     assert {name: part.launches for name, part in parts.items()} == {"none": 0, "fusion": 5, "other": 1}
     assert sum(count.places("launch").values()) == 6

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from efficientps.benchmarks import device_parity
-from efficientps.benchmarks.device_parity import agreement
+from benchmarks import device_parity
+from benchmarks.device_parity import agreement
 from efficientps.structures import InstancePredictions, PanopticSegmentation, Prediction, Segment
 
 SIZE = (64, 128)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from efficientps.benchmarks import presets
-from efficientps.benchmarks.batches import street_batch
-from efficientps.benchmarks.forced_instances import draw_street_masks, force_instances
+from benchmarks import presets
+from benchmarks.batches import street_batch
+from benchmarks.forced_instances import draw_street_masks, force_instances
 
 
 @pytest.mark.parametrize("name", ["demo", "demo_solov2"])

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from efficientps.benchmarks.gpu_report import ROOT, add_step, finish_report
+from benchmarks.gpu_report import ROOT, add_step, finish_report
 
 REPORT = {
     "benchmark": "train",
@@ -49,7 +49,7 @@ def test_what_a_step_has_measured_is_kept_as_it_ends(folder):
 
 def test_all_figures_are_in_one_report_named_after_the_card(folder):
     # Oracle: by hand; the summary of the benchmarks reads it.
-    from efficientps.benchmarks.summary import markdown
+    from benchmarks.summary import markdown
 
     path = finish_report(folder)
     report = json.loads(path.read_text())

@@ -1,8 +1,8 @@
 import pytest
 
-from efficientps.benchmarks.growth import draw
-from efficientps.benchmarks.report import Report
-from efficientps.benchmarks.timing import Timing
+from benchmarks.growth import draw
+from benchmarks.report import Report
+from benchmarks.timing import Timing
 
 
 def test_plot_is_drawn(tmp_path):

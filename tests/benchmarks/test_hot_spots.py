@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from efficientps.benchmarks import hot_spots
+from benchmarks import hot_spots
 
 
 def test_the_operation_that_takes_longest_comes_first():

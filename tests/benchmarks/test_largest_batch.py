@@ -1,6 +1,6 @@
 import pytest
 
-from efficientps.benchmarks import largest_batch
+from benchmarks import largest_batch
 
 
 @pytest.mark.parametrize("limit", [*range(20), 511, 512, 600])

@@ -5,7 +5,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from efficientps.benchmarks import launches
+from benchmarks import launches
 
 PAPER, SOLOV2, DETR = launches.NAMES
 FULL, HALF, SMALL = (1024, 2048), (512, 1024), (128, 256)

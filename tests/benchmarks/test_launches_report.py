@@ -1,4 +1,4 @@
-from efficientps.benchmarks import launches
+from benchmarks import launches
 
 
 def test_parts_add_up_to_the_whole():

@@ -1,6 +1,6 @@
 import pytest
 
-from efficientps.benchmarks.loading import run
+from benchmarks.loading import run
 
 
 def test_report():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from efficientps.benchmarks.memory import peak_bytes
+from benchmarks.memory import peak_bytes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is kept by Linux")

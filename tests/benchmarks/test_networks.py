@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from efficientps.benchmarks import networks, peers, presets, training_step
-from efficientps.benchmarks.batches import street_batch
+from benchmarks import networks, peers, presets, training_step
+from benchmarks.batches import street_batch
 
 SIZE = (128, 256)
 

@@ -1,4 +1,4 @@
-from efficientps.benchmarks.panoptic_fusion import run
+from benchmarks.panoptic_fusion import run
 
 
 def test_report():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from efficientps.benchmarks.panoptic_quality import official_core, run
-from efficientps.benchmarks.scenes import segments_pair
+from benchmarks.panoptic_quality import official_core, run
+from benchmarks.scenes import segments_pair
 
 NAMES = ("tp", "fp", "fn", "iou")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from efficientps.benchmarks import presets
+from benchmarks import presets
 
 
 def test_reference_preset_is_the_published_network():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from efficientps.benchmarks.python_backward import python_backward
+from benchmarks.python_backward import python_backward
 
 
 class Doubled(torch.autograd.Function):

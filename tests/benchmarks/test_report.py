@@ -1,7 +1,7 @@
 import json
 
-from efficientps.benchmarks.report import Bar, Report
-from efficientps.benchmarks.timing import Timing
+from benchmarks.report import Bar, Report
+from benchmarks.timing import Timing
 
 
 def make():

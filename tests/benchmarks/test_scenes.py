@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from efficientps.benchmarks.scenes import panoptic_scene, segments_pair, semantic_logits, street_instances
+from benchmarks.scenes import panoptic_scene, segments_pair, semantic_logits, street_instances
 
 SIZE = (128, 256)
 

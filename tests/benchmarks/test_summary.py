@@ -1,8 +1,8 @@
 import pytest
 
-from efficientps.benchmarks.report import Bar, Report
-from efficientps.benchmarks.summary import markdown
-from efficientps.benchmarks.timing import Timing
+from benchmarks.report import Bar, Report
+from benchmarks.summary import markdown
+from benchmarks.timing import Timing
 
 
 def test_tables_hold_bars_rows_and_machines(tmp_path, monkeypatch):

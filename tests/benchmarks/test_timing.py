@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from efficientps.benchmarks.timing import alternate
+from benchmarks.timing import alternate
 
 
 def test_sides_take_turns_and_every_second_round_goes_backwards():

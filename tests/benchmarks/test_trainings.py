@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from efficientps.benchmarks.trainings import Metrics, run
+from benchmarks.trainings import Metrics, run
 
 
 def test_metrics_are_columns_without_their_empty_cells(tmp_path):

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from efficientps.data import image_file
 from efficientps.data.bad_samples import BadSamples, TooManyBadSamplesError
-from efficientps.data.cityscapes import CityscapesPanoptic
-from efficientps.data.datamodule import CityscapesDataModule
-from efficientps.data.samplers import EvaluationSampler, SampleIndex, TrainingSampler
+from efficientps.data.formats import image_file
+from efficientps.data.loading.samplers import EvaluationSampler, SampleIndex, TrainingSampler
+from efficientps.data.sources.cityscapes import CityscapesDataModule, CityscapesPanoptic
 
 
 class Draw:

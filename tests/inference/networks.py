@@ -5,10 +5,11 @@ from functools import partial
 import torch
 from torch import nn
 
+from efficientps.backbones import EfficientNetBackbone
 from efficientps.layers import InPlaceABN
-from efficientps.models import EfficientNetBackbone, EfficientPS, MaskRCNNHead, SemanticHead, SOLOv2Head, TwoWayFPN
+from efficientps.networks.efficientps import EfficientPS, MaskRCNNHead, SemanticHead, SOLOv2Head, TwoWayFPN
 from efficientps.structures import Prediction
-from tests.models.test_efficientps import NUM_STUFF, NUM_THINGS, SOLO
+from tests.networks.efficientps.test_network import NUM_STUFF, NUM_THINGS, SOLO
 
 HEADS = {
     "mask_rcnn": partial(MaskRCNNHead, box_hidden=32, mask_channels=16, deconv_norm=True, fc_norm=True),

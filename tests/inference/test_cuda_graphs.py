@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from efficientps.inference.cuda_graphs import CUDAGraphs
 from efficientps.inference.inference_copy import inference_copy
 from tests.inference.networks import HEADS, equal, ready_network
-from tests.models.test_efficientps import image_batch
+from tests.networks.efficientps.test_network import image_batch
 
 
 class Recorder:

@@ -12,7 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from efficientps.inference.inference_copy import fold_norms, inference_copy
 from efficientps.layers import InPlaceABN
-from efficientps.models.network import PanopticNetwork
+from efficientps.networks.network import PanopticNetwork
 
 
 def random_norms(module: nn.Module) -> nn.Module:

@@ -8,15 +8,16 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from efficientps.backbones import ResNetBackbone
 from efficientps.inference.inference_copy import InferenceCopies, inference_copy
 from efficientps.layers import InPlaceABN
 from efficientps.layers.norm_act import set_norm_implementation
-from efficientps.models import InstanceHead
-from efficientps.models.detr import DETRPanoptic, ResNetBackbone
-from efficientps.models.detr.detector import Detector
+from efficientps.networks.detr import DETRPanoptic
+from efficientps.networks.detr.detector import Detector
+from efficientps.networks.efficientps import InstanceHead
 from tests.inference.networks import HEADS, NUM_STUFF, NUM_THINGS, ready_network
 from tests.inference.networks import network as small_network
-from tests.models.test_efficientps import image_batch
+from tests.networks.efficientps.test_network import image_batch
 from tests.tiny_network import TinyNetwork
 
 

@@ -10,14 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from efficientps.layers import batch_statistics, norm_act
-from efficientps.layers.norm_act import (
-    InPlaceABN,
-    eager_abn,
-    freeze_norms,
-    prepared_scales,
-    set_norm_implementation,
-)
+from efficientps.layers import norm_act, norm_statistics
+from efficientps.layers.norm_act import InPlaceABN, eager_abn, freeze_norms, prepared_scales, set_norm_implementation
 
 
 def random_norm(channels: int, *, slope: float = 0.01, seed: int = 0) -> InPlaceABN:
@@ -201,7 +195,7 @@ def test_eager_norms_of_several_processes_are_said_to_be_in_place(monkeypatch):
     """Oracle: contract; here the other process has the same values."""
     norm_act._warn_once.cache_clear()
     monkeypatch.setattr(norm_act, "_world_size", lambda: 2)
-    monkeypatch.setattr(batch_statistics.dist, "all_gather", lambda gathered, local: [g.copy_(local) for g in gathered])
+    monkeypatch.setattr(norm_statistics.dist, "all_gather", lambda gathered, local: [g.copy_(local) for g in gathered])
     norm, x = random_norm(3), torch.randn(2, 3, 4, 4, dtype=torch.double)
     set_norm_implementation(norm, "eager")
     with pytest.warns(

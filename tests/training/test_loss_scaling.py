@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 
-from efficientps.training.checkpoint import read_checkpoint
+from efficientps.cli.train import DEFAULT_CONFIG
+from efficientps.training.checkpoints.read import read_checkpoint
 from tests.command_line import column, run, write_config
-from tests.training.test_last_checkpoint import OPTIONS, Interrupted, ends_alike, interrupt
-from tests.training.test_non_finite import poison
-from train_net import DEFAULT_CONFIG
+from tests.training.callbacks.test_non_finite import poison
+from tests.training.checkpoints.test_last import OPTIONS, Interrupted, ends_alike, interrupt
 
 INITIAL_SCALE = 2.0**60
 """So high that the first steps overflow, whatever their gradients."""

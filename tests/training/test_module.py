@@ -1,4 +1,4 @@
-"""The LightningModule around a network of two convolutions; the whole of it runs in ``tests/test_train_net.py``."""
+"""The LightningModule around a network of two convolutions; the whole of it runs in ``tests/cli/test_train.py``."""
 
 from copy import deepcopy
 from functools import partial
@@ -14,10 +14,10 @@ from torch.nn.utils import parameters_to_vector
 from torch.optim import SGD, Adam, AdamW
 from torch.utils.data import DataLoader
 
-from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
-from efficientps.data.targets import training_batch
+from efficientps.data.loading.targets import training_batch
+from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
 from efficientps.structures import PanopticBatch, Segment
-from efficientps.training.callbacks import ThroughputMonitor
+from efficientps.training.callbacks.throughput import ThroughputMonitor
 from efficientps.training.module import PanopticModule
 from efficientps.training.schedules import WarmupSteps
 from tests.tiny_network import TinyNetwork

@@ -9,9 +9,10 @@ import pytest
 SCRIPT = """
 import json, sys
 import torch
-from efficientps.benchmarks.memory import peak_bytes
-from efficientps.data.cityscapes import CITYSCAPES_CATEGORIES
-from efficientps.models import EfficientNetBackbone, EfficientPS, MaskRCNNHead, SOLOv2Head
+from benchmarks.memory import peak_bytes
+from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
+from efficientps.backbones import EfficientNetBackbone
+from efficientps.networks.efficientps import EfficientPS, MaskRCNNHead, SOLOv2Head
 from efficientps.structures import ImageBatch, InstanceTargets, PanopticBatch, Segment, TrainingBatch
 from efficientps.training.module import PanopticModule
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from scripts.kill_test import HEADS
-from scripts.process_test import train
+from tests.acceptance.kills import HEADS
+from tests.acceptance.processes import train
 
 
 @pytest.mark.slow

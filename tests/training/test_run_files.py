@@ -1,4 +1,4 @@
-"""The loggers of a run; its configuration is tested through ``tests/test_train_net.py``."""
+"""The loggers of a run; its configuration is tested through ``tests/cli/test_train.py``."""
 
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 

@@ -9,11 +9,11 @@ import sys
 import pytest
 from pytorch_lightning.callbacks import Callback
 
-import train_net
-from efficientps.training.checkpoint import read_checkpoint
-from scripts.kill_test import comparable, difference
+from efficientps.cli import train as train_net
+from efficientps.training.checkpoints.read import read_checkpoint
+from tests.acceptance.kills import comparable, difference
 from tests.command_line import write_config
-from tests.training.test_last_checkpoint import OPTIONS
+from tests.training.checkpoints.test_last import OPTIONS
 
 TIMEOUT = 240
 
@@ -44,7 +44,14 @@ def two_nodes(folder, config, *options):
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
     words += ["--rdzv_backend", "c10d", "--rdzv_id", "run", "--rdzv_endpoint", f"localhost:{port}"]
-    words += [train_net.__file__, "fit", "--config", str(config), "--trainer.default_root_dir", str(folder)]
+    words += [
+        str(train_net.DEFAULT_CONFIG.with_name("train_net.py")),
+        "fit",
+        "--config",
+        str(config),
+        "--trainer.default_root_dir",
+        str(folder),
+    ]
     words += ["--trainer.num_nodes", "2", "--trainer.strategy", "ddp", "--ckpt_path", "last"]
     words += [str(option) for option in (*OPTIONS, *options)]
     nodes = [

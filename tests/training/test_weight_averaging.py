@@ -4,11 +4,11 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from efficientps.training.checkpoint import read_checkpoint
-from efficientps.training.last_checkpoint import PREEMPTED_EXIT_CODE
-from scripts.kill_test import difference
+from efficientps.training.checkpoints.last import PREEMPTED_EXIT_CODE
+from efficientps.training.checkpoints.read import read_checkpoint
+from tests.acceptance.kills import difference
 from tests.command_line import run, write_config
-from tests.training.test_last_checkpoint import OPTIONS, interrupt
+from tests.training.checkpoints.test_last import OPTIONS, interrupt
 
 DECAY = 0.8
 AVERAGING = ["--trainer.callbacks+=EMAWeightAveraging", f"--trainer.callbacks.decay={DECAY}"]

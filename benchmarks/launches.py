@@ -1,0 +1,161 @@
+"""``launches``: what predictions, training steps and evaluations ask of a CUDA device, counted without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from benchmarks import presets
+from benchmarks.batches import autocast, street_batch
+from benchmarks.counting_device import counting_device, on_device
+from benchmarks.device_count import DeviceCount
+from benchmarks.forced_instances import draw_street_masks, force_instances
+from benchmarks.report import Report
+from benchmarks.training_step import network_loss, network_with, training_step
+from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
+from efficientps.metrics.evaluator import Evaluator
+from efficientps.networks.network import PanopticNetwork
+from efficientps.structures import PanopticSegmentation, Prediction, TrainingBatch
+
+T = TypeVar("T")
+
+NAMES = ("cityscapes_paper", "cityscapes_solov2_1024x2048", "detr_panoptic_joint")
+
+PARTS: Mapping[str, str | tuple[str, ...]] = {
+    "backward": "benchmarks/python_backward",
+    "backbone": "backbones",
+    "neck": "networks/efficientps/two_way_fpn",
+    "semantic head": "networks/efficientps/semantic_head",
+    "instance head": ("networks/efficientps/mask_rcnn", "networks/efficientps/solov2"),
+    "fusion": (
+        "networks/efficientps/panoptic_fusion",
+        "networks/efficientps/packed_fusion",
+        "networks/queries/post_processing",
+    ),
+    "detector": "networks/detr/detector",
+    "mask head": "networks/detr/mask_head",
+}
+"""Parts of a network, by the files of this package that ask the device for something."""
+
+
+def run(
+    *,
+    size: tuple[int, int] = (1024, 2048),
+    names: Sequence[str] = NAMES,
+    instances: int = 30,
+    step_size: tuple[int, int] = (512, 1024),
+    file: Path | None = None,
+) -> Report:
+    """Count one image in bf16, as in the second call: what is made once for a size of images is there already.
+
+    Args:
+        size: (height, width) of the image that is predicted, multiples of 32.
+        names: presets.
+        instances: that each network finds; of DETR it is the number of queries.
+        step_size: (height, width) of the image of a training step.
+        file: see ``Report``.
+    """
+    options = {"size": list(size), "presets": list(names), "instances": instances, "step_size": list(step_size)}
+    report = Report("launches", options, file=file)
+    for name in names:
+        with report.side(f"{name}, prediction"):
+            counts = prediction_counts(name, size, instances)
+            _add(report, f"prediction {size[0]}x{size[1]}, {instances} instances", name, counts.prediction)
+            _add(report, "update of the evaluation", name, counts.evaluation)
+        with report.side(f"{name}, training step"):
+            _add(report, f"training step {step_size[0]}x{step_size[1]}", name, step_count(name, step_size))
+    return report
+
+
+@dataclass(frozen=True)
+class PredictionCounts:
+    """What one image asks for.
+
+    Attributes:
+        prediction: of ``predict``, when it sees the size of the image for the second time.
+        evaluation: of ``Evaluator.update`` with the result, and with the true map in the host's memory.
+        instances: that were found.
+    """
+
+    prediction: DeviceCount
+    evaluation: DeviceCount
+    instances: int
+
+
+def prediction_counts(name: str, size: tuple[int, int], instances: int) -> PredictionCounts:
+    """Return what an image asks for in bf16, by the inference copy of a preset's network with random weights.
+
+    Args:
+        name: of the preset.
+        size: (height, width) of the image, multiples of 32.
+        instances: that the network finds; of DETR it is the number of queries.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = presets.build(name, num_queries=instances)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    force_instances(network, instances)
+    network = on_device(_copied(network))
+    draw_street_masks(network, size, on_device)
+    scene = street_batch(1, size)
+    batch: TrainingBatch = on_device(scene)
+
+    def predict() -> list[Prediction]:
+        with torch.no_grad(), autocast("bf16", "cuda"):
+            return network.predict(batch)
+
+    count, (prediction,) = _second(predict)
+    evaluator = on_device(Evaluator(CITYSCAPES_CATEGORIES))
+    with counting_device() as of_evaluation:
+        evaluator.update(prediction, PanopticSegmentation(scene["segment_ids"][0], scene["segments"][0]))
+    found = prediction.boxes.scores if prediction.boxes is not None else prediction.instances.scores
+    return PredictionCounts(count, of_evaluation, len(found))
+
+
+def step_count(name: str, size: tuple[int, int]) -> DeviceCount:
+    """Return what the second training step of a preset's network asks for, with one image."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = on_device(network_with(name, "in-place"))
+        batch: TrainingBatch = on_device(street_batch(1, size))
+        with counting_device():
+            step = training_step(network, network_loss(network), batch, "bf16", "cuda")
+        count, _ = _second(step)
+    return count
+
+
+def _second(call: Callable[[], T]) -> tuple[DeviceCount, T]:
+    with counting_device():
+        call()
+    with counting_device() as count:
+        found = call()
+    return count, found
+
+
+def _copied(network: PanopticNetwork) -> PanopticNetwork:
+    """Return the network's copy for inference, or the network itself where there is no such copy."""
+    try:
+        make = import_module("efficientps.inference.inference_copy").inference_copy
+    except ModuleNotFoundError:
+        return network
+    copy: PanopticNetwork = make(network, dtype=torch.bfloat16, cuda_graphs=False)
+    return copy
+
+
+def _add(report: Report, case: str, name: str, count: DeviceCount) -> None:
+    """Add a row for all, one for each part that asks for something, and what CUDA would refuse."""
+    report.add_figures(case, name, _figures(count))
+    for part, of_part in count.by_part(PARTS).items():
+        if of_part.events:
+            report.add_figures(case, f"{name}, {part}", _figures(of_part))
+    for sentence in count.device_mixes:
+        report.skip(f"{name}, {case}: tensors of both devices meet in {sentence}.")
+
+
+def _figures(count: DeviceCount) -> dict[str, int]:
+    return {"launches": count.launches, "waits": count.waits, "blocking_copies": count.blocking_copies}

@@ -1,0 +1,115 @@
+"""The ResNet under DETR: four levels, norms fixed to their statistics, stem and first stage not trained."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import timm
+from timm.utils.model import freeze_batch_norm_2d  # type: ignore[attr-defined]
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from efficientps.backbones import weights as weight_files
+
+ResNetVariant = Literal["resnet10t", "resnet14t", "resnet18", "resnet34", "resnet50", "resnet101"]
+
+_WEIGHTS: dict[str, str] = {"resnet10t": "c3_in1k", "resnet14t": "c3_in1k"}
+"""timm's tags; the others have torchvision's first weights, ``tv_in1k``, as DETR does."""
+
+
+class ResNetBackbone(nn.Module):
+    """A ResNet of timm, tapped after its four stages (facebookresearch/detr:models/backbone.py).
+
+    Args:
+        variant: DETR is published with ``resnet50`` and ``resnet101``; ``resnet10t`` and ``resnet14t`` are timm's small
+            ones, for CPUs.
+        pretrained: start from ImageNet weights.
+        weights: a local weight file in the keys of torchvision and timm instead of a download; implies ``pretrained``.
+        frozen_stages: leading stages that are not trained, the stem with the first (0 to 4; 1 in DETR).
+        frozen_norms: fix the batch norms to the statistics and scales of the weights (DETR). From random weights such
+            norms do nothing at all: let them learn then.
+        dilation: dilate the last stage in place of its stride, so that the coarsest level has stride 16 (DC5).
+
+    Attributes:
+        channels: of the four levels, finest first: ``(256, 512, 1024, 2048)`` for ResNet-50.
+    """
+
+    def __init__(
+        self,
+        *,
+        variant: ResNetVariant = "resnet50",
+        pretrained: bool = True,
+        weights: str | None = None,
+        frozen_stages: int = 1,
+        frozen_norms: bool = True,
+        dilation: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0 <= frozen_stages <= 4:
+            raise ValueError(f"frozen_stages is {frozen_stages}; a ResNet has 0 to 4 stages to freeze.")
+        network: Any = timm.create_model(
+            variant, features_only=True, out_indices=(1, 2, 3, 4), output_stride=16 if dilation else 32
+        )
+        self.channels: tuple[int, ...] = tuple(network.feature_info.channels())
+        if weights is not None:
+            _load(network, weight_files.read(weights), source=weights)
+        elif pretrained:
+            name = f"{variant}.{_WEIGHTS.get(variant, 'tv_in1k')}"
+            _load(network, weight_files.download(name), source=name)
+        self.network: nn.Module = network
+        if frozen_norms:
+            self.network = _with_fixed_norms(freeze_batch_norm_2d(network))  # type: ignore[no-untyped-call]
+        trained = tuple(f"layer{stage}." for stage in range(frozen_stages + 1, 5))
+        for key, parameter in self.network.named_parameters():
+            parameter.requires_grad_(key.startswith(trained) or frozen_stages == 0)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the levels of images, float ``[B, 3, H, W]``: ``[B, C, H/s, W/s]``, s = 4, 8, 16, 32 (dilated: 16)."""
+        levels: list[Tensor] = self.network(images)
+        return levels
+
+
+class FixedNorm(FrozenBatchNorm2d):
+    """A batch norm fixed to its statistics and scales, which on a CUDA device is one kernel.
+
+    torchvision's takes seven, as it makes scale and shift anew each time, and its maps are float32 under autocast.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normed map ``[B, C, h, w]``, on a CUDA device in the type of ``x``."""
+        if x.is_cuda:
+            return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        normed: Tensor = super().forward(x)  # on a CPU the work on pixels is what takes time
+        return normed
+
+
+def _with_fixed_norms(network: nn.Module) -> nn.Module:
+    """Put a ``FixedNorm`` with the same tensors in the place of each of torchvision's."""
+    for parent in list(network.modules()):
+        for name, norm in list(parent.named_children()):
+            if isinstance(norm, FrozenBatchNorm2d):
+                fixed = FixedNorm(norm.weight.shape[0], eps=norm.eps)
+                for key, tensor in norm.named_buffers():
+                    fixed.register_buffer(key, tensor)
+                setattr(parent, name, fixed)
+    return network
+
+
+def _load(network: nn.Module, state_dict: dict[str, Tensor], *, source: str) -> None:
+    """Load the tensors that a backbone has; the classifier is left over.
+
+    Raises:
+        ValueError: a tensor of the backbone is missing or has another shape.
+    """
+    expected = network.state_dict()
+    for key, value in expected.items():
+        if key.endswith("num_batches_tracked"):
+            state_dict.setdefault(key, value)
+        elif key not in state_dict or state_dict[key].shape != value.shape:
+            found = f"of shape {list(state_dict[key].shape)}" if key in state_dict else "nowhere"
+            raise ValueError(
+                f"{source} has {key!r} {found}, the backbone wants it of shape {list(value.shape)}; choose the variant "
+                "that the weights belong to."
+            )
+    network.load_state_dict({key: state_dict[key] for key in expected})

@@ -1,0 +1,175 @@
+"""Panoptic quality of predictions: ``python -m efficientps.cli.evaluate GT_JSON GT_DIR PRED_JSON PRED_DIR``.
+
+Both sides are in the COCO panoptic format, whoever wrote them; the classes are those of the ground truth's file. The
+figures are those of cityscapesscripts and panopticapi.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from efficientps.data.formats.coco_categories import read_categories
+from efficientps.data.formats.image_file import read_image
+from efficientps.data.formats.panoptic_format import PanopticEntry, inside, read_id_map, read_panoptic_json
+from efficientps.metrics.panoptic_matching import PanopticCounts, count_matches
+from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
+from efficientps.reporting.html import WorstImages, read_curves, write_report
+from efficientps.structures import PanopticSegmentation, Segment
+from efficientps.structures.categories import Categories
+from efficientps.visualization import Picture, comparison
+
+PathLike: TypeAlias = str | os.PathLike[str]
+_DESCRIPTION = "Panoptic quality of predictions in the COCO panoptic format, as panopticapi counts it."
+
+
+def evaluate(
+    gt_json: PathLike,
+    gt_dir: PathLike,
+    pred_json: PathLike,
+    pred_dir: PathLike,
+    *,
+    worst: WorstImages | None = None,
+    image_dir: PathLike | None = None,
+) -> tuple[PanopticQualityResult, Categories]:
+    """Compare the predictions of a folder with the ground truth of another.
+
+    Every image of the ground truth needs a prediction; predictions of other images are not looked at. Images are
+    read by several threads and forgotten one by one.
+
+    Args:
+        gt_json: annotations with ``categories``, whose entries say ``isthing``.
+        gt_dir: folder of the PNG files that they name.
+        pred_json: annotations of the predictions, with the same category ids.
+        pred_dir: folder of the PNG files that these name.
+        worst: is offered every image, for a report.
+        image_dir: folder of the image files that ``gt_json`` names, to lie under the colours of these pictures.
+
+    Returns:
+        The panoptic quality, and the classes, stuff first, that it is indexed by.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is damaged or not of the format, an image has no prediction, an id is in a PNG and not in
+            the JSON or the reverse, a category is unknown, or the sizes of a pair of maps differ.
+    """
+    categories = read_categories(gt_json)
+    truth = read_panoptic_json(gt_json, categories, require_images=False)
+    if not truth:
+        raise ValueError(f"Annotation file '{gt_json}' has no annotations; there is nothing to evaluate.")
+    predictions = {entry.image_id: entry for entry in read_panoptic_json(pred_json, categories, require_images=False)}
+    if missing := [entry.image_id for entry in truth if entry.image_id not in predictions]:
+        raise ValueError(f"'{pred_json}' has no prediction for the image '{missing[0]}' ({len(missing)} are missing).")
+
+    def count(entry: PanopticEntry) -> PanopticCounts:
+        prediction = _read(predictions[entry.image_id], pred_dir, categories)
+        target = _read(entry, gt_dir, categories)
+        try:
+            return count_matches(prediction, target, num_classes=len(categories))
+        except ValueError as error:
+            raise ValueError(f"Image '{entry.image_id}': {error}") from None
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        counts = list(threads.map(count, truth))
+    if worst is not None:
+        for entry, counted in zip(truth, counts, strict=True):
+            paint = partial(_compare, entry, predictions[entry.image_id], gt_dir, pred_dir, categories, image_dir)
+            worst.offer(entry.image_id, counted, paint)
+    iou, tp, fp, fn = (torch.stack(values).sum(dim=0).numpy() for values in zip(*counts, strict=True))
+    return PanopticQualityResult.from_counts(iou, tp, fp, fn, num_stuff=categories.num_stuff), categories
+
+
+def _read(entry: PanopticEntry, directory: PathLike, categories: Categories) -> PanopticSegmentation:
+    """Read the map of an entry, and its segments with train ids."""
+    segments: list[Segment] = []
+    for item in entry.segments:
+        train_id = categories.train_id(item.category_id)
+        segments.append(Segment(item.id, train_id, categories[train_id].is_thing, is_crowd=item.is_crowd))
+    return PanopticSegmentation(torch.from_numpy(read_id_map(Path(directory) / entry.map_file_name)), segments)
+
+
+def _compare(
+    entry: PanopticEntry,
+    predicted: PanopticEntry,
+    gt_dir: PathLike,
+    pred_dir: PathLike,
+    categories: Categories,
+    image_dir: PathLike | None,
+) -> Picture:
+    """Paint image, prediction and ground truth; the image is grey where none is given."""
+    target, prediction = _read(entry, gt_dir, categories), _read(predicted, pred_dir, categories)
+    height, width = target.segment_ids.shape
+    image = np.full((height, width, 3), 128, dtype=np.uint8)
+    if image_dir is not None and entry.image_file_name:
+        file = inside(image_dir, entry.image_file_name, "the ground truth")
+        image = read_image(file, size=(height, width)).permute(1, 2, 0).numpy()
+    colors, names = [category.color for category in categories], [category.name for category in categories]
+    return comparison(image, prediction, target, colors, names)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate what the command line names, print the table, and return the exit code: 0, or 2 after bad input."""
+    parser = argparse.ArgumentParser(prog="python -m efficientps.cli.evaluate", description=_DESCRIPTION)
+    parser.add_argument("gt_json", metavar="GT_JSON", help="annotations of the ground truth")
+    parser.add_argument("gt_dir", metavar="GT_DIR", help="folder of its PNG files")
+    parser.add_argument("pred_json", metavar="PRED_JSON", help="annotations of the predictions")
+    parser.add_argument("pred_dir", metavar="PRED_DIR", help="folder of their PNG files")
+    parser.add_argument("--json", metavar="OUT", help="write all figures to this file as well")
+    parser.add_argument("--per-class", action="store_true", help="show every class")
+    parser.add_argument("--report", metavar="DIR", type=Path, help="write report.html and its pictures to this folder")
+    parser.add_argument("--images", metavar="DIR", help="folder of the image files, for the pictures of the report")
+    parser.add_argument("--log", metavar="CSV", help="metrics.csv of the training run, for the curves of the report")
+    parser.add_argument("--worst", metavar="N", type=int, default=8, help="images that the report shows (8)")
+    options = parser.parse_args(arguments)
+    try:
+        worst = WorstImages(options.worst) if options.report is not None else None
+        result, categories = evaluate(
+            options.gt_json, options.gt_dir, options.pred_json, options.pred_dir, worst=worst, image_dir=options.images
+        )
+        names = [category.name for category in categories]
+        if worst is not None:
+            write_report(
+                options.report,
+                title=f"Evaluation of {options.pred_json}",
+                result=result,
+                names=names,
+                colors=[category.color for category in categories],
+                curves=read_curves(options.log) if options.log is not None else None,
+                worst=worst.images,
+            )
+        if options.json is not None:
+            _write_whole(Path(options.json), json.dumps(result.as_dict(names), indent=2) + "\n")
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(result.table(names if options.per_class else None))
+    return 0
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ValueError(f"Cannot write '{path}' ({error.strerror}); choose another file for --json.") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

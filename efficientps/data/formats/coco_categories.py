@@ -1,0 +1,85 @@
+"""The table of classes that a COCO panoptic JSON file lists."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+from typing import Any
+
+from efficientps.data.formats.panoptic_format import read_json
+from efficientps.structures.categories import Categories, Category
+
+_HUE_STEP = 0.6180339887
+"""Steps of an irrational part of the circle give hues that lie far from each other, however many there are."""
+
+
+def read_categories(path: str | os.PathLike[str]) -> Categories:
+    """Read the classes of a COCO panoptic JSON file: stuff first, then things, each in the order of their ids.
+
+    The order of the file does not matter, so that a file that another tool has written anew means the same train ids.
+    A class without a ``color`` is given one.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not JSON, or its list ``categories`` is missing, empty or not of the format.
+    """
+    return categories_of(read_json(path), path)
+
+
+def categories_of(document: Any, path: str | os.PathLike[str]) -> Categories:
+    """Return the classes of a COCO panoptic document, as ``read_categories`` does.
+
+    Args:
+        document: what the JSON file holds.
+        path: the file, for messages.
+
+    Raises:
+        ValueError: as ``read_categories``.
+
+    >>> items = [{"id": 90, "name": "crane", "isthing": 1}, {"id": 3, "name": "gravel", "isthing": 0}]
+    >>> [category.name for category in categories_of({"categories": items}, "a.json")]
+    ['gravel', 'crane']
+    """
+    items = document.get("categories") if isinstance(document, dict) else None
+    if not isinstance(items, list) or not all(_is_category(item) for item in items):
+        raise ValueError(
+            f"Annotation file '{path}' has no list 'categories' whose entries say 'id', 'name' and 'isthing' "
+            "(0 for stuff, 1 for things)."
+        )
+    categories = [
+        Category(item["id"], item["name"], _color(item, number, path), bool(item["isthing"]))
+        for number, item in enumerate(items)
+    ]
+    try:
+        return Categories(sorted(categories, key=lambda category: (category.is_thing, category.label_id)))
+    except ValueError as error:
+        raise ValueError(f"Annotation file '{path}': {error}") from None
+
+
+def _is_category(item: Any) -> bool:
+    return (
+        isinstance(item, dict)
+        and type(item.get("id")) is int
+        and isinstance(item.get("name"), str)
+        and item.get("isthing") in (0, 1)
+    )
+
+
+def _color(item: dict[str, Any], number: int, path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """Return the colour of a class as the file has it, or else one that differs from those of the others."""
+    color = item.get("color")
+    if color is None:
+        return distinct_color(number)
+    if not isinstance(color, list) or len(color) != 3 or not all(type(channel) is int for channel in color):
+        raise ValueError(
+            f"Annotation file '{path}' gives class '{item['name']}' the color {color!r:.80}; it is a list of red, "
+            "green and blue, each 0..255."
+        )
+    return color[0], color[1], color[2]
+
+
+def distinct_color(number: int) -> tuple[int, int, int]:
+    """Return the colour (r, g, b) of the n-th class of a table that has none; neighbours differ strongly."""
+    hue, saturation, value = number * _HUE_STEP % 1, 0.55 + 0.4 * (number % 2), 0.9 - 0.15 * (number % 3)
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)

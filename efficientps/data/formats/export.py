@@ -1,0 +1,208 @@
+"""Export of predictions in the COCO panoptic format, as panopticapi, cityscapesscripts and detectron2 read it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain, count
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from efficientps.data.formats.panoptic_format import (
+    MAX_SEGMENT_ID,
+    PanopticEntry,
+    SegmentEntry,
+    write_id_map,
+    write_panoptic_json,
+)
+from efficientps.structures import VOID, PanopticSegmentation, Segment
+from efficientps.structures.categories import Categories
+
+INSTANCES_PER_CLASS = 1000
+"""Distance of the ids of one class's instances from those of the next (Cityscapes)."""
+
+
+class PanopticWriter:
+    """Writes one PNG per image as it comes, and the JSON file at the end; used in a ``with`` statement.
+
+    ``directory/panoptic/<image_id>_panoptic.png`` holds the ids, ``directory/panoptic.json`` the segments. The JSON
+    file appears when the ``with`` statement ends without an error, whole or not at all; every PNG does so as well.
+
+    Args:
+        directory: where to write; made if it does not exist.
+        categories: the classes, whose label ids the files will name.
+
+    Raises:
+        ValueError: if the directory cannot be written to.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], categories: Categories) -> None:
+        """Make the directory."""
+        self.json_path = Path(directory) / "panoptic.json"
+        self.map_directory = Path(directory) / "panoptic"
+        self._categories = categories
+        self._entries: dict[str, PanopticEntry] = {}
+        try:
+            self.map_directory.mkdir(parents=True, exist_ok=True)
+            probe = self.map_directory / f"{uuid.uuid4().hex}.partial"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def __enter__(self) -> PanopticWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write the JSON file, unless an error ends the statement."""
+        if kind is None:
+            self.close()
+
+    @property
+    def entries(self) -> list[PanopticEntry]:
+        """What has been written so far, in the order of writing."""
+        return list(self._entries.values())
+
+    def write(self, image_id: str, panoptic: PanopticSegmentation, *, image_file_name: str | None = None) -> Path:
+        """Write the panoptic map of one image; return the path of its PNG.
+
+        Args:
+            image_id: id of the image in the JSON files; part of the PNG's name.
+            panoptic: the map, int32 ``[h, w]`` on any device, at the size of the image file.
+            image_file_name: name that the JSON file gives for the image; ``<image_id>.png`` if not given.
+
+        Raises:
+            ValueError: if the image id occurs twice or is no file name, map and segments do not fit each other, or
+                the file cannot be written.
+        """
+        if image_id in self._entries:
+            raise ValueError(f"Image id '{image_id}' is written twice to '{self.json_path}'; ids must be unique.")
+        if not image_id or Path(image_id).name != image_id:
+            raise ValueError(f"Image id '{image_id}' cannot be part of a file name.")
+        segment_ids = panoptic.segment_ids.cpu().numpy()
+        index, areas, boxes = measure_segments(segment_ids, [segment.id for segment in panoptic.segments])
+        file_ids = export_ids(panoptic.segments, self._categories)
+        path = self.map_directory / f"{image_id}_panoptic.png"
+        self._write_map(path, np.array([VOID, *file_ids], dtype=np.int32)[index])
+        segments = tuple(
+            SegmentEntry(
+                id=file_id,
+                category_id=self._categories[segment.train_id].label_id,
+                is_crowd=segment.is_crowd,
+                area=area,
+                bbox=box,
+                score=float(segment.score),
+            )
+            for segment, file_id, area, box in zip(panoptic.segments, file_ids, areas, boxes, strict=True)
+        )
+        size = (segment_ids.shape[0], segment_ids.shape[1])
+        file_name = image_file_name or f"{image_id}.png"
+        self._entries[image_id] = PanopticEntry(image_id, path.name, segments, file_name, size)
+        return path
+
+    def close(self) -> None:
+        """Write the JSON file for all images written so far.
+
+        Raises:
+            ValueError: if it cannot be written.
+        """
+        try:
+            write_panoptic_json(self.json_path, self._entries.values(), self._categories)
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def _write_map(self, path: Path, segment_ids: NDArray[np.int32]) -> None:
+        """Write a PNG under another name, then rename it."""
+        temporary = path.with_name(f"{uuid.uuid4().hex}.partial")
+        try:
+            write_id_map(temporary, segment_ids)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise self._refusal(error) from None
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+    def _refusal(self, error: OSError) -> ValueError:
+        """Say that the directory cannot be written to, and what to do."""
+        return ValueError(
+            f"Cannot write predictions to '{self.json_path.parent}' ({error.strerror}); "
+            "choose a folder that you may write to, on a disk with free space."
+        )
+
+
+def export_ids(segments: Sequence[Segment], categories: Categories) -> list[int]:
+    """Return the id of each segment in a file, after the custom of Cityscapes; all different, none of them void.
+
+    A stuff segment or a crowd region has the label id of its class; an instance has 1000 times the label id plus a
+    running number. Where an id is taken (a second segment of one stuff class), the next free number is taken. Where the
+    label ids of a table are too large for that, the segments of each image are numbered from 1.
+
+    >>> from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
+    >>> car = CITYSCAPES_CATEGORIES.train_id(26)
+    >>> export_ids([Segment(1, 0, False), Segment(2, car, True), Segment(3, car, True)], CITYSCAPES_CATEGORIES)
+    [7, 26000, 26001]
+    """
+    if (max(category.label_id for category in categories) + 1) * INSTANCES_PER_CLASS > MAX_SEGMENT_ID:
+        return list(range(1, len(segments) + 1))
+    used = {VOID}
+    ids: list[int] = []
+    for segment in segments:
+        label_id = categories[segment.train_id].label_id
+        running = count(INSTANCES_PER_CLASS * label_id)
+        candidates = running if segment.is_thing and not segment.is_crowd else chain([label_id], running)
+        ids.append(next(candidate for candidate in candidates if candidate not in used))
+        used.add(ids[-1])
+    return ids
+
+
+def measure_segments(
+    segment_ids: NDArray[np.int32], ids: Sequence[int]
+) -> tuple[NDArray[np.int64], list[int], list[tuple[int, int, int, int]]]:
+    """Number the segments of a map and measure them, run of pixels by run of pixels.
+
+    Args:
+        segment_ids: the map ``[h, w]``.
+        ids: the id of each segment.
+
+    Raises:
+        ValueError: if an id is in the map and not in the list, or the reverse.
+
+    Returns:
+        int64 ``[h, w]``, 0 where void and else 1 + the segment's position in the list; for each segment its area in
+        pixels and its box ``(x, y, width, height)``.
+    """
+    begins_run = np.ones(segment_ids.shape, dtype=np.bool_)  # a row's first pixel does
+    begins_run[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
+    starts = np.flatnonzero(begins_run)
+    lengths = np.diff(starts, append=segment_ids.size)
+    positions = _positions(segment_ids.ravel()[starts], ids)
+    row, left = np.divmod(starts, segment_ids.shape[1])
+
+    number = len(ids) + 1
+    areas = np.bincount(positions, weights=lengths, minlength=number).astype(np.int64)
+    low = np.full((number, 2), max(segment_ids.shape))
+    high = np.zeros((number, 2), dtype=np.int64)
+    np.minimum.at(low, positions, np.stack([left, row], axis=1))
+    np.maximum.at(high, positions, np.stack([left + lengths, row + 1], axis=1))
+    boxes = [(x, y, width, height) for x, y, width, height in np.hstack([low, high - low])[1:].tolist()]
+    return np.repeat(positions, lengths).reshape(segment_ids.shape), areas[1:].tolist(), boxes
+
+
+def _positions(values: NDArray[np.int32], ids: Sequence[int]) -> NDArray[np.int64]:
+    """Return 0 for void and 1 + the position in the list for each segment id; refuse lists that do not fit the map."""
+    position_of = {VOID: 0} | {segment_id: position for position, segment_id in enumerate(ids, start=1)}
+    present, inverse = np.unique(values, return_inverse=True)
+    if unlisted := sorted(set(present.tolist()) - position_of.keys()):
+        raise ValueError(f"The panoptic map has pixels of segment {unlisted[0]}, which is not in its segments.")
+    if missing := sorted(position_of.keys() - set(present.tolist()) - {VOID}):
+        raise ValueError(f"The panoptic map has no pixel of segment {missing[0]}, which is in its segments.")
+    return np.array([position_of[i] for i in present.tolist()], dtype=np.int64)[inverse.reshape(-1)]

@@ -1,0 +1,485 @@
+"""The COCO panoptic format: a JSON file that lists segments, and PNG files whose colours are the segments' ids.
+
+A map's pixel belongs to the segment ``R + 256 G + 65536 B``; 0 is void. Data sets, the export of predictions and the
+evaluation of folders all read and write the format through this module. A file is untrusted: types, ranges and names
+are checked here, so that what comes out needs no second look.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import posixpath
+import stat
+import unicodedata
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path, PureWindowsPath
+from reprlib import Repr
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from efficientps.data.formats.image_file import MAX_PIXELS, MAX_SIDE, UnusableImageError, open_image
+from efficientps.structures import VOID
+from efficientps.structures.categories import Categories, Category
+
+MAX_SEGMENT_ID = 256**3 - 1
+"""The largest segment id that three bytes hold."""
+
+MAX_JSON_BYTES = 2**31
+"""The 118,000 images of COCO's training set take a fifth of it."""
+
+_MAX_NUMBER = 2**63 - 1
+_MAX_NAME = 4096
+_MAX_IMAGE_ID = 200
+"""Characters; image ids become file names, which have 255 bytes on most disks."""
+
+_BRIEF = Repr()
+_BRIEF.maxstring, _BRIEF.maxlevel = 120, 2
+_shortened = _BRIEF.repr
+"""``repr`` for messages: a value of an untrusted file may be of any length."""
+
+
+class SegmentEntry(NamedTuple):
+    """One element of ``segments_info``.
+
+    Attributes:
+        id: the segment's id in the map.
+        category_id: the id of its class.
+        is_crowd: whether it is a region of several instances.
+        area: pixels; 0 where the file does not say.
+        bbox: ``(x, y, width, height)`` in pixels; written where it is given, not read.
+        score: how sure a prediction is of it, in [0, 1]; written where it is given, not read.
+    """
+
+    id: int
+    category_id: int
+    is_crowd: bool = False
+    area: int = 0
+    bbox: tuple[int, int, int, int] | None = None
+    score: float | None = None
+
+
+class PanopticEntry(NamedTuple):
+    """What the JSON file says of one image.
+
+    Attributes:
+        image_id: the image's id; numbers are written out.
+        map_file_name: name of the PNG with the segment ids, relative to the folder of the maps.
+        segments: one entry for each segment of the map.
+        image_file_name: name of the image as the file gives it; empty if it lists no images (predictions need not).
+        size: (h, w) of the image; None if the file lists no images.
+    """
+
+    image_id: str
+    map_file_name: str
+    segments: tuple[SegmentEntry, ...]
+    image_file_name: str = ""
+    size: tuple[int, int] | None = None
+
+
+def rgb_to_id(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Read segment ids from colours: uint8 ``[h, w, 3]`` to int32 ``[h, w]``.
+
+    >>> rgb_to_id(np.array([[[145, 101, 0], [0, 0, 1]]], dtype=np.uint8)).tolist()
+    [[26001, 65536]]
+    """
+    red, green, blue = (rgb[..., channel].astype(np.int32) for channel in range(3))
+    ids: NDArray[np.int32] = red + 256 * green + 65536 * blue
+    return ids
+
+
+def id_to_rgb(segment_ids: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Write segment ids as colours: int32 ``[h, w]`` to uint8 ``[h, w, 3]``; the inverse of ``rgb_to_id``.
+
+    Raises:
+        ValueError: if an id is negative or does not fit three bytes.
+    """
+    if segment_ids.size and not (segment_ids.min() >= 0 and segment_ids.max() <= MAX_SEGMENT_ID):
+        raise ValueError(
+            f"Segment ids must lie in 0..{MAX_SEGMENT_ID} to be written as colours, "
+            f"found {segment_ids.min()}..{segment_ids.max()}."
+        )
+    return np.stack([segment_ids & 255, segment_ids >> 8 & 255, segment_ids >> 16], axis=-1).astype(np.uint8)
+
+
+def present_ids(segment_ids: NDArray[np.int32]) -> list[int]:
+    """Return the segment ids that occur in a map, ``VOID`` excepted, in increasing order.
+
+    Only the first pixel of each run along a row is looked up, in a table of flags: sorting takes five times as long.
+
+    >>> present_ids(np.array([[7, 0], [26001, 7]], dtype=np.int32))
+    [7, 26001]
+    """
+    begins = segment_ids[:, 1:] != segment_ids[:, :-1]
+    firsts = np.concatenate([segment_ids[:, :1].ravel(), segment_ids[:, 1:][begins]])
+    seen = np.zeros(int(firsts.max(initial=VOID)) + 1, dtype=bool)
+    seen[firsts] = True
+    seen[VOID] = False
+    ids: list[int] = np.flatnonzero(seen).tolist()
+    return ids
+
+
+def read_id_map(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
+    """Read the segment ids int32 ``[h, w]`` of a PNG file.
+
+    Pillow decodes, although other decoders take two thirds of its time: it alone refuses every damaged PNG (cv2
+    returns what it could read, torchvision ends the process).
+
+    Args:
+        path: the PNG file.
+        max_pixels: larger maps are refused before anything is decoded.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        UnusableImageError: if the file is not a whole PNG, is too large, or its pixels are not RGB triples of bytes.
+        OSError: if disk, network or rights keep the file from being read.
+    """
+    with open_image(path, noun="Panoptic map", formats=("PNG",), max_pixels=max_pixels) as image:
+        if image.mode not in ("RGB", "RGBA"):
+            raise UnusableImageError(f"Panoptic map '{path}' has '{image.mode}' pixels; segment ids need RGB pixels.")
+        if any("16" in str(tile[3]) for tile in image.tile):  # Pillow would drop the lower bytes
+            raise UnusableImageError(f"Panoptic map '{path}' has 16-bit colours; segment ids need 8 bits per channel.")
+        # Pillow keeps RGB in four bytes per pixel: read as little-endian words, these are the ids.
+        words = np.frombuffer(image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA"), dtype="<i4")
+        size = (image.height, image.width)
+    ids: NDArray[np.int32] = (words & MAX_SEGMENT_ID).astype(np.int32, copy=False).reshape(size)
+    return ids
+
+
+def write_id_map(path: str | os.PathLike[str], segment_ids: NDArray[np.int32]) -> None:
+    """Write segment ids int32 ``[h, w]`` as a PNG file."""
+    Image.fromarray(id_to_rgb(segment_ids)).save(path, format="PNG", compress_level=1)
+
+
+def inside(root: str | os.PathLike[str], name: str, source: str | os.PathLike[str]) -> str:
+    """Join a file name from a JSON file to its folder, and refuse one that leads out of it.
+
+    Names are judged as they are written: relative, "/" between their parts (backslashes and drives of Windows are
+    refused on every system), no NUL or other control character, and not above the folder by "..". Links on
+    the disk are followed.
+
+    Args:
+        root: the folder.
+        name: the file name.
+        source: the file that gives the name, for the message.
+
+    Raises:
+        ValueError: if the name is not of that kind.
+    """
+    path = posixpath.normpath(name)
+    plain = not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name[: _MAX_NAME + 1])
+    if (
+        not plain
+        or not 0 < len(name) <= _MAX_NAME
+        or path.startswith(("/", "../"))
+        or path in (".", "..")
+        or "\\" in name
+        or PureWindowsPath(name).drive
+    ):
+        raise ValueError(
+            f"Annotation file '{source}' names the file {_shortened(name)}, which is not a relative path inside "
+            f"'{root}'."
+        )
+    return os.path.join(root, *path.split("/"))
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read an annotation file as the JSON standard has it.
+
+    Python's own reader takes NaN and infinities, numbers that no float holds, and an object that has a name twice.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no regular file, larger than ``MAX_JSON_BYTES``, or not JSON.
+        OSError: if disk, network or rights keep the file from being read.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise ValueError(f"Annotation file '{path}' is not a regular file.")
+        if status.st_size > MAX_JSON_BYTES:
+            raise ValueError(
+                f"Annotation file '{path}' has {status.st_size} bytes where at most {MAX_JSON_BYTES} are read; "
+                "split it."
+            )
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"Annotation file '{path}' does not exist.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Annotation file '{path}' is not valid JSON ({error}); make it again.") from None
+    try:
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite_number, object_pairs_hook=_object_without_doubles
+        )
+    except (ValueError, RecursionError) as error:
+        reason = "too many levels" if isinstance(error, RecursionError) else error
+        raise ValueError(f"Annotation file '{path}' is not valid JSON ({reason}); make it again.") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite_number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {_shortened(text)} is out of range")
+    return value
+
+
+def _object_without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        double, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"an object has the name {_shortened(double)} twice")
+    return found
+
+
+def read_panoptic_json(
+    path: str | os.PathLike[str], categories: Categories | None = None, *, require_images: bool = True
+) -> list[PanopticEntry]:
+    """Read the entries of a COCO panoptic JSON file, in the order of its annotations.
+
+    Args:
+        path: the JSON file.
+        categories: if given, each segment's category must be in the table, and the classes that the file names must
+            have the names of the table.
+        require_images: whether each annotation needs an entry in ``images`` (predictions do without).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not JSON or not of the format, a number is out of range, an image id occurs twice or
+            cannot be part of a file name, the name of a map leads out of its folder, a category is unknown, or (with
+            ``require_images``) an image has no annotation or an annotation no image. The message names file and place.
+        OSError: if disk, network or rights keep the file from being read.
+    """
+    document = read_json(path)
+    if categories is not None:
+        _check_category_names(path, document, categories)
+    images = _read_images(path, document, require_images)
+    entries: list[PanopticEntry] = []
+    seen: set[str] = set()
+    for number, annotation in enumerate(_list(path, document, "annotations")):
+        entry = read_annotation(path, annotation, f"annotations[{number}].", categories)
+        if entry.image_id in seen:
+            raise ValueError(f"Annotation file '{path}' has the image id '{entry.image_id}' twice.")
+        seen.add(entry.image_id)
+        if entry.image_id in images:
+            file_name, size = images[entry.image_id]
+            entry = entry._replace(image_file_name=file_name, size=size)
+        elif require_images:
+            raise ValueError(f"Annotation file '{path}' has no entry in 'images' for the image id '{entry.image_id}'.")
+        entries.append(entry)
+    if require_images and (missing := images.keys() - seen):
+        raise ValueError(f"Annotation file '{path}' has no annotation for the image id '{min(missing)}'.")
+    return entries
+
+
+def write_panoptic_json(
+    path: str | os.PathLike[str], entries: Iterable[PanopticEntry], categories: Iterable[Category]
+) -> None:
+    """Write entries as a COCO panoptic JSON file; the file appears whole or not at all.
+
+    Image ids that are plain numbers are written as numbers, as COCO's own are, so that other readers find each image.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for entry in entries:
+        if entry.size is not None:
+            height, width = entry.size
+            image = {
+                "id": _written_id(entry.image_id),
+                "file_name": entry.image_file_name,
+                "height": height,
+                "width": width,
+            }
+            images.append(image)
+        segments = [_segment_info(item) for item in entry.segments]
+        annotation = {
+            "image_id": _written_id(entry.image_id),
+            "file_name": entry.map_file_name,
+            "segments_info": segments,
+        }
+        annotations.append(annotation)
+    table = [
+        {"id": item.label_id, "name": item.name, "color": list(item.color), "isthing": int(item.is_thing)}
+        for item in categories
+    ]
+    temporary = Path(f"{os.fspath(path)}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump({"images": images, "annotations": annotations, "categories": table}, file)
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _written_id(image_id: str) -> str | int:
+    """Return an image id as JSON files have it.
+
+    >>> _written_id("139"), _written_id("0139"), _written_id("aachen_000000_000019")
+    (139, '0139', 'aachen_000000_000019')
+    """
+    is_number = image_id.isdecimal() and image_id.isascii() and str(int(image_id[:20])) == image_id
+    return int(image_id) if is_number and int(image_id) <= _MAX_NUMBER else image_id
+
+
+def _segment_info(segment: SegmentEntry) -> dict[str, Any]:
+    """Return a segment as ``segments_info`` has it; what is not known is left out."""
+    info: dict[str, Any] = {"id": segment.id, "category_id": segment.category_id, "iscrowd": int(segment.is_crowd)}
+    info["area"] = segment.area
+    if segment.bbox is not None:
+        info["bbox"] = list(segment.bbox)
+    if segment.score is not None:
+        info["score"] = segment.score
+    return info
+
+
+def _check_category_names(path: str | os.PathLike[str], document: Any, categories: Categories) -> None:
+    """Refuse a file whose classes have other names or kinds: it was made with other ids (train ids, for instance)."""
+    names = {category.label_id: category.name for category in categories}
+    things = {category.label_id for category in categories if category.is_thing}
+    for number, item in enumerate(_list(path, document, "categories", required=False)):
+        place = f"categories[{number}]."
+        label_id, name = _number(path, item, "id", place, least=None), _name(path, item, "name", place)
+        if names.get(label_id, name) != name:
+            raise ValueError(
+                f"Annotation file '{path}' calls category {label_id} {_shortened(name)} where the table of classes "
+                f"says '{names[label_id]}'; it was made with other category ids."
+            )
+        if label_id in names and bool(item.get("isthing", label_id in things)) != (label_id in things):
+            kind = "a thing" if label_id in things else "stuff"
+            raise ValueError(
+                f"Annotation file '{path}' has {_shortened(item['isthing'])} as '{place}isthing' where category "
+                f"{label_id} is {kind} in the table of classes; all files of a data set must agree."
+            )
+
+
+def _read_images(path: str | os.PathLike[str], document: Any, required: bool) -> dict[str, tuple[str, tuple[int, int]]]:
+    """Return file name and (h, w) of each image by its id."""
+    images: dict[str, tuple[str, tuple[int, int]]] = {}
+    for number, item in enumerate(_list(path, document, "images", required=required)):
+        image_id, file_name, size = read_image_entry(path, item, f"images[{number}].")
+        if image_id in images:
+            raise ValueError(f"Annotation file '{path}' has the image id '{image_id}' twice.")
+        images[image_id] = (file_name, size)
+    return images
+
+
+def read_image_entry(path: str | os.PathLike[str], item: Any, place: str) -> tuple[str, str, tuple[int, int]]:
+    """Return id, file name and (h, w) of an element of ``images``.
+
+    Args:
+        path: the file, for messages.
+        item: the element.
+        place: where it lies in the file, for messages: ``images[3].``.
+
+    Raises:
+        ValueError: if it is not of the format.
+    """
+    image_id = _image_id(path, item, "id", place)
+    height = _number(path, item, "height", place, least=1, most=MAX_SIDE)
+    width = _number(path, item, "width", place, least=1, most=MAX_SIDE)
+    return image_id, _name(path, item, "file_name", place), (height, width)
+
+
+def read_annotation(
+    path: str | os.PathLike[str], annotation: Any, place: str, categories: Categories | None
+) -> PanopticEntry:
+    """Return what an element of ``annotations`` says, without its image; as ``read_image_entry`` otherwise."""
+    image_id = _image_id(path, annotation, "image_id", place)
+    segments: dict[int, SegmentEntry] = {}
+    for number, item in enumerate(_list(path, annotation, "segments_info", place)):
+        here = f"{place}segments_info[{number}]."
+        segment_id = _number(path, item, "id", here, least=VOID + 1, most=MAX_SEGMENT_ID)
+        category_id = _number(path, item, "category_id", here, least=None)
+        if segment_id in segments:
+            raise ValueError(f"Annotation file '{path}' gives image '{image_id}' the segment id {segment_id} twice.")
+        if categories is not None:
+            try:
+                categories.train_id(category_id)
+            except ValueError as error:
+                raise ValueError(f"Annotation file '{path}', image '{image_id}': {error}") from None
+        is_crowd = item.get("iscrowd", 0)
+        if is_crowd not in (0, 1):
+            raise ValueError(
+                f"Annotation file '{path}' gives segment {segment_id} of image '{image_id}' "
+                f"iscrowd = {_shortened(is_crowd)}; it is 0 or 1."
+            )
+        area = item.get("area")
+        if area is not None and (not isinstance(area, (int, float)) or isinstance(area, bool)):
+            raise _forbidden(path, area, f"{here}area")
+        if area is not None and not 0 <= area <= _MAX_NUMBER:
+            raise _out_of_range(path, area, f"{here}area", 0, _MAX_NUMBER)
+        segments[segment_id] = SegmentEntry(segment_id, category_id, bool(is_crowd), int(area or 0))
+    map_file_name = _name(path, annotation, "file_name", place)
+    inside("the folder of the maps", map_file_name, path)
+    return PanopticEntry(image_id, map_file_name, tuple(segments.values()))
+
+
+def _list(path: str | os.PathLike[str], parent: Any, key: str, place: str = "", *, required: bool = True) -> list[Any]:
+    """Return the list under a key of a JSON object, which lies at a place of the file."""
+    value = parent.get(key, None if required else []) if isinstance(parent, dict) else None
+    if not isinstance(value, list):
+        raise ValueError(f"Annotation file '{path}' has no list '{place}{key}' where the COCO panoptic format has one.")
+    return value
+
+
+def _number(
+    path: str | os.PathLike[str], parent: Any, key: str, place: str, *, least: int | None, most: int = _MAX_NUMBER
+) -> int:
+    """Return the integer under a key of a JSON object; without a least one, any that 64 bits hold."""
+    value = parent.get(key) if isinstance(parent, dict) else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _forbidden(path, value, f"{place}{key}")
+    least = -_MAX_NUMBER if least is None else least
+    if not least <= value <= most:
+        raise _out_of_range(path, value, f"{place}{key}", least, most)
+    return value
+
+
+def _name(path: str | os.PathLike[str], parent: Any, key: str, place: str) -> str:
+    """Return the text under a key of a JSON object."""
+    value = parent.get(key) if isinstance(parent, dict) else None
+    if not isinstance(value, str) or len(value) > _MAX_NAME:
+        raise _forbidden(path, value, f"{place}{key}")
+    return value
+
+
+def _image_id(path: str | os.PathLike[str], parent: Any, key: str, place: str) -> str:
+    """Return the image id under a key of a JSON object; pictures and predictions are named after it."""
+    value = parent.get(key) if isinstance(parent, dict) else None
+    if isinstance(value, int):
+        return str(_number(path, parent, key, place, least=0))
+    if not isinstance(value, str):
+        raise _forbidden(path, value, f"{place}{key}")
+    letters = value[: _MAX_IMAGE_ID + 1]
+    if (
+        value in ("", ".", "..")
+        or len(value) > _MAX_IMAGE_ID
+        or any(letter in "/\\" or unicodedata.category(letter) in ("Cc", "Cs") for letter in letters)
+    ):
+        raise ValueError(
+            f"Annotation file '{path}' has the image id {_shortened(value)} as '{place}{key}'; it must be fit for the "
+            f"name of a file, of at most {_MAX_IMAGE_ID} characters."
+        )
+    return value
+
+
+def _forbidden(path: str | os.PathLike[str], value: Any, place: str) -> ValueError:
+    return ValueError(
+        f"Annotation file '{path}' has {_shortened(value)} as '{place}', which the COCO panoptic format forbids."
+    )
+
+
+def _out_of_range(path: str | os.PathLike[str], value: float, place: str, least: int, most: int) -> ValueError:
+    return ValueError(f"Annotation file '{path}' has {_shortened(value)} as '{place}'; it must lie in {least}..{most}.")

@@ -1,0 +1,354 @@
+"""The loaders of a data set for training, evaluation and prediction."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+import torch.distributed
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch.utils.data import DataLoader, Dataset
+
+from efficientps.data.augmentation.adapters import AlbumentationsTransform
+from efficientps.data.augmentation.geometry import (
+    Compose,
+    RandomHorizontalFlip,
+    RandomScaleCrop,
+    ResizeImage,
+    fit_within,
+)
+from efficientps.data.augmentation.photometric import PhotometricJitter
+from efficientps.data.bad_samples import OnBadSample
+from efficientps.data.formats.image_file import MAX_PIXELS
+from efficientps.data.loading.collate import collate
+from efficientps.data.loading.samplers import EvaluationSampler, TrainingSampler
+from efficientps.data.loading.targets import training_batch
+from efficientps.data.loading.worker_count import available_cores, workers_for
+from efficientps.data.sources.image_folder import ImageFolder
+from efficientps.data.sources.panoptic_dataset import PanopticDataset, Transform
+from efficientps.structures import PanopticBatch, PanopticSample, TrainingBatch
+from efficientps.structures.categories import Categories
+
+STRIDE = 32
+"""Canvases are multiples of the greatest stride of the networks."""
+
+
+class PanopticDataModule(LightningDataModule, ABC):
+    """A data set for Lightning: training on "train", validation and test on "val", prediction on anything.
+
+    A data set says what its ``categories`` are, opens its splits (``dataset``), and finds what ``predict_path`` means
+    (``images_to_predict``).
+
+    Images travel as bytes; the network normalises them on its device. Targets of training batches are derived on the
+    device, from the segment ids.
+
+    Attributes:
+        categories: the table of classes.
+    """
+
+    categories: Categories
+
+    def __init__(
+        self,
+        *,
+        root: str = "datasets/cityscapes",
+        image_size: tuple[int, int] = (512, 1024),
+        train_size: tuple[int, int] | None = None,
+        eval_size: tuple[int, int] | None = None,
+        batch_size: int = 3,
+        eval_batch_size: int = 1,
+        num_workers: int | Literal["auto"] = "auto",
+        scale_range: tuple[float, float] = (0.5, 2.0),
+        flip_prob: float = 0.5,
+        photometric: bool = False,
+        albumentations: str | None = None,
+        seed: int = 0,
+        predict_path: str = "val",
+        on_bad_sample: OnBadSample = "raise",
+        max_bad_samples: int | None = None,
+        cache: str | None = None,
+    ) -> None:
+        """Check and store the choices; nothing is read yet.
+
+        Args:
+            root: folder of the data.
+            image_size: (height, width) of the training crop and of every training canvas, multiples of 32.
+            train_size: (height, width) that whole images fit in before random scaling, their shape kept; by default
+                ``image_size``. For full-resolution training with a smaller crop, give 1024, 2048.
+            eval_size: (height, width) that images fit in for evaluation and prediction, their shape kept; by default
+                ``train_size``. Predictions are compared at the size of the ground truth all the same.
+            batch_size: training images per process.
+            eval_batch_size: images per process in evaluation and prediction.
+            num_workers: loading processes of each loader; 0 loads in the training process. "auto" takes what the
+                machine has: the cores that the run may use, divided by its processes on this machine, less one, at most
+                16, and no more than there are batches. A core reads about 15 images of Cityscapes in a second, and a
+                large GPU asks for several times that: a fixed number would starve it, or crowd a small machine.
+            scale_range: least and greatest factor of random scaling (0.5 to 2 in the published recipe).
+            flip_prob: probability of mirroring.
+            photometric: whether to jitter brightness, contrast, saturation and hue (not in the published recipe).
+            albumentations: YAML or JSON file with an Albumentations pipeline, applied after the other augmentation.
+            seed: seed of shuffling and augmentation.
+            predict_path: an image, a folder of images, or the name of a split.
+            on_bad_sample: what to do about a training image or map that cannot be read: "raise" ends the run, "skip"
+                names it and takes the next in order instead. Evaluation and prediction leave nothing out.
+            max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
+            cache: folder that ``datasets/prepare_cache.py`` made; training and evaluation read decoded samples from it,
+                bit by bit the same, in place of image files.
+
+        Raises:
+            ValueError: if a size is not positive, ``image_size`` is no multiple of 32, or a number is out of range.
+        """
+        super().__init__()
+        for name, size in (("image_size", image_size), ("train_size", train_size), ("eval_size", eval_size)):
+            if size is not None and (len(size) != 2 or min(size) < 1):
+                raise ValueError(f"{name} is {tuple(size)}; give height and width, both positive.")
+            if size is not None and size[0] * size[1] > MAX_PIXELS:
+                raise ValueError(f"{name} is {tuple(size)}, more than the {MAX_PIXELS} pixels that an image may have.")
+        if any(extent % STRIDE for extent in image_size):
+            rounded = tuple(max(1, round(extent / STRIDE)) * STRIDE for extent in image_size)
+            raise ValueError(
+                f"image_size is {image_size[0]}x{image_size[1]}; height and width must be multiples of {STRIDE}, "
+                f"for instance {rounded[0]}x{rounded[1]}."
+            )
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            if value != "auto" and value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}.")
+        self.root = root
+        self.image_size = (image_size[0], image_size[1])
+        self.train_size = train_size or self.image_size
+        self.eval_size = eval_size or self.train_size
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers: int | Literal["auto"] = num_workers
+        self.seed = seed
+        self.predict_path = predict_path
+        self.on_bad_sample: OnBadSample = on_bad_sample
+        self.max_bad_samples = max_bad_samples
+        self.cache = cache
+        self.train_transform: Transform = Compose(
+            [
+                RandomScaleCrop(crop_size=self.image_size, nominal_size=self.train_size, scale_range=scale_range),
+                RandomHorizontalFlip(prob=flip_prob),
+                *([PhotometricJitter()] if photometric else []),
+                *([AlbumentationsTransform(path=albumentations)] if albumentations else []),
+            ]
+        )
+        self.eval_transform: Transform = ResizeImage(size=self.eval_size)
+        self.train_dataset: PanopticDataset | None = None
+        self.eval_dataset: PanopticDataset | None = None
+        self.predict_dataset: Dataset[PanopticSample] | None = None
+        self._next_batch = (0, 0)
+        self._said_workers = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which batch training takes next, for a checkpoint."""
+        assert self.trainer is not None
+        loop: Any = self.trainer.fit_loop
+        epoch, batch = loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.processed
+        if loop.epoch_progress.current.started == epoch:  # after an epoch: the batch was its last
+            batch = 0
+        elif batch >= self.trainer.num_training_batches:
+            epoch, batch = epoch + 1, 0
+        return {"epoch": epoch, "batch": batch, "total_batch": self.batch_size * self.trainer.world_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin with the batch that a checkpoint names."""
+        self._next_batch = (int(state_dict["epoch"]), int(state_dict["batch"]))
+        total_batch = self.batch_size * self._rank_and_world_size()[1]
+        if self._next_batch[1] and total_batch != state_dict["total_batch"]:
+            rank_zero_warn(
+                f"The checkpoint was written inside epoch {state_dict['epoch']} of a run with a total batch of "
+                f"{state_dict['total_batch']} images, now it is {total_batch}: what is left of that epoch repeats or "
+                "leaves out some images; from the next one on, all are seen once."
+            )
+
+    @abstractmethod
+    def dataset(self, split: str, transform: Transform) -> PanopticDataset:
+        """Return the data set of a split, "train" or "val"."""
+
+    def images_to_predict(self) -> Dataset[PanopticSample]:
+        """Return the images that ``predict_path`` means.
+
+        Raises:
+            FileNotFoundError: if it is neither an image nor a folder nor a split.
+        """
+        path = Path(self.predict_path)
+        if not path.exists():
+            raise FileNotFoundError(
+                f"predict_path is '{self.predict_path}', which is neither an image nor a folder nor a split of "
+                f"'{self.root}'."
+            )
+        return ImageFolder(path=path, transform=self.eval_transform)
+
+    def setup(self, stage: str) -> None:
+        """Open what a stage needs, so that bad paths are reported before anything runs.
+
+        Raises:
+            FileNotFoundError: if a path does not exist.
+            ValueError: if the annotations are not usable.
+        """
+        if stage == "fit":
+            self.train_dataset = self.dataset("train", self.train_transform)
+        if stage in ("fit", "validate", "test"):
+            self.eval_dataset = self.dataset("val", self.eval_transform)
+        if stage == "predict":
+            self.predict_dataset = self.images_to_predict()
+
+    def train_dataloader(self) -> DataLoader[PanopticSample]:
+        """Return the loader of this process' share of shuffled, augmented batches of one shape.
+
+        Lightning asks for it, and begins to iterate, before it restores its own progress: a resumed run therefore
+        takes its first batch from the state of this module, and not from a state of the loader.
+        """
+        dataset = cast(PanopticDataset, self.train_dataset)
+        rank, world_size = self._rank_and_world_size()
+        sampler = TrainingSampler(dataset, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        sampler.resume(*self._next_batch)
+        return self._loader(dataset, sampler, self.batch_size, canvas=self.image_size, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[PanopticSample]:
+        """Return the loader of this process' share of "val", each image once over all processes.
+
+        Raises:
+            ValueError: if there are fewer images than processes: one without any would not meet the others at the end.
+        """
+        dataset = cast(PanopticDataset, self.eval_dataset)
+        rank, world_size = self._rank_and_world_size()
+        if len(dataset) < world_size:
+            raise ValueError(
+                f"The evaluation set has {len(dataset)} images, fewer than the {world_size} processes; "
+                f"run at most {len(dataset)}."
+            )
+        return self._loader(dataset, EvaluationSampler(dataset, rank=rank, world_size=world_size), self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[PanopticSample]:
+        """Return the loader of "val"."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[PanopticSample]:
+        """Return the loader of this process' share of the images to predict on."""
+        dataset = cast(ImageFolder, self.predict_dataset)
+        rank, world_size = self._rank_and_world_size()
+        return self._loader(dataset, EvaluationSampler(dataset, rank=rank, world_size=world_size), self.eval_batch_size)
+
+    def transfer_batch_to_device(
+        self, batch: PanopticBatch, device: torch.device, dataloader_idx: int
+    ) -> PanopticBatch:
+        """Move the tensors; the hundreds of plain numbers beside them need no visit one by one.
+
+        From pinned memory the copies do not wait for the device. True maps move in training alone: evaluation reads
+        them on the host (``Evaluator.update``).
+        """
+        batch["images"] = batch["images"].to(device, non_blocking=True)
+        if self.trainer is not None and self.trainer.training:
+            batch["segment_ids"] = [segment_ids.to(device, non_blocking=True) for segment_ids in batch["segment_ids"]]
+        return batch
+
+    def on_after_batch_transfer(self, batch: PanopticBatch, dataloader_idx: int) -> PanopticBatch | TrainingBatch:
+        """Derive the targets of a training batch on its device; leave other batches as they are."""
+        # Pinning memory turns plain tuples into lists.
+        batch["image_sizes"] = [(height, width) for height, width in batch["image_sizes"]]
+        batch["original_sizes"] = [(height, width) for height, width in batch["original_sizes"]]
+        if self.trainer is not None and self.trainer.training:
+            return training_batch(batch, self.categories.num_stuff)
+        return batch
+
+    def num_evaluation_sizes(self) -> int | None:
+        """Return how many sizes of canvas the images of validation and test have, each rounded up to multiples of 32.
+
+        ``None`` where it is not known before the images are read: the annotations list no sizes, or nothing is open.
+        """
+        if self.eval_dataset is None:
+            return None
+        sizes = {entry.size for entry in self.eval_dataset.entries}
+        canvases = {
+            None if size is None else tuple(math.ceil(extent / STRIDE) for extent in fit_within(size, self.eval_size))
+            for size in sizes
+        }
+        return None if None in canvases else len(canvases)
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        """Return this process' number and the number of processes."""
+        if self.trainer is not None:
+            return self.trainer.global_rank, self.trainer.world_size
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def _loader(
+        self,
+        dataset: Dataset[PanopticSample],
+        sampler: TrainingSampler | EvaluationSampler,
+        batch_size: int,
+        *,
+        canvas: tuple[int, int] | None = None,
+        drop_last: bool = False,
+    ) -> DataLoader[PanopticSample]:
+        """Return a loader whose workers outlive the epoch."""
+        on_cuda = self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
+        num_workers = self._workers(batches=math.ceil(len(sampler) / batch_size))
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=drop_last,
+            collate_fn=partial(_collate, canvas=canvas),
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=on_cuda,
+            worker_init_fn=_init_worker,
+            # The loader's own numbers are used nowhere; without this it would advance the global generator.
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def _workers(self, *, batches: int) -> int:
+        """Return the number of workers of a loader, and say it once where nobody gave it."""
+        if self.num_workers != "auto":
+            return self.num_workers
+        processes = self.trainer.num_devices if self.trainer else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        cores = available_cores()
+        workers = workers_for(cores=cores, processes=processes)
+        if not self._said_workers:
+            self._said_workers = True
+            rank_zero_info(
+                f"data.num_workers is auto: up to {workers} for each loader, with {cores} CPU cores for "
+                f"{processes} {'process' if processes == 1 else 'processes'} on this machine."
+            )
+        return min(workers, batches)
+
+
+class PinnableBatch(dict[str, Any]):
+    """A batch that pins its tensors alone.
+
+    A loader's own pinning visits the thousand plain numbers of the segments one by one, which takes a millisecond of
+    the interpreter for three images, and makes lists of pairs.
+    """
+
+    def pin_memory(self) -> PinnableBatch:
+        """Return the batch with its tensors in memory that a device copies from by itself."""
+        pinned = {"images": self["images"].pin_memory()}
+        pinned["segment_ids"] = [segment_ids.pin_memory() for segment_ids in self["segment_ids"]]
+        return PinnableBatch(self | pinned)
+
+
+def _collate(samples: Sequence[PanopticSample], *, canvas: tuple[int, int] | None) -> PinnableBatch:
+    return PinnableBatch(collate(samples, canvas=canvas, multiple=STRIDE))
+
+
+def _init_worker(worker_id: int) -> None:
+    """Keep OpenCV, where Albumentations has loaded it, to one thread per worker: torch does so by itself."""
+    if "cv2" in sys.modules:
+        cast(Any, sys.modules["cv2"]).setNumThreads(0)

@@ -1,0 +1,151 @@
+"""Splitting one COCO panoptic JSON file in two by images, every class in proportion."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from efficientps.data.formats.coco_categories import categories_of
+from efficientps.data.formats.panoptic_format import read_json, read_panoptic_json
+
+
+class ClassShare(NamedTuple):
+    """How many images of a class went to each side."""
+
+    name: str
+    train: int
+    val: int
+
+
+def split_annotations(
+    source: str | os.PathLike[str],
+    train: str | os.PathLike[str],
+    val: str | os.PathLike[str],
+    *,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> list[ClassShare]:
+    """Split the annotations of a file by image; the images and maps stay where they are, for both.
+
+    Entries of one image file stay together. Everything else of the document, its classes above all, goes to both.
+
+    Args:
+        source: COCO panoptic JSON.
+        train: file for the larger part.
+        val: file for the smaller part.
+        val_fraction: share of the images of each class that ``val`` gets, between 0 and 1.
+        seed: decides among equals.
+        overwrite: whether the two files may exist already.
+
+    Returns:
+        Of each class, its images on both sides.
+
+    Raises:
+        FileNotFoundError: if the source does not exist.
+        ValueError: if it is not of the format, holds fewer than two images, or a file would be overwritten.
+    """
+    document = read_json(source)
+    categories = categories_of(document, source)
+    entries = read_panoptic_json(source, categories)
+    if len({os.path.realpath(path) for path in (source, train, val)}) < 3:
+        raise ValueError(f"'{source}', '{train}' and '{val}' must be three different files.")
+    for path in (train, val):
+        if os.path.exists(path) and not overwrite:
+            raise ValueError(f"'{path}' exists already; give another name, or --overwrite.")
+    files = sorted({os.path.normpath(entry.image_file_name) for entry in entries})
+    number = {name: position for position, name in enumerate(files)}
+    classes: list[set[int]] = [set() for _ in files]
+    for entry in entries:
+        classes[number[os.path.normpath(entry.image_file_name)]] |= {item.category_id for item in entry.segments}
+    chosen = stratified_choice(classes, fraction=val_fraction, seed=seed)
+    val_ids = {entry.image_id for entry in entries if number[os.path.normpath(entry.image_file_name)] in chosen}
+    _write(val, _part(document, val_ids, inside=True))
+    _write(train, _part(document, val_ids, inside=False))
+    images_of: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
+    for position, found in enumerate(classes):
+        images_of[position in chosen].update(found)
+    return [
+        ClassShare(category.name, images_of[False][category.label_id], images_of[True][category.label_id])
+        for category in categories
+    ]
+
+
+def stratified_choice(classes: Sequence[Iterable[int]], *, fraction: float, seed: int) -> set[int]:
+    """Choose about a fraction of the images, and of the images of every class.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011, Algorithm 1) for two parts: the class
+    with the fewest images left goes first; each of its images goes to the part that lacks most of it. Of a class with
+    two images or more, each part wants at least one.
+
+    Args:
+        classes: the classes in each image.
+        fraction: between 0 and 1.
+        seed: decides among equals.
+
+    Returns:
+        The positions of the chosen images; at least one, and not all.
+
+    Raises:
+        ValueError: if there are fewer than two images, or the fraction is not between 0 and 1.
+
+    >>> sorted(stratified_choice([{1}, {1}, {1}, {1}, {2}, {2}], fraction=0.5, seed=0))
+    [1, 2, 4]
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"The fraction of images for validation is {fraction}; give one between 0 and 1.")
+    if len(classes) < 2:
+        raise ValueError(f"There is nothing to split: {len(classes)} image file.")
+    left = {int(position): set(classes[position]) for position in np.random.default_rng(seed).permutation(len(classes))}
+    wanted_images = np.array([1 - fraction, fraction]) * len(classes)
+    counts = Counter(label for found in left.values() for label in found)
+    wanted = {label: _wanted(count, fraction) for label, count in counts.items()}
+    chosen: set[int] = set()
+    while left:
+        remaining = Counter(label for found in left.values() for label in found)
+        rarest = min(remaining, key=lambda label: (remaining[label], label), default=None)
+        for position in [image for image, found in left.items() if rarest is None or rarest in found]:
+            lacking = wanted_images if rarest is None else wanted[rarest]
+            side = int(lacking[1] > lacking[0] or (lacking[1] == lacking[0] and wanted_images[1] > wanted_images[0]))
+            wanted_images[side] -= 1
+            for label in left.pop(position):
+                wanted[label][side] -= 1
+            if side:
+                chosen.add(position)
+    if not chosen:
+        chosen.add(0)
+    if len(chosen) == len(classes):
+        chosen.discard(0)
+    return chosen
+
+
+def _wanted(count: int, fraction: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return how many of a class' images each part wants, train first."""
+    val = min(max(fraction * count, 1.0), count - 1.0) if count > 1 else 0.0
+    return np.array([count - val, val])
+
+
+def _part(document: dict[str, Any], ids: set[str], *, inside: bool) -> dict[str, Any]:
+    """Return the document with those images only whose ids are in the set, or are not."""
+    images = [image for image in document["images"] if (str(image["id"]) in ids) == inside]
+    annotations = [item for item in document["annotations"] if (str(item["image_id"]) in ids) == inside]
+    return {**document, "images": images, "annotations": annotations}
+
+
+def _write(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
+    """Write a file that appears whole or not at all."""
+    temporary = Path(f"{os.fspath(path)}.{uuid.uuid4().hex}.partial")
+    try:
+        temporary.write_text(json.dumps(document), encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

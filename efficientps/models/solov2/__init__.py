@@ -1,3 +1,0 @@
-from efficientps.models.solov2.head import SOLOv2Head
-
-__all__ = ["SOLOv2Head"]

@@ -1,0 +1,3 @@
+from efficientps.networks.network import PanopticNetwork
+
+__all__ = ["PanopticNetwork"]

@@ -1,0 +1,343 @@
+"""DETR panoptic: backbone, detector, mask head and post-processing put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from efficientps.backbones.resnet import ResNetBackbone
+from efficientps.networks.detr.detector import Detection, Detector
+from efficientps.networks.detr.losses import box_losses, class_loss, mask_losses, matched_labels, matched_masks
+from efficientps.networks.detr.mask_head import MaskFeatures, MaskHead
+from efficientps.networks.detr.matcher import Matches, match
+from efficientps.networks.detr.public_weights import to_own_keys
+from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
+from efficientps.networks.network import PanopticNetwork
+from efficientps.networks.padding import STRIDE, by_canvas, normalized
+from efficientps.networks.queries.chosen_queries import ChosenQueries, choose_queries
+from efficientps.networks.queries.post_processing import StuffMerge, panoptic_map
+from efficientps.networks.queries.targets import SegmentTargets, segment_targets
+from efficientps.structures import (
+    IGNORE_INDEX,
+    BoxPredictions,
+    ImageBatch,
+    InstancePredictions,
+    PanopticSegmentation,
+    Prediction,
+    TrainingBatch,
+)
+
+Step: TypeAlias = Literal["detector", "masks", "joint"]
+"""What is trained."""
+
+_MASKS_AT_A_TIME = 16
+"""Queries that the mask head works on together, on a CPU."""
+
+_CELLS_AT_A_TIME = 1 << 23
+"""Cells of stride 4 that it works on together on a CUDA device, at least those of 16 queries: some 2 GB of memory."""
+
+_QUERIES = "detector.queries.weight"
+
+
+class DETRPanoptic(PanopticNetwork):
+    """DETR with a mask head (Carion et al., ECCV 2020, arXiv 2005.12872), trained in two steps or in one.
+
+    Args:
+        num_stuff: number of stuff classes; they are the first train ids.
+        num_things: number of thing classes.
+        backbone: gives four levels and declares their channels.
+        detector: builds transformer and heads for the channels of the coarsest level and a number of classes.
+        step: ``detector`` trains backbone and detector on the boxes of things and stuff; there are no masks yet, and
+            panoptic maps are void. ``masks`` trains the mask head alone, on a frozen detector: start it from the first
+            step's weights. ``joint`` trains everything.
+        frozen_dropout: whether the frozen detector's dropout stays on in step ``masks``, as in the authors' code.
+        no_object_weight: of the class of queries without a segment (0.1, facebookresearch/detr:main.py).
+        score_thresh: lowest score of a query in the panoptic map (0.85, facebookresearch/detr:models/segmentation.py,
+            PostProcessPanoptic).
+        detection_thresh: lowest score of a thing whose mask is predicted for average precision; boxes have none.
+        stuff_merge: see ``panoptic_map``.
+        normalizer_scope: what the losses are divided by in many processes, see ``normalizer``; the authors take all
+            processes together.
+        image_mean: of each channel R, G, B in [0, 255] (ImageNet's).
+        image_std: standard deviation of each channel, in the same range (ImageNet's).
+    """
+
+    image_mean: Tensor
+    image_std: Tensor
+
+    def __init__(
+        self,
+        num_stuff: int,
+        num_things: int,
+        *,
+        backbone: ResNetBackbone,
+        detector: Callable[[int, int], Detector] = Detector,
+        step: Step = "joint",
+        frozen_dropout: bool = True,
+        no_object_weight: float = 0.1,
+        score_thresh: float = 0.85,
+        detection_thresh: float = 0.05,
+        stuff_merge: StuffMerge = "union",
+        normalizer_scope: NormalizerScope = "global",
+        image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53),
+        image_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
+    ) -> None:
+        super().__init__()
+        if not 0 < no_object_weight <= 1:
+            raise ValueError(f"no_object_weight is {no_object_weight}; it must be above 0 and at most 1.")
+        self.num_stuff = num_stuff
+        self.num_classes = num_stuff + num_things
+        self.step = step
+        self.frozen_dropout = frozen_dropout
+        self.no_object_weight = no_object_weight
+        self.score_thresh = score_thresh
+        self.detection_thresh = detection_thresh
+        self.stuff_merge: StuffMerge = stuff_merge
+        self.normalizer_scope: NormalizerScope = normalizer_scope
+        self.backbone = backbone
+        self.detector = detector(backbone.channels[-1], self.num_classes)
+        self.mask_head: MaskHead | None = None
+        if step != "detector":
+            self.mask_head = MaskHead(self.detector.channels, self.detector.num_heads, backbone.channels[:3])
+        if step == "masks":
+            self.backbone.requires_grad_(False)
+            self.detector.requires_grad_(False)
+        self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1), persistent=False)
+        self.train()  # Lightning trains modules in the mode that it finds them in
+
+    def train(self, mode: bool = True) -> DETRPanoptic:
+        """Switch norms and dropout; what is frozen keeps its statistics, and its dropout only where it is wanted."""
+        super().train(mode)
+        if self.step == "masks":
+            self.backbone.eval()
+            self.detector.train(mode and self.frozen_dropout)
+        return self
+
+    def adapt_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the keys of public DETR weights, the authors' and those of ``transformers``, to the network's.
+
+        Where this network has more queries than the file, the file's are its first and the others stay as they are.
+        """
+        renamed = to_own_keys(state)
+        found, own = renamed.get(_QUERIES), self.detector.queries.weight.detach()
+        if found is not None and found.shape[1:] == own.shape[1:] and len(found) < len(own):
+            renamed[_QUERIES] = torch.cat([found, own[len(found) :].to(found)])
+        return renamed
+
+    def check_data(self, most_segments: int) -> None:
+        """Refuse data of which an image has as many segments as there are queries, or more.
+
+        Raises:
+            ValueError: there are too few queries.
+        """
+        if most_segments >= self.detector.num_queries:
+            raise ValueError(
+                f"An image of the data has {most_segments} segments and the detector {self.detector.num_queries} "
+                "queries, each of which finds one at most; set model.network.detector.num_queries to clearly more, "
+                f"for instance {round(1.5 * most_segments)}."
+            )
+
+    def detect(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> tuple[Detection, list[Tensor]]:
+        """Return what the detector says of images uint8 ``[B, 3, H, W]``, and the backbone's four levels.
+
+        Raises:
+            ValueError: H or W is not a multiple of 32.
+        """
+        height, width = images.shape[-2:]
+        if height % STRIDE or width % STRIDE:
+            raise ValueError(
+                f"The images are {height}x{width}; DETR's mask head needs a height and a width that are multiples of "
+                f"{STRIDE}: pad them."
+            )
+        levels = self.backbone(normalized(images, image_sizes, mean=self.image_mean, std=self.image_std))
+        rows, columns = levels[-1].shape[-2:]
+        valid = torch.zeros(len(images), rows, columns, dtype=torch.bool)
+        for of_image, (h, w) in zip(valid, image_sizes, strict=True):
+            # A cell is valid where its first pixel is.
+            of_image[: -(-h * rows // height), : -(-w * columns // width)] = True
+        return self.detector(levels[-1], valid), levels
+
+    # ---------------------------------------------------------------------------- training
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Return the weighted loss terms of what is trained: classes and boxes, masks, or all of them.
+
+        ``loss_earlier_layers`` sums the losses of classes and boxes over the decoder layers before the last.
+        """
+        targets = segment_targets(batch, self.num_stuff)
+        for target, image_id in zip(targets, batch["image_ids"], strict=True):
+            if len(target.labels) > self.detector.num_queries:
+                raise ValueError(
+                    f"Image '{image_id}' has {len(target.labels)} segments and the detector "
+                    f"{self.detector.num_queries} queries; set model.network.detector.num_queries to more."
+                )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.step != "masks"):
+            detection, levels = self.detect(batch["images"], batch["image_sizes"])
+        matches = match(detection.class_logits, detection.boxes, targets)
+        # Each segment has a query, in every layer: one count serves them all.
+        segments = _count(len(matches[-1].images), detection.boxes)
+        number = normalizer(segments, scope=self.normalizer_scope, device=detection.boxes.device)
+        terms: dict[str, Tensor] = {}
+        if self.step != "masks":
+            terms |= self._detection_losses(detection, matches, targets, number)
+        if self.mask_head is not None:
+            terms |= self._mask_losses(self.mask_head, detection, levels, matches[-1], targets, number)
+        return terms
+
+    def _detection_losses(
+        self, detection: Detection, matches: list[Matches], targets: list[SegmentTargets], number: Tensor
+    ) -> dict[str, Tensor]:
+        weights = torch.ones(self.num_classes + 1, device=number.device)
+        weights[-1:].fill_(self.no_object_weight)
+        # The sum of all queries' weights, counted in queries without a segment, of which there is at least one.
+        segments = len(matches[-1].images)
+        others = detection.boxes.shape[1] * detection.boxes.shape[2] - segments
+        counted = _count(segments / self.no_object_weight + others, number)
+        weight = normalizer(counted, scope=self.normalizer_scope, device=number.device)
+        weight = weight * self.no_object_weight
+        by_layer = []
+        for logits, boxes, of_layer in zip(detection.class_logits, detection.boxes, matches, strict=True):
+            labels = matched_labels(of_layer, targets, logits.shape[:2], no_object=self.num_classes)
+            l1, giou = box_losses(boxes, of_layer, targets)
+            by_layer.append(
+                {
+                    "loss_class": class_loss(logits, labels, weights) / weight,
+                    "loss_box": l1 / number,
+                    "loss_giou": giou / number,
+                }
+            )
+        *earlier, last = by_layer
+        if earlier:
+            last["loss_earlier_layers"] = torch.stack([value for terms in earlier for value in terms.values()]).sum()
+        return last
+
+    def _mask_losses(
+        self,
+        mask_head: MaskHead,
+        detection: Detection,
+        levels: list[Tensor],
+        matches: Matches,
+        targets: list[SegmentTargets],
+        number: Tensor,
+    ) -> dict[str, Tensor]:
+        if len(matches.images) == 0:  # one query that counts for nothing keeps the parameters connected
+            nothing = torch.zeros(1, dtype=torch.int64, device=number.device)
+            unused = 0 * mask_head(detection, levels[:3], nothing, nothing).float().sum()
+            return {"loss_mask": unused, "loss_dice": unused}
+        logits = mask_head(detection, levels[:3], matches.images, matches.queries).float()
+        masks = matched_masks(matches, targets)
+        logits = interpolate(logits[:, None], size=masks.shape[-2:], mode="bilinear")[:, 0]
+        focal, dice = mask_losses(logits, masks)
+        return {"loss_mask": focal / number, "loss_dice": dice / number}
+
+    # -------------------------------------------------------------------------- prediction
+
+    def predict(self, batch: ImageBatch) -> list[Prediction]:
+        """Return the panoptic map, the boxes of all queries and the masks of things of each image, at its valid size.
+
+        Each image runs on a canvas of its own size, rounded up to 32, together with those of the same size: what else
+        is in the batch changes nothing.
+        """
+        predictions: dict[int, Prediction] = {}
+        for (height, width), indices in by_canvas(batch["image_sizes"]).items():
+            images = torch.stack([batch["images"][i, :, :height, :width] for i in indices])
+            image_sizes = [batch["image_sizes"][i] for i in indices]
+            detection, levels = self.detect(images, image_sizes)
+            probs = detection.class_logits[-1].softmax(dim=-1)
+            scores, train_ids = probs[..., :-1].max(dim=-1)
+            in_map = (scores > self.score_thresh) & (scores >= probs[..., -1])
+            is_thing = (train_ids >= self.num_stuff) & (scores > self.detection_thresh)
+            if self.mask_head is None:
+                in_map, is_thing = torch.zeros_like(in_map), torch.zeros_like(is_thing)
+            chosen = choose_queries(scores, train_ids, in_map, is_thing)
+            features = self.mask_head.features(detection, levels[:3]) if self.mask_head is not None else None
+            for image, (index, size) in enumerate(zip(indices, image_sizes, strict=True)):
+                boxes = BoxPredictions(scores[image], train_ids[image], _pixels(detection.boxes[-1, image], size))
+                masks = self._masks(features, levels[0], image, chosen[image].queries)
+                predictions[index] = self._prediction(boxes, chosen[image], masks, (height, width), size)
+        return [predictions[i] for i in range(len(predictions))]
+
+    def _prediction(
+        self,
+        boxes: BoxPredictions,
+        chosen: ChosenQueries,
+        mask_logits: Tensor,
+        canvas: tuple[int, int],
+        image_size: tuple[int, int],
+    ) -> Prediction:
+        """Put together what an image's queries say, and their masks."""
+        panoptic = panoptic_map(
+            mask_logits[chosen.in_map],
+            chosen.train_ids,
+            chosen.scores,
+            canvas=canvas,
+            image_size=image_size,
+            num_stuff=self.num_stuff,
+            stuff_merge=self.stuff_merge,
+        )
+        of_things = mask_logits[chosen.things]
+        frames = of_things.new_zeros(len(of_things), 4)
+        frames[:, 2].fill_(canvas[1])
+        frames[:, 3].fill_(canvas[0])
+        things = chosen.queries[chosen.things]
+        instances = InstancePredictions(
+            scores=boxes.scores[things],
+            labels=boxes.train_ids[things] - self.num_stuff,
+            boxes=_enclosing_boxes(of_things, image_size),
+            mask_logits=of_things,
+            mask_frames=frames,
+        )
+        return Prediction(panoptic, _semantic(panoptic), instances, boxes=boxes)
+
+    def _masks(self, features: MaskFeatures | None, finest: Tensor, image: int, queries: Tensor) -> Tensor:
+        """Return the mask logits float32 ``[N, H/4, W/4]`` of N queries of an image, a few at a time."""
+        height, width = finest.shape[-2:]
+        if self.mask_head is None or features is None or len(queries) == 0:
+            return finest.new_zeros((0, height, width), dtype=torch.float32)
+        at_a_time = _MASKS_AT_A_TIME
+        if queries.is_cuda:  # it has the memory for more, and waits for the host where it is given little
+            at_a_time = max(at_a_time, _CELLS_AT_A_TIME // (height * width))
+        parts = torch.split(queries, at_a_time)
+        return torch.cat([self.mask_head.masks(features, image, some).float() for some in parts])
+
+
+def _count(number: float, like: Tensor) -> Tensor:
+    """Return a number as a float32 scalar on a tensor's device; a fill, where a transfer would be waited for."""
+    return torch.full((), number, dtype=torch.float32, device=like.device)
+
+
+def _pixels(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Return boxes cxcywh, fractions of the image, as xyxy in pixels inside it."""
+    height, width = image_size
+    centre, extent = boxes[..., :2], boxes[..., 2:]
+    corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
+    return torch.stack([corners[..., i] * size for i, size in enumerate((width, height, width, height))], dim=-1)
+
+
+def _enclosing_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Return boxes float32 ``[N, 4]`` (xyxy in pixels) outside of which no interpolated logit is positive.
+
+    Between a cell of stride 4 and its neighbour, interpolation ends at the neighbour's centre. A mask without a
+    positive logit has a box without a pixel.
+    """
+    inside = (mask_logits > 0).view(torch.uint8)
+    edges = []
+    for dim, size in ((1, image_size[1]), (2, image_size[0])):  # what the columns hold, and the rows
+        occupied = inside.amax(dim=dim)
+        first, last = occupied.argmax(dim=1), occupied.shape[1] - occupied.flip(1).argmax(dim=1)
+        found = occupied.amax(dim=1)
+        edges.append([((4 * edge + beyond) * found).clamp(0, size) for edge, beyond in ((first, -2), (last, 2))])
+    (left, right), (top, bottom) = edges
+    return torch.stack([left, top, right, bottom], dim=1).float()
+
+
+def _semantic(panoptic: PanopticSegmentation) -> Tensor:
+    """Return the class uint8 ``[h, w]`` of each pixel, ``IGNORE_INDEX`` where there is no segment."""
+    classes = [IGNORE_INDEX, *(segment.train_id for segment in panoptic.segments)]  # ids are 1, 2, 3 ...
+    table = torch.tensor(classes, dtype=torch.uint8).to(panoptic.segment_ids.device, non_blocking=True)
+    return table[panoptic.segment_ids.long()]

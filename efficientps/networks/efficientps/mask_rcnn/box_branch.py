@@ -1,0 +1,178 @@
+"""The box branch: class and refined box of each proposal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, smooth_l1_loss
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+
+from efficientps.layers.norm_act import NormAct
+from efficientps.networks.efficientps.mask_rcnn.box_coding import clip_boxes, decode_boxes, encode_boxes, large_enough
+from efficientps.networks.efficientps.mask_rcnn.matching import match_boxes, objects_of_all_images
+from efficientps.networks.efficientps.mask_rcnn.roi_pooling import pyramid_roi_align
+from efficientps.networks.efficientps.mask_rcnn.sampling import BalancedSampler
+from efficientps.networks.efficientps.mask_rcnn.suppression import grouped_nms
+from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
+from efficientps.structures import FeaturePyramid, InstanceTargets
+
+_CENTRE_WEIGHT, _SIZE_WEIGHT = 10.0, 5.0
+"""Of the deltas (Ren et al., "Faster R-CNN": py-faster-rcnn, BBOX_NORMALIZE_STDS)."""
+
+_SMALLEST_SIDE = 1e-2
+"""Detections with a shorter side, in pixels, are left out (torchvision's number)."""
+
+
+class SampledProposals(NamedTuple):
+    """The proposals of a batch that count in the losses, image after image: R of them, P of them positive."""
+
+    boxes: Tensor  # float32 [R, 4]
+    matched: Tensor  # int64 [R], index of the object among those of all images; no object's where background
+    classes: Tensor  # int64 [R], 0 is background, thing_id + 1 otherwise
+    positives: Tensor  # int64 [P], ascending: the places of the positives among the R
+    counts: list[int]  # how many belong to each image
+    positive_counts: list[int]  # and how many of these are positive
+
+
+class Detections(NamedTuple):
+    """The detections of one image by falling score."""
+
+    boxes: Tensor  # float32 [N, 4]
+    scores: Tensor  # float32 [N]
+    labels: Tensor  # int64 [N], thing_id
+
+
+class BoxBranch(nn.Module):
+    """Two fully connected layers over 7x7 features, then class and class-specific box.
+
+    The numbers are those of DeepSceneSeg/EfficientPS:configs. Inside, class 0 is background and class c is thing
+    c - 1.
+
+    Args:
+        num_things: number of thing classes.
+        in_channels: of the pyramid.
+        hidden: width of the fully connected layers.
+        norm_act: normalisation and activation after them (as Fig. 2 draws); None is a plain ReLU, as in the authors'
+            code and the paper's parameter count.
+        output_size: bins of RoIAlign (7; Fig. 2 draws 14, which alone would cost 38 M parameters).
+        samples_per_image: proposals that count in the loss.
+        positive_fraction: largest share of positives among them.
+        positive_iou: overlap from which a proposal is positive.
+        box_loss_beta: where the smooth L1 loss turns linear.
+        detection_thresh: lowest score of a detection; low, for average precision.
+        nms_thresh: IoU above which the weaker of two detections of a class goes.
+        max_detections: of one image.
+        aligned: see ``pyramid_roi_align``.
+        normalizer_scope: see ``normalizer``.
+    """
+
+    def __init__(
+        self,
+        num_things: int,
+        *,
+        in_channels: int = 256,
+        hidden: int = 1024,
+        norm_act: NormAct | None = None,
+        output_size: int = 7,
+        samples_per_image: int = 256,
+        positive_fraction: float = 0.25,
+        positive_iou: float = 0.5,
+        box_loss_beta: float = 1.0,
+        detection_thresh: float = 0.05,
+        nms_thresh: float = 0.5,
+        max_detections: int = 100,
+        aligned: bool = True,
+        normalizer_scope: NormalizerScope = "global",
+    ) -> None:
+        super().__init__()
+
+        def activation() -> nn.Module:
+            return nn.ReLU(inplace=True) if norm_act is None else norm_act(hidden)
+
+        self.fc = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(in_channels * output_size**2, hidden),
+            activation(),
+            nn.Linear(hidden, hidden),
+            activation(),
+        )
+        self.predictor = FastRCNNPredictor(hidden, num_things + 1)
+        self.positive_iou = positive_iou
+        self.sampler = BalancedSampler(samples_per_image, positive_fraction)
+        self.output_size = output_size
+        self.box_loss_beta = box_loss_beta
+        self.detection_thresh = detection_thresh
+        self.nms_thresh = nms_thresh
+        self.max_detections = max_detections
+        self.aligned = aligned
+        self.normalizer_scope: NormalizerScope = normalizer_scope
+
+    def forward(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return class logits ``[R, 1 + num_things]`` and deltas ``[R, 1 + num_things, 4]`` in float32."""
+        features = pyramid_roi_align(pyramid, boxes, output_size=self.output_size, aligned=self.aligned)
+        class_logits, deltas = self.predictor(self.fc(features))
+        return class_logits.float(), deltas.float().unflatten(1, (-1, 4))
+
+    @torch.no_grad()
+    def sample(self, proposals: Sequence[Tensor], targets: Sequence[InstanceTargets]) -> SampledProposals:
+        """Match proposals, and the objects' own boxes, to objects, and draw those that count."""
+        candidates = [torch.cat([boxes, target["boxes"]]) for boxes, target in zip(proposals, targets, strict=True)]
+        matched = [
+            match_boxes(target["boxes"], boxes, positive_iou=self.positive_iou, negative_iou=self.positive_iou)
+            for boxes, target in zip(candidates, targets, strict=True)
+        ]
+        classes = [
+            torch.where(image >= 0, target["labels"][image.clamp(min=0)] + 1, 0)
+            if len(target["labels"])
+            else torch.zeros_like(image)
+            for image, target in zip(matched, targets, strict=True)
+        ]
+        sample = self.sampler(classes)
+        fields = (torch.cat(candidates), objects_of_all_images(matched, targets), torch.cat(classes))
+        boxes, owners, labels = (field.index_select(0, sample.indices) for field in fields)
+        return SampledProposals(boxes, owners, labels, sample.positives, sample.counts, sample.positive_counts)
+
+    def loss(
+        self, pyramid: FeaturePyramid, sampled: SampledProposals, targets: Sequence[InstanceTargets]
+    ) -> dict[str, Tensor]:
+        """Return ``loss_classifier`` and ``loss_box_reg`` over the sampled proposals."""
+        class_logits, deltas = self(pyramid, torch.split(sampled.boxes, sampled.counts))
+        boxes, owners, classes = (field.index_select(0, sampled.positives) for field in sampled[:3])
+        objects = torch.cat([target["boxes"] for target in targets])
+        box_targets = encode_boxes(
+            objects.index_select(0, owners), boxes, centre_weight=_CENTRE_WEIGHT, size_weight=_SIZE_WEIGHT
+        )
+        box_loss = smooth_l1_loss(
+            deltas[sampled.positives, classes], box_targets, beta=self.box_loss_beta, reduction="sum"
+        )
+        # Summed and divided here: the mean over no proposal at all would be NaN.
+        class_loss = cross_entropy(class_logits, sampled.classes, reduction="sum")
+        count = normalizer(len(sampled.classes), scope=self.normalizer_scope, device=deltas.device)
+        return {"loss_classifier": class_loss / count, "loss_box_reg": box_loss / count}
+
+    def predict(
+        self, pyramid: FeaturePyramid, proposals: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
+        """Return the detections of each image after class-wise non-maximum suppression."""
+        class_logits, deltas = self(pyramid, proposals)
+        counts = [len(p) for p in proposals]
+        references = torch.cat(list(proposals))[:, None]
+        # Class 0 is the background, which has no box.
+        boxes = decode_boxes(deltas[:, 1:], references, centre_weight=_CENTRE_WEIGHT, size_weight=_SIZE_WEIGHT)
+        probs = class_logits.softmax(dim=1)[:, 1:]
+        return [
+            self._detect(p, b, size)
+            for p, b, size in zip(torch.split(probs, counts), torch.split(boxes, counts), image_sizes, strict=True)
+        ]
+
+    def _detect(self, probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Detections:
+        """Return the detections of one image from probs ``[R, num_things]`` and boxes ``[R, num_things, 4]``."""
+        boxes = clip_boxes(boxes[None], [image_size])[0]
+        found = (probs > self.detection_thresh) & large_enough(boxes, _SMALLEST_SIDE)
+        proposal, label = found.nonzero(as_tuple=True)
+        boxes, scores = boxes[proposal, label], probs[proposal, label]
+        kept = grouped_nms(boxes, scores, label, self.nms_thresh)[: self.max_detections]
+        return Detections(boxes.index_select(0, kept), scores.index_select(0, kept), label.index_select(0, kept))

@@ -1,0 +1,123 @@
+"""The mask branch: a 28x28 mask for each detected box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torchvision.ops import roi_align
+
+from efficientps.layers.conv import SeparableConv, xavier_init
+from efficientps.layers.norm_act import InPlaceABN, NormAct
+from efficientps.networks.efficientps.mask_rcnn.box_branch import SampledProposals
+from efficientps.networks.efficientps.mask_rcnn.roi_pooling import pyramid_roi_align
+from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
+from efficientps.structures import FeaturePyramid, InstanceTargets
+
+_MASKS_AT_A_TIME = 8
+
+
+class MaskBranch(nn.Module):
+    """Four separable convolutions over 14x14 features, a transposed one to 28x28, one mask for each class.
+
+    Channel 0 belongs to the background and is never used, as in the authors' code; class c of the box branch has
+    channel c.
+
+    Args:
+        num_things: number of thing classes.
+        in_channels: of the pyramid.
+        channels: of the convolutions.
+        num_convs: of them (4).
+        deconv_norm: normalise and activate after the transposed convolution, as Fig. 2 draws; False is a ReLU, as in
+            the authors' code and the paper's parameter count.
+        intermediate_norm: of the separable convolutions, see ``SeparableConv``.
+        norm_act: builds the normalisation with its activation.
+        output_size: bins of RoIAlign; masks are twice as large.
+        aligned: see ``pyramid_roi_align``.
+        normalizer_scope: see ``normalizer``.
+    """
+
+    def __init__(
+        self,
+        num_things: int,
+        *,
+        in_channels: int = 256,
+        channels: int = 256,
+        num_convs: int = 4,
+        deconv_norm: bool = False,
+        intermediate_norm: bool = False,
+        norm_act: NormAct = InPlaceABN,
+        output_size: int = 14,
+        aligned: bool = True,
+        normalizer_scope: NormalizerScope = "global",
+    ) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*(
+            SeparableConv(
+                in_channels if i == 0 else channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act
+            )
+            for i in range(num_convs)
+        ))  # fmt: skip
+        self.deconv = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+        self.deconv_act = norm_act(channels) if deconv_norm else nn.ReLU(inplace=True)
+        self.predictor = nn.Conv2d(channels, num_things + 1, 1)
+        self.output_size = output_size
+        self.aligned = aligned
+        self.normalizer_scope: NormalizerScope = normalizer_scope
+        xavier_init(self)
+
+    def forward(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor]) -> Tensor:
+        """Return mask logits of every class, float32 ``[R, 1 + num_things, 28, 28]``, R over all images."""
+        x = pyramid_roi_align(pyramid, boxes, output_size=self.output_size, aligned=self.aligned)
+        logits: Tensor = self.predictor(self.deconv_act(self.deconv(self.convs(x))))
+        return logits.float()
+
+    def loss(
+        self, pyramid: FeaturePyramid, sampled: SampledProposals, targets: Sequence[InstanceTargets]
+    ) -> dict[str, Tensor]:
+        """Return ``loss_mask``, the binary cross entropy of the matched class's mask over the positive proposals."""
+        boxes, owners, classes = (field.index_select(0, sampled.positives) for field in sampled[:3])
+        boxes_of, owners_of = (torch.split(field, sampled.positive_counts) for field in (boxes, owners))
+        logits = self(pyramid, boxes_of)
+        goals, first = [], 0
+        for image_boxes, image_owners, target in zip(boxes_of, owners_of, targets, strict=True):
+            matched = image_owners - first
+            goals.append(
+                mask_targets(target["masks"], image_boxes, matched, size=logits.shape[-1], aligned=self.aligned)
+            )
+            first += len(target["masks"])
+        goal = torch.cat(goals)
+        chosen = logits[torch.arange(len(logits), device=logits.device), classes]
+        loss = binary_cross_entropy_with_logits(chosen, goal, reduction="sum")
+        return {"loss_mask": loss / normalizer(goal.numel(), scope=self.normalizer_scope, device=logits.device)}
+
+    def predict(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
+        """Return the mask logits of each image's detections for their class, float32 ``[N_i, 28, 28]``."""
+        logits = self(pyramid, boxes)
+        classes = torch.cat(list(labels)) + 1
+        chosen = logits[torch.arange(len(logits), device=logits.device), classes]
+        return list(chosen.split([len(b) for b in boxes]))
+
+
+def mask_targets(masks: Tensor, boxes: Tensor, matched: Tensor, *, size: int, aligned: bool) -> Tensor:
+    """Return each box's part of its object's mask, area-averaged to ``[P, size, size]`` in [0, 1], float32.
+
+    Args:
+        masks: bool ``[N, H, W]``.
+        boxes: float32 ``[P, 4]``, xyxy in pixels.
+        matched: int64 ``[P]``, index of each box's object.
+        size: side of the result.
+        aligned: see ``pyramid_roi_align``.
+    """
+    result = boxes.new_zeros((len(boxes), size, size))
+    chunk = matched // _MASKS_AT_A_TIME
+    rois = torch.cat([(matched % _MASKS_AT_A_TIME).to(boxes.dtype)[:, None], boxes], dim=1)
+    # A few masks at a time: at 1024x2048 every float mask weighs 8 MB.
+    for index, some in enumerate(torch.split(masks, _MASKS_AT_A_TIME)):
+        inside = chunk == index
+        # The boxes of other masks shrink to a point, which takes no time; choosing them would need their number.
+        pooled = roi_align(some[:, None].to(boxes.dtype), rois * inside[:, None], size, 1.0, -1, aligned)[:, 0]
+        result = torch.where(inside[:, None, None], pooled, result)
+    return result

@@ -1,0 +1,202 @@
+"""EfficientPS: backbone, two-way FPN, semantic head, instance head and panoptic fusion put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, ParamSpec, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from efficientps.backbones.efficientnet import EfficientNetBackbone
+from efficientps.layers.activation_checkpointing import checkpointed
+from efficientps.layers.norm_act import Implementation, prepared_scales, set_norm_implementation
+from efficientps.networks.efficientps.instance_head import InstanceHead
+from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion
+from efficientps.networks.efficientps.semantic_head import SemanticHead
+from efficientps.networks.efficientps.two_way_fpn import TwoWayFPN
+from efficientps.networks.network import PanopticNetwork
+from efficientps.networks.padding import STRIDE, by_canvas, normalized
+from efficientps.structures import FeaturePyramid, ImageBatch, Prediction, TrainingBatch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Part: TypeAlias = Literal["backbone", "neck", "semantic_head", "instance_head"]
+"""A part of the network that activation checkpointing can be chosen for."""
+
+CompiledPart: TypeAlias = Literal["backbone", "neck", "semantic_head"]
+"""A part whose shapes follow from those of the images alone."""
+
+
+class EfficientPS(PanopticNetwork):
+    """Efficient Panoptic Segmentation (Mohan and Valada, IJCV 2021, arXiv 2004.02307).
+
+    The defaults, here and in the parts, are the paper's; where the authors' code differs, the argument says so.
+
+    Args:
+        num_stuff: number of stuff classes; they are the first train ids.
+        num_things: number of thing classes.
+        backbone: gives four levels and declares their channels.
+        instance_head: builds the instance head for a number of thing classes and of pyramid channels.
+        neck: builds the two-way FPN for the backbone's channels.
+        semantic_head: builds the semantic head for a number of classes and of pyramid channels.
+        overlap_thresh: see ``panoptic_fusion``.
+        min_stuff_area: pixels at the size of the network's input; see ``panoptic_fusion``.
+        image_mean: of each channel R, G, B in [0, 255] (ImageNet's, which its weights expect). The authors' code takes
+            those of Mapillary Vistas, 106.433, 116.617, 119.559.
+        image_std: standard deviation of each channel, in the same range (Mapillary Vistas: 65.496, 67.6, 74.123).
+        activation_checkpointing: parts that training computes a second time in the backward pass, in place of keeping
+            what is inside them: memory for time, with the same result. Of the backbone each block is a part.
+        norm_implementation: how every in-place ABN computes, see ``InPlaceABN``.
+        torch_compile: parts that ``torch.compile`` turns into kernels when they first see a size of images, in training
+            and in evaluation each, which takes minutes; from the ninth size on they run as they are. ``eager`` norms
+            suit it best: it fuses them with what is around, and chooses itself what the backward pass computes twice.
+            In a training on several GPUs they become synchronised in-place norms, which it cannot fuse.
+    """
+
+    image_mean: Tensor
+    image_std: Tensor
+
+    def __init__(
+        self,
+        num_stuff: int,
+        num_things: int,
+        *,
+        backbone: EfficientNetBackbone,
+        instance_head: Callable[[int, int], InstanceHead],
+        neck: Callable[[Sequence[int]], TwoWayFPN] = TwoWayFPN,
+        semantic_head: Callable[[int, int], SemanticHead] = SemanticHead,
+        overlap_thresh: float = 0.5,
+        min_stuff_area: int = 2048,
+        image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53),
+        image_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
+        activation_checkpointing: Sequence[Part] = (),
+        norm_implementation: Implementation = "in_place",
+        torch_compile: Sequence[CompiledPart] = (),
+    ) -> None:
+        if min(num_stuff, num_things) < 1:
+            raise ValueError(
+                "EfficientPS needs stuff classes and thing classes, at least one of each; "
+                f"the data has {num_stuff} and {num_things}."
+            )
+        if twice := sorted(set(activation_checkpointing) & set(torch_compile)):
+            raise ValueError(
+                f"torch_compile and activation_checkpointing both name {', '.join(twice)}: compiled code chooses "
+                "itself what it keeps; leave one of them out."
+            )
+        super().__init__()
+        self.activation_checkpointing = frozenset(activation_checkpointing)
+        self.num_stuff = num_stuff
+        self.overlap_thresh = overlap_thresh
+        self.min_stuff_area = min_stuff_area
+        self.backbone = backbone
+        self.neck = neck(backbone.channels)
+        self.semantic_head = semantic_head(num_stuff + num_things, self.neck.out_channels)
+        self.instance_head = instance_head(num_things, self.neck.out_channels)
+        set_norm_implementation(self, norm_implementation)
+        self.compile_parts(torch_compile)
+        self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1), persistent=False)
+
+    def compile_parts(self, parts: Sequence[CompiledPart]) -> None:
+        """Let ``torch.compile`` make code of parts when they next run; the state dict stays the same."""
+        self.compiled_parts: tuple[CompiledPart, ...] = tuple(parts)
+        for part in parts:
+            # The SAME padding of the backbone depends on the image size, which makes code for any size slow to compile.
+            self.get_submodule(part).compile(dynamic=False)
+
+    def compile_again(self) -> None:
+        """Compile the same parts as before."""
+        self.compile_parts(self.compiled_parts)
+
+    def pyramid(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> FeaturePyramid:
+        """Return the features P4 to P32 of images, uint8 ``[B, 3, H, W]`` with valid sizes ``(h, w)``.
+
+        Raises:
+            ValueError: H or W is not a multiple of 32.
+        """
+        return self._pyramid(self.normalize(images, image_sizes))
+
+    def _pyramid(self, x: Tensor) -> FeaturePyramid:
+        """Return the pyramid of normalised images."""
+        height, width = x.shape[-2:]
+        if height % STRIDE or width % STRIDE:
+            raise ValueError(
+                f"The images are {height}x{width}; EfficientPS needs a height and a width that are multiples of "
+                f"{STRIDE}: pad them."
+            )
+        features = self.backbone(x, checkpoint_blocks="backbone" in self.activation_checkpointing)
+        pyramid: FeaturePyramid = self._call("neck", self.neck, features)
+        return pyramid
+
+    def _call(self, part: Part, function: Callable[P, R], *inputs: P.args, **options: P.kwargs) -> R:
+        """Call a part of the network, with its activations kept or not."""
+        if part in self.activation_checkpointing:
+            return checkpointed(function, *inputs, **options)
+        return function(*inputs, **options)
+
+    def normalize(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
+        """Return float32 images of mean 0 and deviation 1 on ImageNet; padding becomes 0, the mean colour."""
+        x = normalized(images, image_sizes, mean=self.image_mean, std=self.image_std)
+        # Depthwise convolutions on a CPU are many times faster so; on a GPU it feeds tensor cores.
+        return x.contiguous(memory_format=torch.channels_last) if _is_channels_last(self) else x
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Return the loss terms of both heads, with unit weights (EfficientPS, Sec. 3.4)."""
+        with prepared_scales(self):
+            pyramid = self.pyramid(batch["images"], batch["image_sizes"])
+            return {
+                **self._call("semantic_head", self.semantic_head.loss, pyramid, batch["semantic"]),
+                **self._call("instance_head", self.instance_head.loss, pyramid, batch["instances"]),
+            }
+
+    def predict(self, batch: ImageBatch) -> list[Prediction]:
+        """Return the panoptic map, the semantic map and the instances of each image, at its valid size.
+
+        Each image runs on a canvas of its own size, rounded up to 32, together with those of the same size: what else
+        is in the batch changes nothing, and no time goes into padding.
+        """
+        predictions: dict[int, Prediction] = {}
+        for (height, width), indices in by_canvas(batch["image_sizes"]).items():
+            images = batch["images"][indices, :, :height, :width]
+            image_sizes = [batch["image_sizes"][i] for i in indices]
+            predictions.update(zip(indices, self._predict(images, image_sizes), strict=True))
+        return [predictions[i] for i in range(len(predictions))]
+
+    def _trunk(self, x: Tensor) -> tuple[FeaturePyramid, Tensor, tuple[Tensor, ...]]:
+        """Return all of a prediction that hangs on the size of normalised images alone.
+
+        Returns:
+            The pyramid, semantic logits ``[B, C, H/4, W/4]`` and what the instance head has computed densely.
+        """
+        pyramid = self._pyramid(x)
+        return pyramid, self.semantic_head(pyramid), self.instance_head.dense(pyramid)
+
+    def _predict(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
+        x = self.normalize(images, image_sizes)
+        pyramid, semantic_logits, dense = self._trunk(x) if self.replay is None else self.replay(self._trunk, x)
+        instances = self.instance_head.decode(pyramid, dense, image_sizes)
+        del x, pyramid, dense
+        predictions = []
+        for logits, (height, width), found in zip(semantic_logits, image_sizes, instances, strict=True):
+            # Upsampled to the padded canvas and then cropped: resizing to the valid size would shift everything.
+            # Channels first: of a view of one image PyTorch cannot tell the layout, and takes several times as long.
+            logits = self.semantic_head.upsample(logits.float().contiguous()[None])[0, :, :height, :width]
+            panoptic = panoptic_fusion(
+                logits,
+                found,
+                num_stuff=self.num_stuff,
+                score_thresh=self.instance_head.score_thresh,
+                overlap_thresh=self.overlap_thresh,
+                min_stuff_area=self.min_stuff_area,
+                mask_logit_scale=self.instance_head.mask_logit_scale,
+            )
+            semantic = logits.max(dim=0).indices.to(torch.uint8)  # on a CPU a tenth of the time of argmax
+            predictions.append(Prediction(panoptic, semantic, found))
+        return predictions
+
+
+def _is_channels_last(module: nn.Module) -> bool:
+    weight = next(p for p in module.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[-1] > 1)
+    return weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,140 @@
+"""The semantic head: large scale feature extraction, dense prediction cells and mismatch correction."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from efficientps.layers.conv import ConvNormAct, SeparableConv, xavier_init
+from efficientps.layers.norm_act import InPlaceABN, NormAct
+from efficientps.networks.losses import hard_pixel_cross_entropy
+from efficientps.structures import FeaturePyramid
+
+
+class LSFE(nn.Sequential):
+    """Large Scale Feature Extractor: two 3x3 separable convolutions that gather fine features efficiently."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, intermediate_norm: bool, norm_act: NormAct) -> None:
+        super().__init__(
+            SeparableConv(in_channels, out_channels, intermediate_norm=intermediate_norm, norm_act=norm_act),
+            SeparableConv(out_channels, out_channels, intermediate_norm=intermediate_norm, norm_act=norm_act),
+        )
+
+
+class DPC(nn.Module):
+    """Dense Prediction Cells: five dilated 3x3 separable convolutions that see far, joined by a 1x1 convolution.
+
+    The first, of dilation (1, 6), feeds three others, (1, 1), (6, 21) and (18, 15); the fifth, (6, 3), follows the one
+    of (18, 15) (EfficientPS, Fig. 2; Chen et al., "Searching for Efficient Multi-Scale Architectures for Dense Image
+    Prediction", 2018). Padding equals dilation, so that the size is kept however small the map is.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, intermediate_norm: bool, norm_act: NormAct) -> None:
+        super().__init__()
+
+        def branch(rows: int, columns: int) -> SeparableConv:
+            return SeparableConv(
+                in_channels,
+                in_channels,
+                dilation=(rows, columns),
+                intermediate_norm=intermediate_norm,
+                norm_act=norm_act,
+            )
+
+        self.first = branch(1, 6)
+        self.near = branch(1, 1)
+        self.wide = branch(6, 21)
+        self.far = branch(18, 15)
+        self.after_far = branch(6, 3)
+        self.project = ConvNormAct(5 * in_channels, out_channels, norm_act=norm_act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, in_channels, H, W]`` to ``[B, out_channels, H, W]``."""
+        first = self.first(x)
+        far = self.far(first)
+        branches = [first, self.near(first), self.wide(first), far, self.after_far(far)]
+        projected: Tensor = self.project(torch.cat(branches, dim=1))
+        return projected
+
+
+class MC(nn.Sequential):
+    """Mismatch Correction between levels: two 3x3 separable convolutions, then bilinear upsampling by 2."""
+
+    def __init__(self, channels: int, *, intermediate_norm: bool, norm_act: NormAct) -> None:
+        super().__init__(
+            SeparableConv(channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act),
+            SeparableConv(channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act),
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+        )
+
+
+class SemanticHead(nn.Module):
+    """Semantic segmentation from the pyramid (EfficientPS, Sec. 3.3, Fig. 2).
+
+    Args:
+        num_classes: stuff and thing classes, C.
+        in_channels: of the pyramid.
+        channels: of the head (128 in Fig. 2 and the authors' code).
+        hard_pixel_fraction: see ``hard_pixel_cross_entropy``.
+        hard_pixel_scope: the same.
+        intermediate_norm: of the separable convolutions, see ``SeparableConv``.
+        norm_act: builds the normalisation with its activation.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 256,
+        *,
+        channels: int = 128,
+        hard_pixel_fraction: float = 0.25,
+        hard_pixel_scope: Literal["image", "batch"] = "image",
+        intermediate_norm: bool = False,
+        norm_act: NormAct = InPlaceABN,
+    ) -> None:
+        super().__init__()
+        if not 0 < hard_pixel_fraction <= 1:
+            raise ValueError(f"hard_pixel_fraction is {hard_pixel_fraction}; it is a share of the pixels, in (0, 1].")
+        self.hard_pixel_fraction = hard_pixel_fraction
+        self.hard_pixel_scope: Literal["image", "batch"] = hard_pixel_scope
+        self.dpc32 = DPC(in_channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act)
+        self.dpc16 = DPC(in_channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act)
+        self.lsfe8 = LSFE(in_channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act)
+        self.lsfe4 = LSFE(in_channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act)
+        self.mc16_to_8 = MC(channels, intermediate_norm=intermediate_norm, norm_act=norm_act)
+        self.mc8_to_4 = MC(channels, intermediate_norm=intermediate_norm, norm_act=norm_act)
+        self.classifier = nn.Conv2d(4 * channels, num_classes, 1)
+        xavier_init(self)
+        nn.init.kaiming_normal_(self.classifier.weight)
+
+    def forward(self, pyramid: FeaturePyramid) -> Tensor:
+        """Return logits, float ``[B, C, H/4, W/4]``, before the softmax."""
+        s32 = self.dpc32(pyramid.p32)
+        s16 = self.dpc16(pyramid.p16)
+        s8 = self.lsfe8(pyramid.p8) + self.mc16_to_8(s16 + _resize(s32, s16.shape[-2:]))
+        s4 = self.lsfe4(pyramid.p4) + self.mc8_to_4(s8)
+        # s16 enters here without s32 (the dashed bypass of Fig. 2). A 1x1 convolution and bilinear upsampling commute
+        # (the weights of each interpolated value sum to 1), so that each level is classified at its own size.
+        size = s4.shape[-2:]
+        weights = self.classifier.weight.chunk(4, dim=1)
+        logits = nn.functional.conv2d(s4, weights[0], self.classifier.bias)
+        for level, weight in zip((s8, s16, s32), weights[1:], strict=True):
+            logits = logits + _resize(nn.functional.conv2d(level, weight), size)
+        return logits
+
+    def upsample(self, logits: Tensor) -> Tensor:
+        """Return the logits ``[B, C, H/4, W/4]`` at the size of the canvas, ``[B, C, H, W]``."""
+        return interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
+
+    def loss(self, pyramid: FeaturePyramid, target: Tensor) -> dict[str, Tensor]:
+        """Return ``loss_semantic`` against train ids, int64 ``[B, H, W]`` with ``IGNORE_INDEX``, at full resolution."""
+        logits = self.upsample(self(pyramid).float())
+        loss = hard_pixel_cross_entropy(logits, target, fraction=self.hard_pixel_fraction, scope=self.hard_pixel_scope)
+        return {"loss_semantic": loss}
+
+
+def _resize(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    return interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,364 @@
+"""SOLOv2 as the instance head of EfficientPS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from efficientps.layers.conv import ConvNormAct
+from efficientps.layers.norm_act import GroupNormReLU, NormAct
+from efficientps.networks.efficientps.instance_head import InstanceHead
+from efficientps.networks.efficientps.solov2.boxes_of_masks import boxes_from_ends, tight_boxes
+from efficientps.networks.efficientps.solov2.coordinates import append_maps, is_channels_last
+from efficientps.networks.efficientps.solov2.levels import (
+    LEVEL_STRIDES,
+    cell_strides,
+    five_levels,
+    list_of_cells,
+    maps_of_level,
+    resize,
+)
+from efficientps.networks.efficientps.solov2.mask_drawing import draw_masks, dynamic_convolution, masks_at_a_time
+from efficientps.networks.efficientps.solov2.mask_features import MaskFeatureBranch
+from efficientps.networks.efficientps.solov2.matrix_nms import matrix_nms
+from efficientps.networks.efficientps.solov2.points_nms import suppress_neighbours
+from efficientps.networks.efficientps.solov2.targets import (
+    CellTargets,
+    assign_cells_of_batch,
+    default_scale_ranges,
+    stride4_masks,
+)
+from efficientps.networks.efficientps.solov2.tensor_cache import TensorCache
+from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
+from efficientps.networks.losses import dice_loss, focal_loss
+from efficientps.structures import FeaturePyramid, InstancePredictions, InstanceTargets
+
+
+class Width(NamedTuple):
+    """The size of the head: convolutions of each tower, their channels, and the length of a kernel."""
+
+    num_convs: int
+    channels: int
+    kernel_channels: int
+
+
+WIDTHS = {"full": Width(4, 512, 256), "light": Width(2, 256, 128)}
+"""WXinlong/SOLO:configs/solov2/solov2_r50_fpn_8gpu_3x.py and solov2_light_448_r50_fpn_8gpu_3x.py."""
+
+
+class SOLOv2Head(InstanceHead):
+    """Segmenting Objects by Locations (Wang et al., "SOLOv2: Dynamic and Fast Instance Segmentation", NeurIPS 2020).
+
+    Five grids of cells lie over the image, finer ones for smaller objects. Each cell says which class of object has
+    its centre there, and gives a kernel; the kernel, convolved with the mask features at stride 4, is the mask of
+    that object over the whole image. There are no boxes and no anchors.
+
+    Args:
+        num_things: number of thing classes.
+        in_channels: of the pyramid.
+        preset: ``full`` or ``light``; the next three follow it unless they are given.
+        num_convs: convolutions in the tower of categories and in that of kernels (4; light 2).
+        channels: of the towers (512; light 256).
+        kernel_channels: E, length of a kernel and channels of the mask features (256; light 128).
+        mask_hidden: channels inside the branch of the mask features (128).
+        kernel_scale: factor of the kernels. Published is 1, with SGD; under Adam, whose steps do not shrink with the
+            gradient, one step can then move a mask logit by tens: masks turn empty, and the Dice loss of an empty
+            mask has no gradient that would bring it back. A tenth prevents it.
+        fourier_octaves: of the waves that the kernels and the mask features see beside the published linear
+            coordinates, see ``with_fourier_features``; 0 as published. With six, a training tells neighbouring objects
+            apart much earlier.
+        num_grids: of each level, the cells along both sides or (rows, columns). The published grids are square, 40,
+            36, 24, 16 and 12 cells; these are for images twice as wide as high.
+        scale_ranges: of each level, the least and the greatest square root of an object's box area in pixels. They
+            follow the short side of the images unless given, see ``default_scale_ranges``.
+        sigma: size of an object's centre region as a share of its box (0.2).
+        conflict: which object supervises a cell that several claim, see ``assign_cells``.
+        category_weight: of the focal loss (1).
+        mask_weight: of the Dice loss (3).
+        norm_act: builds the normalisation with its activation.
+        detection_thresh: lowest category score of a cell (0.1).
+        nms_pre: best cells whose masks are drawn (500).
+        nms_kernel: decay of Matrix NMS.
+        nms_sigma: of the Gaussian decay (2).
+        update_thresh: lowest score after Matrix NMS (0.05).
+        max_detections: of one image (100).
+        score_thresh: lowest score in the panoptic fusion. Scores here are products of three factors, hence lower than
+            those of a classifier.
+        mask_logit_scale: see ``InstanceHead``.
+        mask_prob_margin: mask probabilities are kept this far from 0 and 1. The Dice loss drives them to the ends,
+            where the semantic head would lose its vote in the fusion.
+        normalizer_scope: what the losses are divided by in many processes, see ``normalizer``.
+
+    Raises:
+        ValueError: there are not five grids, or not as many ranges as grids.
+    """
+
+    def __init__(
+        self,
+        num_things: int,
+        in_channels: int = 256,
+        *,
+        preset: Literal["full", "light"] = "full",
+        num_convs: int | None = None,
+        channels: int | None = None,
+        kernel_channels: int | None = None,
+        mask_hidden: int = 128,
+        kernel_scale: float = 0.1,
+        fourier_octaves: int = 0,
+        num_grids: Sequence[int | tuple[int, int]] = ((40, 80), (36, 72), (24, 48), (16, 32), (12, 24)),
+        scale_ranges: Sequence[tuple[float, float]] | None = None,
+        sigma: float = 0.2,
+        conflict: Literal["smaller", "last", "all"] = "smaller",
+        category_weight: float = 1.0,
+        mask_weight: float = 3.0,
+        norm_act: NormAct = GroupNormReLU,
+        detection_thresh: float = 0.1,
+        nms_pre: int = 500,
+        nms_kernel: Literal["gaussian", "linear"] = "gaussian",
+        nms_sigma: float = 2.0,
+        update_thresh: float = 0.05,
+        max_detections: int = 100,
+        score_thresh: float = 0.3,
+        mask_logit_scale: float = 1.0,
+        mask_prob_margin: float = 0.01,
+        normalizer_scope: NormalizerScope = "global",
+    ) -> None:
+        super().__init__()
+        levels = len(LEVEL_STRIDES)
+        if len(num_grids) != levels or (scale_ranges is not None and len(scale_ranges) != levels):
+            raise ValueError(
+                f"SOLOv2Head takes one entry of num_grids and of scale_ranges for each of its {levels} levels; there "
+                f"are {len(num_grids)} and {'none' if scale_ranges is None else len(scale_ranges)}."
+            )
+        width = WIDTHS[preset]
+        num_convs = num_convs or width.num_convs
+        channels = channels or width.channels
+        kernel_channels = kernel_channels or width.kernel_channels
+        self.num_things = num_things
+        self.grids = [(grid, grid) if isinstance(grid, int) else (grid[0], grid[1]) for grid in num_grids]
+        self.kernel_scale = kernel_scale
+        self.fourier_octaves = fourier_octaves
+        self.scale_ranges = scale_ranges
+        self.sigma = sigma
+        self.conflict: Literal["smaller", "last", "all"] = conflict
+        self.category_weight = category_weight
+        self.mask_weight = mask_weight
+        self.detection_thresh = detection_thresh
+        self.nms_pre = nms_pre
+        self.nms_kernel: Literal["gaussian", "linear"] = nms_kernel
+        self.nms_sigma = nms_sigma
+        self.update_thresh = update_thresh
+        self.max_detections = max_detections
+        self.score_thresh = score_thresh
+        self.mask_logit_scale = mask_logit_scale
+        self.normalizer_scope: NormalizerScope = normalizer_scope
+        self.tensors = TensorCache()
+        self.mask_logit_limit = math.log((1 - mask_prob_margin) / mask_prob_margin)
+
+        def tower(first: int) -> nn.Sequential:
+            return nn.Sequential(*(
+                ConvNormAct(first if i == 0 else channels, channels, kernel_size=3, norm_act=norm_act)
+                for i in range(num_convs)
+            ))  # fmt: skip
+
+        self.category_tower = tower(in_channels)
+        self.category = nn.Conv2d(channels, num_things, 3, padding=1)
+        self.kernel_tower = tower(in_channels + 2 + 4 * fourier_octaves)
+        self.kernel = nn.Conv2d(channels, kernel_channels, 3, padding=1)
+        self.mask_features = MaskFeatureBranch(
+            in_channels, kernel_channels, hidden=mask_hidden, norm_act=norm_act, fourier_octaves=fourier_octaves
+        )
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """Initialise as all published implementations do: N(0, 0.01), and categories that begin at a score of 0.01."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        assert self.category.bias is not None
+        nn.init.constant_(self.category.bias, -math.log((1 - 0.01) / 0.01))
+
+    # ----------------------------------------------------------------------- cells
+
+    def cells(self, pyramid: FeaturePyramid) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what the cells of each level say, finest first.
+
+        Returns:
+            Category logits, each ``[B, num_things, rows, columns]``, and kernels, each ``[B, E, rows, columns]``.
+        """
+        logits, kernels = self._cells(pyramid)
+        return logits, [self.kernel_scale * level for level in kernels]
+
+    def _cells(self, pyramid: FeaturePyramid) -> tuple[list[Tensor], list[Tensor]]:
+        """Return ``cells`` with kernels that are not scaled yet: once for all levels costs less."""
+        logits, kernels = [], []
+        for features, grid in zip(five_levels(pyramid, self.grids[0]), self.grids, strict=True):
+            x = resize(features, grid)
+            maps = self.tensors.get(
+                maps_of_level,
+                *features.shape[-2:],
+                grid,
+                self.fourier_octaves,
+                (features.dtype, x.dtype),
+                is_channels_last(x),
+                device=x.device,
+            )
+            logits.append(self.category(self.category_tower(x)))
+            kernels.append(self.kernel(self.kernel_tower(append_maps(x, maps))))
+        return logits, kernels
+
+    # -------------------------------------------------------------------- training
+
+    def loss(self, pyramid: FeaturePyramid, targets: Sequence[InstanceTargets]) -> dict[str, Tensor]:
+        """Return ``loss_category``, focal, and ``loss_mask``, Dice, with their weights.
+
+        The focal loss is divided by the number of positive cells of the batch (where the original adds one to it), the
+        Dice loss by that of pairs of a cell and an object (WXinlong/SOLO:mmdet/models/anchor_heads/solov2_head.py).
+        """
+        logits, kernels = (list_of_cells(levels) for levels in self._cells(pyramid))
+        kernels = self.kernel_scale * kernels
+        features = self.mask_features(pyramid)
+        device = features.device
+        assigned = assign_cells_of_batch(
+            targets,
+            num_things=self.num_things,
+            grids=self.grids,
+            scale_ranges=self.scale_ranges or default_scale_ranges(4 * min(features.shape[-2:])),
+            sigma=self.sigma,
+            conflict=self.conflict,
+            tables=self.tensors,
+        )
+        categories = torch.stack([cells.categories for cells in assigned])
+        goals = categories[..., None] == torch.arange(self.num_things, device=device)
+        positives = (categories < self.num_things).sum()
+        mask_losses = torch.cat(
+            [self._mask_losses(*image) for image in zip(kernels, features, assigned, targets, strict=True)]
+        )
+        mask_loss = mask_losses.sum()
+        if len(mask_losses) == 0:
+            # Without any pair the mask loss is zero, and still connected to every parameter.
+            mask_loss = mask_loss + 0.0 * (features.float().mean() + kernels.float().mean())
+        pairs = torch.full((), float(len(mask_losses)), device=device)  # filled there, not sent there
+        cells, pairs = (normalizer(count, scope=self.normalizer_scope, device=device) for count in (positives, pairs))
+        return {
+            "loss_category": self.category_weight * focal_loss(logits, goals) / cells,
+            "loss_mask": self.mask_weight * mask_loss / pairs,
+        }
+
+    def _mask_losses(self, kernels: Tensor, features: Tensor, cells: CellTargets, target: InstanceTargets) -> Tensor:
+        """Return the Dice loss of each pair of one image, ``[P]``; its masks are drawn anew in the backward pass."""
+        goals = stride4_masks(target["masks"]).flatten(1)  # one for each object, not for each pair
+        losses = [features.new_zeros(0, dtype=torch.float32)]
+        if len(cells.cells) == 0:
+            return losses[0]
+        number = masks_at_a_time(features)
+        for some, objects in zip(torch.split(cells.cells, number), torch.split(cells.objects, number), strict=True):
+            losses.append(
+                checkpoint(
+                    _pair_losses, kernels[some], features, goals, objects, use_reentrant=False, preserve_rng_state=False
+                )
+            )
+        return torch.cat(losses)
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict(self, pyramid: FeaturePyramid, image_sizes: Sequence[tuple[int, int]]) -> list[InstancePredictions]:
+        """Return the instances of each image by falling score, with masks over the whole image at stride 4."""
+        return self.decode(pyramid, self.dense(pyramid), image_sizes)
+
+    def dense(self, pyramid: FeaturePyramid) -> tuple[Tensor, ...]:
+        """Return the part of a prediction whose shapes follow from those of the pyramid: the best cells of each image.
+
+        Returns:
+            Of the K best cells and classes their scores, float32 ``[B, K]`` by falling score, labels, int64 ``[B, K]``,
+            kernels ``[B, K, E]`` and least areas of a mask, int64 ``[B, K]``; and the mask features
+            ``[B, E, H/4, W/4]``.
+        """
+        logits, kernels = self._cells(pyramid)
+        scores = list_of_cells([suppress_neighbours(level.float().sigmoid()) for level in logits]).flatten(1)
+        scores, index = scores.topk(min(self.nms_pre, scores.shape[1]))
+        cells, labels = index // self.num_things, index % self.num_things
+        strides = self.tensors.get(cell_strides, tuple(self.grids), device=cells.device)[cells]
+        all_kernels = list_of_cells(kernels)
+        best = all_kernels.gather(1, cells[..., None].expand(-1, -1, all_kernels.shape[2]))
+        features = self.mask_features(pyramid)
+        kind = features.device.type
+        if torch.is_autocast_enabled(kind):  # once, and not in every multiplication with kernels
+            features = features.to(torch.get_autocast_dtype(kind))
+        return scores, labels, self.kernel_scale * best, strides, features
+
+    def decode(
+        self, pyramid: FeaturePyramid, dense: tuple[Tensor, ...], image_sizes: Sequence[tuple[int, int]]
+    ) -> list[InstancePredictions]:
+        """Return the instances of ``predict``, of which ``dense`` is the first part."""
+        scores, labels, kernels, strides, features = dense
+        numbers = (scores > self.detection_thresh).sum(dim=1).tolist()
+        return [
+            self._decode(scores[i, :n], labels[i, :n], kernels[i, :n], strides[i, :n], features[i], image_size)
+            for i, (n, image_size) in enumerate(zip(numbers, image_sizes, strict=True))
+        ]
+
+    def _decode(
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        kernels: Tensor,
+        strides: Tensor,
+        features: Tensor,
+        image_size: tuple[int, int],
+    ) -> InstancePredictions:
+        """Find the instances of one image among N candidates.
+
+        Args:
+            scores: ``[N]``, falling.
+            labels: ``[N]``.
+            kernels: ``[N, E]``.
+            strides: ``[N]``.
+            features: ``[E, H/4, W/4]``.
+            image_size: valid ``(h, w)``; nothing beyond it is looked at.
+        """
+        height, width = (math.ceil(side / 4) for side in image_size)
+        features = features[:, :height, :width].flatten(1).view(-1, height, width)  # copied once, if at all
+
+        masks, maskness = draw_masks(kernels, features)
+        large = masks.sum(dim=1) > strides
+        found = scores * maskness
+        if masks.is_cuda:
+            found = (
+                found * large
+            )  # At a score of 0 they come last and go below. To drop them now is to wait for the GPU.
+        else:
+            masks, kernels, labels, found = masks[large], kernels[large], labels[large], found[large]
+
+        found = matrix_nms(masks, labels, found, kernel=self.nms_kernel, sigma=self.nms_sigma)
+        found, order = found.topk(min(self.max_detections, len(found)))
+        number = int((found > max(self.update_thresh, 0.0)).sum())
+        found, order = found[:number], order[:number]
+        labels, kernels = labels[order], kernels[order]
+
+        limit = self.mask_logit_limit
+        mask_logits = dynamic_convolution(kernels, features).clamp(-limit, limit)
+        frame = self.tensors.get(_frame, height, width, mask_logits.dtype, device=mask_logits.device)
+        frames = frame.repeat(number, 1)
+        boxes, sure = boxes_from_ends(mask_logits, image_size)
+        if bool((sure & (boxes[:, 2] > boxes[:, 0])).all()):
+            return InstancePredictions(found, labels, boxes, mask_logits, frames)
+        boxes = tight_boxes(mask_logits, image_size)
+        instances = InstancePredictions(found, labels, boxes, mask_logits, frames)
+        return instances[(boxes[:, 2] > boxes[:, 0]).nonzero().flatten()]
+
+
+def _frame(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
+    """Return the rectangle in pixels that masks of a height and a width at stride 4 cover, ``[4]``."""
+    return torch.tensor([0, 0, 4 * width, 4 * height], dtype=dtype, device=device)
+
+
+def _pair_losses(kernels: Tensor, features: Tensor, goals: Tensor, objects: Tensor) -> Tensor:
+    return dice_loss(dynamic_convolution(kernels, features).flatten(1), goals[objects])

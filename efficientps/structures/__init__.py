@@ -1,0 +1,44 @@
+"""Data structures that data, models, metrics and training share.
+
+Letters used in every docstring of the package: B batch, C classes, N instances, H W the padded canvas that a
+network sees, h w the valid image inside it (top-left aligned), s the stride of a feature map.
+
+Three id spaces are never mixed:
+
+* ``label_id`` - the raw id of a dataset's files (7..33 in Cityscapes); it appears at the file borders only.
+* ``train_id`` - 0 .. num_stuff + num_things - 1, stuff classes first; the channel of the semantic logits.
+* ``thing_id`` - 0 .. num_things - 1; ``train_id == num_stuff + thing_id``. There is no background slot.
+"""
+
+from efficientps.structures.batches import ImageBatch, PanopticBatch, PanopticSample, TrainingBatch
+from efficientps.structures.categories import Categories, Category
+from efficientps.structures.feature_pyramid import FeaturePyramid
+from efficientps.structures.instances import (
+    BoxPredictions,
+    HostDetections,
+    InstancePredictions,
+    InstanceTargets,
+    pixel_windows,
+)
+from efficientps.structures.panoptic import IGNORE_INDEX, VOID, PanopticSegmentation, Segment
+from efficientps.structures.prediction import Prediction
+
+__all__ = [
+    "IGNORE_INDEX",
+    "VOID",
+    "BoxPredictions",
+    "Categories",
+    "Category",
+    "FeaturePyramid",
+    "HostDetections",
+    "ImageBatch",
+    "InstancePredictions",
+    "InstanceTargets",
+    "PanopticBatch",
+    "PanopticSample",
+    "PanopticSegmentation",
+    "Prediction",
+    "Segment",
+    "TrainingBatch",
+    "pixel_windows",
+]

@@ -1,0 +1,154 @@
+"""Instances: the targets of training, and what heads predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypedDict
+
+import torch
+from torch import Tensor
+
+
+class InstanceTargets(TypedDict):
+    """The instances of one training image; crowd regions are not instances. N may be 0."""
+
+    labels: Tensor  # int64 [N], thing_id
+    boxes: Tensor  # float32 [N, 4], xyxy in pixels, half-open: a mask of one pixel at the origin has [0, 0, 1, 1]
+    masks: Tensor  # bool [N, H, W]
+
+
+class HostDetections(NamedTuple):
+    """What the host has to know of the instances of one image: everything but their mask logits, in its own memory.
+
+    Attributes:
+        scores: float32 ``[N]``.
+        labels: int64 ``[N]``, thing_id.
+        boxes: float32 ``[N, 4]``.
+        mask_frames: float32 ``[N, 4]``.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    boxes: Tensor
+    mask_frames: Tensor
+
+
+@dataclass
+class InstancePredictions:
+    """The instances that a head found in one image, with mask logits in the head's own frame.
+
+    The grid of ``mask_logits[i]`` covers exactly the rectangle ``mask_frames[i]`` of the image: the box itself for
+    a head that predicts masks inside boxes (Mask R-CNN), the whole padded canvas for one that predicts them over the
+    image (SOLOv2). ``render`` reads one instance's logits inside one window; nothing ever builds ``[N, h, w]``.
+
+    Attributes:
+        scores: float32 ``[N]`` in [0, 1].
+        labels: int64 ``[N]``, thing_id.
+        boxes: float32 ``[N, 4]``, xyxy in pixels of the valid image; an instance has no pixel outside its box.
+        mask_logits: float ``[N, m, n]``, before the sigmoid.
+        mask_frames: float32 ``[N, 4]``, xyxy in pixels; the rectangle that the grid of each mask covers.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    boxes: Tensor
+    mask_logits: Tensor
+    mask_frames: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of instances N."""
+        return len(self.scores)
+
+    def __getitem__(self, index: Tensor | slice) -> InstancePredictions:
+        """Select instances by a boolean mask, an index tensor or a slice; all fields move together."""
+        return InstancePredictions(
+            scores=self.scores[index],
+            labels=self.labels[index],
+            boxes=self.boxes[index],
+            mask_logits=self.mask_logits[index],
+            mask_frames=self.mask_frames[index],
+        )
+
+    def resize(self, from_size: tuple[int, int], to_size: tuple[int, int]) -> InstancePredictions:
+        """Return the instances of an image of size ``(h, w)`` as those of the same image at another size.
+
+        Boxes and frames are scaled; the grids of the masks stay as they are, and render at the new size.
+        """
+        boxes, frames = (_resize_boxes(boxes, from_size, to_size) for boxes in (self.boxes, self.mask_frames))
+        return replace(self, boxes=boxes, mask_frames=frames)
+
+    def on_host(self) -> HostDetections:
+        """Return everything but the mask logits in the host's memory, in one transfer from the device."""
+        if self.boxes.device.type == "cpu":
+            return HostDetections(self.scores, self.labels, self.boxes, self.mask_frames)
+        # The labels travel as float32, which holds every integer up to 2**24.
+        columns = torch.cat([self.scores[:, None], self.labels[:, None], self.boxes, self.mask_frames], dim=1).cpu()
+        return HostDetections(columns[:, 0], columns[:, 1].long(), columns[:, 2:6], columns[:, 6:])
+
+    def windows(self, image_size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+        """Return each box as a half-open pixel window, see ``pixel_windows``, in one transfer from the device."""
+        return [(x0, y0, x1, y1) for x0, y0, x1, y1 in pixel_windows(self.boxes, image_size).tolist()]
+
+    def render(self, index: int, window: tuple[int, int, int, int]) -> Tensor:
+        """Return the mask logits of one instance in a window ``(x0, y0, x1, y1)``, float32 ``[y1-y0, x1-x0]``.
+
+        Bilinear between the grid's cell centres, constant beyond the outermost ones (``align_corners=False``).
+        The frame stays on the device: nothing here waits for it.
+        """
+        x0, y0, x1, y1 = window
+        grid = self.mask_logits[index].float()
+        left, top, right, bottom = self.mask_frames[index].unbind()
+        rows = _interpolate_axis(grid, 0, y0, y1, top, bottom)
+        return _interpolate_axis(rows, 1, x0, x1, left, right)
+
+
+def pixel_windows(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Return boxes ``[N, 4]`` as half-open pixel windows ``(x0, y0, x1, y1)`` clipped to the image ``(h, w)``.
+
+    A pixel is inside where its centre is. The result is int64 ``[N, 4]``, on the device of the boxes.
+
+    >>> pixel_windows(torch.tensor([[0.4, 0.6, 3.5, 99.0]]), (6, 8))
+    tensor([[0, 1, 3, 6]])
+    """
+    edges = (boxes - 0.5).ceil().nan_to_num(nan=0)  # a box that is no number is empty
+    x, y = (edges[:, axis::2].clamp(0, image_size[1 - axis]).long() for axis in (0, 1))
+    low, high = torch.stack([x, y], dim=2).unbind(dim=1)
+    return torch.cat([low, high.maximum(low)], dim=1)
+
+
+def _resize_boxes(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
+    """Scale boxes ``[N, 4]`` of an image of size ``(h, w)`` to another size; nothing is copied to their device."""
+    x, y = (boxes[:, axis::2] * (to_size[1 - axis] / from_size[1 - axis]) for axis in (0, 1))
+    return torch.stack([x, y], dim=2).flatten(1)
+
+
+def _interpolate_axis(grid: Tensor, dim: int, start: int, stop: int, low: Tensor, high: Tensor) -> Tensor:
+    """Resample one axis of a 2-D grid that spans [low, high] at the pixel centres start+0.5 .. stop-0.5."""
+    cells = grid.shape[dim]
+    centres = torch.arange(start, stop, device=grid.device, dtype=torch.float32) + 0.5
+    position = ((centres - low) * (cells / (high - low)) - 0.5).clamp(0, cells - 1)
+    lower = position.floor()
+    weight = position - lower
+    first = lower.long()
+    second = (first + 1).clamp(max=cells - 1)
+    weight = weight[:, None] if dim == 0 else weight[None, :]
+    return torch.lerp(grid.index_select(dim, first), grid.index_select(dim, second), weight)
+
+
+@dataclass
+class BoxPredictions:
+    """The boxes that a detector of things and stuff found in one image, whether or not they have masks.
+
+    Attributes:
+        scores: float32 ``[N]`` in [0, 1].
+        train_ids: int64 ``[N]``.
+        boxes: float32 ``[N, 4]``, xyxy in pixels of the valid image.
+    """
+
+    scores: Tensor
+    train_ids: Tensor
+    boxes: Tensor
+
+    def resize(self, from_size: tuple[int, int], to_size: tuple[int, int]) -> BoxPredictions:
+        """Return the boxes of an image of size ``(h, w)`` as those of the same image at another size."""
+        return replace(self, boxes=_resize_boxes(self.boxes, from_size, to_size))

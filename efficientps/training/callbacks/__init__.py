@@ -1,0 +1,6 @@
+from efficientps.training.callbacks.evaluation_report import EvaluationReport
+from efficientps.training.callbacks.overlays import ValidationOverlays
+from efficientps.training.callbacks.predictions import PredictionWriter
+from efficientps.training.callbacks.throughput import ThroughputMonitor
+
+__all__ = ["EvaluationReport", "PredictionWriter", "ThroughputMonitor", "ValidationOverlays"]

@@ -1,0 +1,79 @@
+"""Whether cuDNN measures which of its kernels is the fastest for a shape that it meets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import rank_zero_info
+
+from efficientps.data.loading.datamodule import PanopticDataModule
+
+TUNED_BATCHES = 4
+"""Batches of training, and of evaluation, in which cuDNN measures; they show it every shape that stays the same."""
+
+MAX_EVALUATION_SIZES = 2
+"""Sizes of canvas in evaluation that are worth the seconds that measuring for each of them takes."""
+
+
+class CudnnAutotuning(Callback):
+    """Turns ``torch.backends.cudnn.benchmark`` on for the first batches of training and of evaluation.
+
+    Training crops all have one size. Images of evaluation keep their own shape: those of Cityscapes have one size as
+    well, those of other data sets can have hundreds, for which nothing is measured. cuDNN keeps what it found for the
+    whole run. After the first batches, all shapes that are new depend on what an image shows, as the number of boxes in
+    Mask R-CNN's mask branch does: measuring for each of hundreds would take more time than it could save.
+
+    It concerns CUDA alone; ``trainer.benchmark`` true or false replaces it.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is measured yet."""
+        self.in_evaluation = False
+        self._batches = {"training": 0, "evaluation": 0}
+        self._before = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Decide, now that the data module has read its annotations."""
+        self._before = torch.backends.cudnn.benchmark
+        data = getattr(trainer, "datamodule", None)
+        sizes = data.num_evaluation_sizes() if isinstance(data, PanopticDataModule) and stage != "predict" else None
+        self.in_evaluation = sizes is not None and sizes <= MAX_EVALUATION_SIZES
+        loops = ["training"] * (stage == "fit") + ["evaluation"] * self.in_evaluation
+        if trainer.strategy.root_device.type == "cuda" and loops:
+            rank_zero_info(
+                f"cuDNN looks for its fastest kernels in the first {TUNED_BATCHES} batches of "
+                f"{' and of '.join(loops)}, which take longer; --trainer.benchmark false turns it off."
+            )
+
+    def _count(self, loop: str, *, measured: bool = True) -> None:
+        torch.backends.cudnn.benchmark = measured and self._batches[loop] < TUNED_BATCHES
+        self._batches[loop] += 1
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set it for training."""
+        self._count("training")
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Set it for evaluation."""
+        self._count("evaluation", measured=self.in_evaluation)
+
+    def on_test_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Set it for the test images."""
+        self._count("evaluation", measured=self.in_evaluation)
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set it for images of any size."""
+        torch.backends.cudnn.benchmark = False
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave other code of this process as it was."""
+        torch.backends.cudnn.benchmark = self._before

@@ -1,0 +1,114 @@
+"""The report of an evaluation as an HTML file, on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch.distributed
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.states import TrainerFn
+
+from efficientps.metrics.panoptic_matching import count_matches
+from efficientps.reporting.html import Curve, ScoredImage, WorstImages, read_curves, worst_first, write_report
+from efficientps.structures import PanopticSegmentation
+from efficientps.training.callbacks.comparison import compare, legend
+from efficientps.training.module import PanopticModule
+
+
+class HtmlReport(Callback):
+    """Writes ``report/report.html`` into the folder of the run after each validation, the last one replacing others.
+
+    It holds the panoptic quality of every class, the curves of the training run (of the run that the checkpoint comes
+    from, where one is validated), and the worst images with prediction and ground truth. The pictures also lie beside
+    it as PNG files.
+
+    Args:
+        enabled: whether a report is written; matching every image once more takes time.
+        num_worst: how many images are shown.
+    """
+
+    def __init__(self, *, enabled: bool = False, num_worst: int = 8) -> None:
+        """Store the choices."""
+        if num_worst < 0:
+            raise ValueError(f"html_report.num_worst is {num_worst}; give 0 or more.")
+        self.enabled = enabled
+        self.num_worst = num_worst
+        self._worst = WorstImages(0)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the images of the last validation."""
+        self._worst = WorstImages(self.num_worst)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Match each image by itself, and keep the worst."""
+        if not self.enabled or trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, PanopticModule)
+        categories = pl_module.categories
+        for index, prediction in enumerate(outputs["predictions"]):
+            target = PanopticSegmentation(batch["segment_ids"][index], batch["segments"][index])
+            height, width = target.segment_ids.shape
+            counts = count_matches(prediction.panoptic.resize((height, width)), target, num_classes=len(categories))
+            self._worst.offer(
+                batch["image_ids"][index],
+                counts,
+                lambda index=index, prediction=prediction: compare(batch, prediction, categories, index),  # type: ignore[misc]
+            )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the report, of all processes' images."""
+        log_dir = trainer.log_dir  # every rank takes part in finding it
+        if not self.enabled or trainer.sanity_checking or log_dir is None:
+            return
+        assert isinstance(pl_module, PanopticModule) and pl_module.evaluation is not None
+        worst = _gather(self._worst.images)[: self.num_worst]
+        if not trainer.is_global_zero:
+            return
+        colors, names = legend(pl_module.categories)
+        html = write_report(
+            Path(log_dir) / "report",
+            title=f"Validation of {_origin(trainer, log_dir)}",
+            result=pl_module.evaluation.panoptic,
+            names=names,
+            colors=colors,
+            curves=_curves(trainer, log_dir),
+            worst=worst,
+        )
+        print(f"Report: {html}", flush=True)
+
+
+def _origin(trainer: pl.Trainer, log_dir: str) -> str:
+    """Say what was validated: a checkpoint, or the run at an epoch."""
+    if trainer.state.fn == TrainerFn.FITTING:
+        return f"{log_dir}, epoch {trainer.current_epoch}"
+    return str(trainer.ckpt_path or "an untrained network")
+
+
+def _curves(trainer: pl.Trainer, log_dir: str) -> dict[str, Curve]:
+    """Read what the training run has logged: this one, or that of the checkpoint; nothing where there is none."""
+    folder = Path(log_dir)
+    if trainer.state.fn != TrainerFn.FITTING and trainer.ckpt_path is not None:
+        folder = Path(trainer.ckpt_path).parent.parent
+    for logger in trainer.loggers:
+        logger.save()
+    path = folder / "metrics.csv"
+    return read_curves(path) if path.is_file() else {}
+
+
+def _gather(images: list[ScoredImage]) -> list[ScoredImage]:
+    """Return the images of all processes, the worst first."""
+    parts: list[list[ScoredImage] | None] = [images]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        parts = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, images)
+    return worst_first(image for part in parts if part for image in part)

@@ -1,0 +1,73 @@
+"""Write predictions: panoptic PNGs with their JSON, and overlays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch.distributed
+from PIL import Image
+from pytorch_lightning.callbacks import Callback
+
+from efficientps.data.formats.export import PanopticWriter
+from efficientps.data.formats.panoptic_format import PanopticEntry, write_panoptic_json
+from efficientps.training.callbacks.comparison import categories_of, legend, valid_image
+from efficientps.visualization import overlay
+
+
+class PredictionWriter(Callback):
+    """Writes what ``predict`` finds: panoptic PNGs and their JSON at the size of the image files, and overlays.
+
+    Args:
+        output_dir: folder for the results; ``predictions`` in the folder of the run by default.
+        overlays: whether to paint each prediction with class names over its image.
+    """
+
+    def __init__(self, *, output_dir: str | None = None, overlays: bool = True) -> None:
+        """Store the choices."""
+        self.output_dir = output_dir
+        self.overlays = overlays
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make the folder, so that a place that cannot be written to is known before the work begins."""
+        self._directory = Path(self.output_dir or Path(trainer.log_dir or trainer.default_root_dir) / "predictions")
+        self._categories = categories_of(pl_module)
+        self._writer = PanopticWriter(self._directory, self._categories)
+        if self.overlays:
+            (self._directory / "overlays").mkdir(exist_ok=True)
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the predictions of a batch."""
+        colors, names = legend(self._categories)
+        for index, prediction in enumerate(outputs):
+            image_id = batch["image_ids"][index]
+            self._writer.write(image_id, prediction.panoptic.resize(batch["original_sizes"][index]))
+            if self.overlays:
+                picture = overlay(valid_image(batch, index), prediction.panoptic, colors, names)
+                Image.fromarray(picture).save(self._directory / "overlays" / f"{image_id}.png")
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the JSON file, of all processes' images."""
+        entries = gather(self._writer.entries)
+        if trainer.is_global_zero:
+            write_panoptic_json(self._writer.json_path, entries, self._categories)
+            print(f"{len(entries)} predictions written to {self._directory}.", flush=True)
+
+
+def gather(entries: Sequence[PanopticEntry]) -> list[PanopticEntry]:
+    """Return the entries of all processes, sorted by image id."""
+    parts: list[Sequence[PanopticEntry] | None] = [entries]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        parts = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, entries)
+    return sorted((entry for part in parts if part for entry in part), key=lambda entry: entry.image_id)

@@ -1,0 +1,35 @@
+"""The checkpoints that are kept for their quality, over all resumptions of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from efficientps.training.checkpoints.resolve import is_own
+
+
+class BestCheckpoints(ModelCheckpoint):
+    """Lightning's ``ModelCheckpoint``, whose best files are those of the whole run.
+
+    A resumed run has a folder of its own, and Lightning's class then starts counting anew: it would keep the best of
+    each part of a run. Here the parts count together; files of an earlier part stay even when they are beaten. Their
+    names come from a checkpoint, and are believed only of rated checkpoints below the folder of the runs.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Know the folder of the runs."""
+        super().setup(trainer, pl_module, stage)
+        self._root = trainer.default_root_dir
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best files that are still there."""
+        found = {path: score for path, score in state_dict["best_k_models"].items() if is_own(Path(path), self._root)}
+        best_first = sorted(found, key=lambda path: float(found[path]), reverse=self.mode == "max")
+        kept = best_first if self.save_top_k == -1 else best_first[: self.save_top_k]
+        self.best_k_models = {path: found[path] for path in kept}
+        if kept:
+            self.best_model_path, self.best_model_score = kept[0], found[kept[0]]
+            self.kth_best_model_path, self.kth_value = kept[-1], found[kept[-1]]

@@ -1,0 +1,102 @@
+"""Which checkpoint a run goes on from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from pytorch_lightning.utilities import rank_zero_info
+
+from efficientps.training.checkpoints.read import read_checkpoint
+
+CHECKPOINT_NAME = "epoch{epoch:03d}_PQ{val/PQ:.4f}"
+"""File name of a checkpoint that is kept for its panoptic quality, without the extension; or for its ``boxAP``."""
+
+_QUALITY = re.compile(r"_(?:PQ|boxAP)(\d+\.\d+)(-v\d+)?\.ckpt$")
+
+
+def resolve_checkpoint(choice: str, root: str | Path) -> Path | None:
+    """Return the checkpoint that ``--ckpt_path`` names.
+
+    Args:
+        choice: a path; or ``"last"``, the newest ``last.ckpt`` of all runs below ``root``, and where that is damaged
+            the newest checkpoint that is not, with a line that says so; or ``"best"``, the checkpoint with the highest
+            panoptic quality of the newest run that kept one.
+        root: the folder of the runs (``trainer.default_root_dir``).
+
+    Returns:
+        ``None`` where ``"last"`` or ``"best"`` finds no checkpoint.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ValueError: all checkpoints that ``"last"`` finds are damaged.
+    """
+    if choice == "last":
+        return _first_whole(sorted(Path(root).rglob("*.ckpt"), key=_recency, reverse=True))
+    if choice == "best":
+        newest = max(_rated(Path(root)), key=_modified, default=None)
+        if newest is None:
+            return None
+        last = newest.with_name("last.ckpt")
+        known = _best_of_all_parts(last, root) if last.is_file() else None
+        return known or max(_rated(newest.parent), key=_quality)
+    if not Path(choice).is_file():
+        raise FileNotFoundError(
+            f"There is no checkpoint {choice}; --ckpt_path takes a file, 'last' or 'best' (below {root})."
+        )
+    return Path(choice)
+
+
+def _first_whole(paths: Iterable[Path]) -> Path | None:
+    """Return the first checkpoint that can be read, ``None`` where there is none at all."""
+    damaged: ValueError | None = None
+    for path in paths:
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            damaged = damaged or error
+        else:
+            if damaged:
+                rank_zero_info(f"{damaged} Taking {path} instead.")
+            return path
+    if damaged:
+        raise damaged
+    return None
+
+
+def _recency(path: Path) -> tuple[bool, float]:
+    return path.name.startswith("last"), _modified(path)
+
+
+def is_own(path: Path, root: str | Path) -> bool:
+    """Return whether a file is a checkpoint below the folder of the runs that was kept for its panoptic quality."""
+    return _is_rated(path) and path.is_file() and Path(root).resolve() in path.resolve().parents
+
+
+def _is_rated(path: Path) -> bool:
+    return _QUALITY.search(path.name) is not None
+
+
+def _rated(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.ckpt") if _is_rated(path)]
+
+
+def _best_of_all_parts(last: Path, root: str | Path) -> Path | None:
+    """Return the best checkpoint that a ``last.ckpt`` knows of: one of a resumed run may lie in an earlier folder."""
+    try:
+        callbacks = read_checkpoint(last)["callbacks"]
+        paths = [Path(state["best_model_path"]) for name, state in callbacks.items() if "BestCheckpoints" in name]
+    except (ValueError, KeyError, TypeError, AttributeError):  # damaged, or written by something else
+        return None
+    return next((path for path in paths if is_own(path, root)), None)
+
+
+def _quality(path: Path) -> tuple[float, float]:
+    match = _QUALITY.search(path.name)
+    assert match is not None
+    return float(match[1]), _modified(path)
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime

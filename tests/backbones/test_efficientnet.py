@@ -1,0 +1,157 @@
+"""The backbone against efficientnet_pytorch, and its weight files."""
+
+import pickle
+
+import efficientnet_pytorch
+import pytest
+import timm
+import torch
+from torch import nn
+
+from efficientps.backbones.efficientnet import EfficientNetBackbone
+from efficientps.layers.norm_act import InPlaceABN
+
+
+def reference_network(name: str, image_size: int) -> efficientnet_pytorch.EfficientNet:
+    """efficientnet_pytorch without squeeze-excitation, with leaky ReLU, and batch norms of every sign."""
+    network = efficientnet_pytorch.EfficientNet.from_name(name, image_size=image_size)
+    network._swish = nn.LeakyReLU(0.01)
+    for block in network._blocks:
+        block.has_se = False
+        block._swish = nn.LeakyReLU(0.01)
+    generator = torch.Generator().manual_seed(1)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            with torch.no_grad():
+                layer.weight.uniform_(0.3, 1.2, generator=generator)
+                layer.weight.mul_(torch.randint(0, 2, layer.weight.shape, generator=generator) * 2 - 1)
+                layer.bias.normal_(0, 0.1, generator=generator)
+                layer.running_mean.normal_(0, 0.1, generator=generator)
+                layer.running_var.uniform_(0.5, 1.5, generator=generator)
+    return network.eval()
+
+
+@pytest.mark.parametrize(("variant", "image_size"), [("b0", 96), ("b5", 64)])
+def test_outputs_equal_efficientnet_pytorch(variant, image_size, tmp_path):
+    """Oracle: efficientnet_pytorch with the same weights, squeeze-excitation off and the activation matched."""
+    network = reference_network(f"efficientnet-{variant}", image_size)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    backbone = EfficientNetBackbone(variant=variant, weights=str(tmp_path / "weights.pth")).eval()
+    images = torch.randn(2, 3, image_size, image_size)
+    with torch.no_grad():
+        endpoints = network.extract_endpoints(images)
+        pyramid = backbone(images)
+    # The head convolution was reduction_5 up to version 0.6 and is reduction_6 from 0.7 on.
+    expected = [endpoints[f"reduction_{level}"] for level in (2, 3, 4, 6)]
+    for ours, theirs in zip(pyramid, expected, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-4 * max(1, theirs.abs().max())
+
+
+@pytest.mark.parametrize(("padding", "name"), [("same", "tf_efficientnet_b0"), ("symmetric", "efficientnet_b0")])
+def test_outputs_equal_timm(padding, name, tmp_path):
+    """Oracle: timm's own network in evaluation mode, whose weight file is read, for both paddings and epsilons."""
+    network = timm.create_model(name, pretrained=False, se_layer=nn.Identity, act_layer=nn.LeakyReLU).eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)  # Nearer to 0 than eps is what cannot be expressed.
+            layer.weight.data[::2] *= -1
+            nn.init.normal_(layer.running_mean, std=0.1)
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "weights.pth")
+    backbone = EfficientNetBackbone(variant="b0", padding=padding, weights=str(tmp_path / "weights.pth")).eval()
+    images = torch.randn(1, 3, 75, 101)
+    with torch.no_grad():
+        expected = network.forward_features(images)
+        torch.testing.assert_close(backbone(images).p32, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "channels"),
+    [("b0", (24, 40, 112, 1280)), ("b4", (32, 56, 160, 1792)), ("b5", (40, 64, 176, 2048))],
+)
+def test_declared_channels_and_strides_are_the_real_ones(variant, channels):
+    """Oracle: the channels of DeepSceneSeg/EfficientPS:configs, and the shapes that come out."""
+    backbone = EfficientNetBackbone(variant=variant, pretrained=False)
+    assert backbone.channels == channels
+    with torch.no_grad():
+        pyramid = backbone(torch.randn(1, 3, 64, 96))
+    for features, width, stride in zip(pyramid, channels, (4, 8, 16, 32), strict=True):
+        assert features.shape == (1, width, 64 // stride, 96 // stride)
+
+
+def test_number_of_parameters_of_b5():
+    """Oracle: 23.149 M, the standard 30.390 M of B5 less squeeze-excitation (5.19 M) and classifier (2.05 M)."""
+    backbone = EfficientNetBackbone(pretrained=False)
+    assert sum(p.numel() for p in backbone.parameters()) == 23_148_912
+
+
+def test_projections_are_linear_unless_asked_otherwise():
+    """Oracle: definition of the linear bottleneck; False is the authors' stage 1."""
+
+    def slopes(backbone: EfficientNetBackbone, suffix: str) -> set[float]:
+        return {n.slope for name, n in backbone.named_modules() if isinstance(n, InPlaceABN) and name.endswith(suffix)}
+
+    ours = EfficientNetBackbone(variant="b0", pretrained=False)
+    authors = EfficientNetBackbone(variant="b0", pretrained=False, linear_first_stage=False)
+    assert slopes(ours, "bn3") == {1.0}
+    assert slopes(ours, "blocks.0.0.bn2") == {1.0}
+    assert slopes(authors, "blocks.0.0.bn2") == {0.01}
+    assert slopes(authors, "bn3") == {1.0}
+
+
+def test_freezing():
+    """Oracle: definition, parameter by parameter."""
+    backbone = EfficientNetBackbone(variant="b0", pretrained=False, frozen_stages=2)
+    trainable = {name for name, p in backbone.named_parameters() if p.requires_grad}
+    assert not any(
+        name.startswith(("network.conv_stem", "network.bn1", "network.blocks.0", "network.blocks.1"))
+        for name in trainable
+    )
+    assert any(name.startswith("network.blocks.2") for name in trainable)
+    everything = EfficientNetBackbone(variant="b0", pretrained=False, frozen_norms=True)
+    assert all(n.frozen for n in everything.modules() if isinstance(n, InPlaceABN))
+    with pytest.raises(ValueError, match="frozen_stages is 8; EfficientNet has 0 to 7 stages"):
+        EfficientNetBackbone(variant="b0", pretrained=False, frozen_stages=8)
+
+
+def test_stochastic_depth_is_off_by_default():
+    """Oracle: definition; in training mode two passes agree without it and differ with it."""
+    images = torch.randn(2, 3, 32, 32)
+    for rate, same in ((0.0, True), (0.9, False)):
+        torch.manual_seed(0)
+        backbone = EfficientNetBackbone(variant="b0", pretrained=False, drop_path_rate=rate, frozen_norms=True)
+        assert torch.equal(backbone(images).p32, backbone(images).p32) == same
+
+
+def test_weights_of_another_variant(tmp_path):
+    torch.save(timm.create_model("tf_efficientnet_b1", se_layer=nn.Identity).state_dict(), tmp_path / "b1.pth")
+    with pytest.raises(ValueError, match=r"b1\.pth has .* the backbone wants .* choose the variant"):
+        EfficientNetBackbone(variant="b4", weights=str(tmp_path / "b1.pth"))
+
+
+def test_weight_file_that_is_missing_truncated_or_foreign(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.pth does not exist"):
+        EfficientNetBackbone(variant="b0", weights=str(tmp_path / "none.pth"))
+    (tmp_path / "short.pth").write_bytes(b"PK\x03\x04 not much")
+    with pytest.raises(ValueError, match=r"short\.pth cannot be read as plain tensors"):
+        EfficientNetBackbone(variant="b0", weights=str(tmp_path / "short.pth"))
+    torch.save({"a": "text"}, tmp_path / "text.pth")
+    with pytest.raises(ValueError, match=r"text\.pth does not hold a state dict of tensors"):
+        EfficientNetBackbone(variant="b0", weights=str(tmp_path / "text.pth"))
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_weight_file_with_a_payload_is_refused_and_does_not_run(tmp_path):
+    with open(tmp_path / "evil.pth", "wb") as file:
+        pickle.dump(Payload(str(tmp_path / "ran")), file)
+    with pytest.raises(ValueError, match=r"evil\.pth cannot be read as plain tensors"):
+        EfficientNetBackbone(variant="b0", weights=str(tmp_path / "evil.pth"))
+    assert not (tmp_path / "ran").exists()

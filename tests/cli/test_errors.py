@@ -1,0 +1,110 @@
+"""From exceptions to sentences: real exceptions of data workers, of the operating system and of the argument parser."""
+
+import argparse
+import errno
+
+import pytest
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader, Dataset
+
+from efficientps.cli.errors import explain, explain_configuration
+
+
+class Broken(Dataset):
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise self.error
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("Image 'a.png' is damaged; copy it again."), "Image 'a.png' is damaged; copy it again."),
+        (FileNotFoundError("Image 'a: b.png' is gone."), "Image 'a: b.png' is gone."),
+        (ValueError("Two lines:\n  one sentence."), "Two lines: one sentence."),
+    ],
+)
+def test_data_errors_read_the_same_from_workers(error, sentence, num_workers):
+    # Oracle: the sentence itself, whichever process raised it.
+    with pytest.raises(type(error)) as caught:
+        list(DataLoader(Broken(error), num_workers=num_workers))
+    assert explain(caught.value) == sentence
+
+
+def test_system_error_from_a_worker():
+    with pytest.raises(OSError, match="No space left") as caught:
+        list(DataLoader(Broken(OSError(errno.ENOSPC, "No space left on device")), num_workers=1))
+    assert explain(caught.value) == "No space left on device"
+
+
+def test_programmers_error_from_a_worker_is_none_of_the_users():
+    with pytest.raises(TypeError) as caught:
+        list(DataLoader(Broken(TypeError("unsupported operand")), num_workers=1))
+    assert explain(caught.value) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (FileNotFoundError("The folder x is missing."), "The folder x is missing."),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.json"), "No such file or directory: a.json."),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), "Not a directory: a/b."),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device."),
+        (PermissionError(errno.EACCES, "Permission denied", "runs"), "No permission for runs; check who owns it, or "),
+        (MisconfigurationException("`Trainer(devices=0)` is wrong."), "`Trainer(devices=0)` is wrong."),
+        (ValueError(), "ValueError."),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), "The GPU is out of memory; lower data.batch_size"),
+        (torch.distributed.DistBackendError("NCCL error in: ..."), "connection to another process of this run is gone"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error"), "--ckpt_path last goes on"),
+        (argparse.ArgumentError(None, "unrecognized arguments: --foo"), "there is no such argument: --foo."),
+    ],
+)
+def test_sentences(error, sentence):
+    assert sentence in explain(error)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shape"), KeyError("a"), AttributeError("b"), AssertionError()])
+def test_programmers_errors_are_left_alone(error):
+    assert explain(error) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        (
+            'Parser key "model.network":\n  Type Callable expects a class: Parser key "backbone":\n    Problem with '
+            "class_path 'x.EfficientNetBackbone':\n      Option 'varian' is not accepted. Got value: Namespace(a=1)",
+            "In the configuration, model.network.backbone: there is no such key: 'varian'.",
+        ),
+        (
+            'Parser key "model.network":\n  Type Callable expects a class: Parser key "backbone":\n    Problem with '
+            "class:\n      Parser key \"variant\":\n        Expected a typing.Literal['b0', 'b1']. Got value: b9. "
+            "Got value: Namespace(init_args=1)",
+            "In the configuration, model.network.backbone.variant: expected one of 'b0', 'b1', got 'b9'.",
+        ),
+        (
+            'Parser key "model.network":\n  Type Callable expects a class: the following arguments are required: '
+            "backbone, instance_head. Got value: Namespace(class_path='x')",
+            "In the configuration, model.network: it needs a value for backbone, instance_head.",
+        ),
+        (
+            "argument subcommand: invalid choice: 'fti' (choose from 'fit', 'test')",
+            "In the configuration: 'fti' is not one of 'fit', 'test'.",
+        ),
+        ("something new", "In the configuration: something new"),
+    ],
+)
+def test_messages_of_the_parser(message, sentence):
+    # Oracle: messages of jsonargparse 4.53, shortened.
+    assert explain_configuration(message) == sentence
+
+
+def test_unknown_message_is_cut_to_a_readable_length():
+    assert len(explain_configuration("x" * 10_000)) < 400

@@ -1,0 +1,70 @@
+import json
+import random
+
+import pytest
+
+from efficientps.data.formats.coco_categories import read_categories
+from efficientps.structures.categories import Category
+
+ITEMS = [
+    {"id": 90, "name": "crane", "isthing": 1, "color": [1, 2, 3]},
+    {"id": 3, "name": "gravel", "isthing": 0, "color": [4, 5, 6]},
+    {"id": 12, "name": "worker", "isthing": 1, "color": [7, 8, 9]},
+    {"id": 40, "name": "sky", "isthing": 0, "color": [0, 0, 255]},
+]
+
+
+def write(tmp_path, items):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"categories": items}))
+    return path
+
+
+def test_stuff_comes_first_and_then_things_by_their_ids(tmp_path):
+    """Oracle: hand-worked."""
+    table = read_categories(write(tmp_path, ITEMS))
+    assert [category.label_id for category in table] == [3, 40, 12, 90]
+    assert table[3] == Category(90, "crane", (1, 2, 3), is_thing=True)
+    assert (table.num_stuff, table.num_things) == (2, 2)
+
+
+def test_the_order_of_the_file_does_not_matter(tmp_path):
+    """Oracle: invariance, over 48 things and 16 stuff classes with gaps between their ids."""
+    rng = random.Random(0)
+    ids = rng.sample(range(1000), 64)
+    items = [{"id": i, "name": f"class {i}", "isthing": int(n < 48), "color": [0, 0, n]} for n, i in enumerate(ids)]
+    table = read_categories(write(tmp_path, items))
+    rng.shuffle(items)
+    assert read_categories(write(tmp_path, items)) == table
+    assert (table.num_stuff, table.num_things) == (16, 48)
+    assert [table.train_id(category.label_id) for category in table] == list(range(64))
+
+
+def test_classes_without_a_color_get_different_ones(tmp_path):
+    items = [{"id": number, "name": str(number), "isthing": 1} for number in range(64)]
+    assert len({category.color for category in read_categories(write(tmp_path, items))}) == 64
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (None, "has no list 'categories' whose entries say 'id', 'name' and 'isthing'"),
+        ([], "The table of classes is empty"),
+        ([{"id": 1, "name": "a"}], "has no list 'categories' whose entries"),
+        ([{"id": "1", "name": "a", "isthing": 1}], "has no list 'categories' whose entries"),
+        ([{"id": 1, "name": "a", "isthing": "no"}], "has no list 'categories' whose entries"),
+        ([{"id": 1, "name": "a", "isthing": 2}], "has no list 'categories' whose entries"),
+        (["a"], "has no list 'categories' whose entries"),
+        (
+            [{"id": 1, "name": "a", "isthing": 1, "color": "red"}],
+            "gives class 'a' the color 'red'; it is a list of red",
+        ),
+        ([{"id": 1, "name": "a", "isthing": 1, "color": [0, 0, 256]}], "has the colour .*; give"),
+        ([{"id": -1, "name": "a", "isthing": 1}], "negative label id -1"),
+        ([ITEMS[0], {**ITEMS[1], "id": 90}], "Label id 90 occurs twice"),
+        ([ITEMS[0], {**ITEMS[1], "name": "crane"}], "Class name 'crane' occurs twice"),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path, items, message):
+    with pytest.raises(ValueError, match=rf"a\.json'?.*{message}"):
+        read_categories(write(tmp_path, items))

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from efficientps.data.augmentation.geometry import ResizeImage
+from efficientps.data.loading.collate import collate
+from efficientps.data.sources.image_folder import ImageFolder
+
+
+def save(path, h=5, w=7):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_a_single_image_of_odd_size(tmp_path):
+    """Oracle: hand-worked; an all-void map of the file's size, a canvas of multiples of 32."""
+    dataset = ImageFolder(path=save(tmp_path / "street.jpg", 333, 517), transform=ResizeImage(size=(166, 1000)))
+    (sample,) = list(dataset)
+    assert sample["image_id"] == "street" and sample["original_size"] == (333, 517)
+    assert tuple(sample["image"].shape) == (3, 166, 258)
+    assert tuple(sample["segment_ids"].shape) == (333, 517) and not sample["segment_ids"].any()
+    assert sample["segments"] == []
+    assert tuple(collate([sample])["images"].shape) == (1, 3, 192, 288)
+
+
+def test_folders_are_read_recursively_in_order(tmp_path):
+    for name in ("b.PNG", "a.jpg", "sub/c.webp", "sub/deep/a.bmp"):
+        save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+    dataset = ImageFolder(path=tmp_path)
+    assert dataset.image_ids == ["a", "b", "sub_c", "sub_deep_a"] and len(dataset) == 4
+    assert all(tuple(dataset[index]["image"].shape) == (3, 5, 7) for index in range(4))
+
+
+def test_linked_folders_are_followed(tmp_path):
+    save(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "city").symlink_to(tmp_path / "elsewhere")
+    assert ImageFolder(path=tmp_path / "images").image_ids == ["city_a"]
+
+
+def test_cityscapes_images_keep_their_ids(tmp_path):
+    save(tmp_path / "munster" / "munster_000000_000019_leftImg8bit.png")
+    assert ImageFolder(path=tmp_path).image_ids == ["munster_000000_000019"]
+
+
+def test_images_that_differ_in_their_extension_have_different_ids(tmp_path):
+    for name in ("a.png", "a.jpg", "b.png"):
+        save(tmp_path / name)
+    assert ImageFolder(path=tmp_path).image_ids == ["a_jpg", "a_png", "b"]
+
+
+def test_images_of_one_id_are_named(tmp_path):
+    for name in ("a/b.png", "a_b.png"):
+        save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"Images '.*' and '.*' would both be called 'a_b_png'; rename one"):
+        ImageFolder(path=tmp_path)
+
+
+def test_nothing_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"neither an image nor a folder at '.*nowhere'"):
+        ImageFolder(path=tmp_path / "nowhere")
+
+
+def test_a_folder_without_images_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("not an image")
+    with pytest.raises(FileNotFoundError, match=r"holds no image; files that end in \.png, \.jpg"):
+        ImageFolder(path=tmp_path)
+
+
+def test_a_damaged_image_is_named(tmp_path):
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"a\.png' is not an image file"):
+        ImageFolder(path=tmp_path)[0]

@@ -1,0 +1,169 @@
+"""Runs that are interrupted and go on end as if nothing had happened."""
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+from pytorch_lightning.callbacks import Callback
+
+from efficientps.training.checkpoints.last import PREEMPTED_EXIT_CODE
+from efficientps.training.checkpoints.read import read_checkpoint
+from tests.acceptance.kills import comparable, difference
+from tests.command_line import column, run, write_config
+from tests.tiny_network import TinyNetwork  # noqa: F401 - the configuration names it
+
+
+class Interrupted(RuntimeError):
+    """What a kill is in these tests: nothing is saved any more."""
+
+
+class Interrupt(Callback):
+    """Does something to the run in one of its hooks; ``acted`` is when the last one did.
+
+    Args:
+        hook: name of the hook.
+        step: number of optimizer steps made by then.
+        how: ``kill``, ``term`` (a signal) or ``remove`` (the folder of the run).
+    """
+
+    def __init__(self, hook: str, step: int, how: str = "kill"):
+        self.hook, self.step, self.how = hook, step, how
+
+    def act(self, hook, trainer):
+        if (hook, trainer.global_step) == (self.hook, self.step):
+            Interrupt.acted = time.monotonic()
+            if self.how == "kill":
+                raise Interrupted
+            if self.how == "term":
+                os.kill(os.getpid(), signal.SIGTERM)
+            if self.how == "remove":
+                shutil.rmtree(trainer.default_root_dir)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.act("on_train_batch_start", trainer)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.act("on_train_batch_end", trainer)
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.act("on_validation_batch_start", trainer)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.act("on_train_epoch_end", trainer)
+
+
+def interrupt(hook, step, how="kill"):
+    """Return the options for an interruption."""
+    return [
+        "--trainer.callbacks+=tests.training.checkpoints.test_last.Interrupt",
+        f"--trainer.callbacks.hook={hook}",
+        f"--trainer.callbacks.step={step}",
+        f"--trainer.callbacks.how={how}",
+    ]
+
+
+OPTIONS = [
+    *("--trainer.max_epochs", 3, "--trainer.num_sanity_val_steps", 0, "--last_checkpoint.every_n_steps", 2),
+    *("--model.network.dropout", 0.5, "--data.photometric", "true", "--overlays.num_images", 0, "--data.batch_size", 1),
+    *("--model.schedule", "WarmupPlateau", "--model.schedule.patience", 0, "--model.schedule.warmup_iterations", 4),
+]
+"""Three epochs of seven steps, with random numbers in the network, and a schedule that looks at validations."""
+
+
+@pytest.fixture
+def config(cityscapes_root, tmp_path):
+    return write_config(tmp_path, cityscapes_root)
+
+
+def ends_alike(whole, folder):
+    """Assert that the newest ``last.ckpt`` is that of the whole run, bit by bit; return the learning rates of both."""
+    expected, found = (
+        read_checkpoint(max(root.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)) for root in (whole, folder)
+    )
+    assert difference(comparable(expected), comparable(found)) is None
+    rates = [column(path, "train/lr") for path in sorted(folder.rglob("metrics.csv"))]
+    return column(whole / "version_0/metrics.csv", "train/lr"), rates
+
+
+@pytest.mark.parametrize("val_check_interval", [1.0, 3])
+@pytest.mark.parametrize(
+    ("hook", "step"),
+    [
+        ("on_train_batch_start", 1),
+        ("on_train_batch_end", 5),
+        ("on_train_batch_start", 6),
+        ("on_train_batch_start", 7),
+        ("on_validation_batch_start", 7),
+        ("on_train_batch_end", 8),
+        ("on_train_batch_start", 10),
+        ("on_train_epoch_end", 14),
+        ("on_train_batch_end", 21),
+    ],
+)
+def test_a_killed_run_goes_on_exactly(config, tmp_path, hook, step, val_check_interval):
+    """Oracle: the run that nobody interrupted."""
+    if val_check_interval == 3 and hook == "on_validation_batch_start":
+        step -= 1  # validations are after the third and the sixth step of an epoch
+    options = ["--config", config, *OPTIONS, "--trainer.val_check_interval", val_check_interval]
+    run("fit", *options, "--trainer.default_root_dir", tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run("fit", *options, *interrupt(hook, step))
+    run("fit", *options, "--ckpt_path", "last")
+    ends_alike(tmp_path / "whole", tmp_path / "runs")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("step", [1, 4, 7, 12])
+def test_sigterm_saves_at_the_next_step(config, tmp_path, step, num_workers):
+    """Oracle: the run that nobody interrupted; no step is made twice."""
+    options = ["--config", config, *OPTIONS, "--data.num_workers", num_workers]
+    run("fit", *options, "--trainer.default_root_dir", tmp_path / "whole")
+    before = signal.getsignal(signal.SIGTERM)
+    assert run("fit", *options, *interrupt("on_train_batch_start", step, "term")) == PREEMPTED_EXIT_CODE == 75
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert read_checkpoint(tmp_path / "runs/version_0/checkpoints/last.ckpt")["global_step"] == step + 1
+    run("fit", *options, "--ckpt_path", "last")
+    whole, parts = ends_alike(tmp_path / "whole", tmp_path / "runs")
+    assert [rate for part in parts for rate in part] == whole
+
+
+def test_sigterm_ends_a_validation(config, tmp_path):
+    """What led up to the validation is made again, and the run ends as if nothing had happened."""
+    options = ["--config", config, *OPTIONS]
+    run("fit", *options, "--trainer.default_root_dir", tmp_path / "whole")
+    assert run("fit", *options, *interrupt("on_validation_batch_start", 7, "term")) == PREEMPTED_EXIT_CODE
+    assert read_checkpoint(tmp_path / "runs/version_0/checkpoints/last.ckpt")["global_step"] == 6
+    run("fit", *options, "--ckpt_path", "last")
+    ends_alike(tmp_path / "whole", tmp_path / "runs")
+
+
+def test_accumulated_batches_are_not_torn_apart(config, tmp_path):
+    """Oracle: the uninterrupted run; three batches make a step, and the seventh one alone makes the third."""
+    options = ["--config", config, *OPTIONS, "--trainer.accumulate_grad_batches", 3]
+    run("fit", *options, "--trainer.default_root_dir", tmp_path / "whole")
+    assert run("fit", *options, *interrupt("on_train_batch_start", 4, "term")) == PREEMPTED_EXIT_CODE
+    run("fit", *options, "--ckpt_path", "last")
+    ends_alike(tmp_path / "whole", tmp_path / "runs")
+
+
+def test_run_whose_folder_vanishes_ends(config, tmp_path, capfd):
+    options = ["--config", config, *OPTIONS, *interrupt("on_train_batch_start", 3, "remove")]
+    assert run("fit", *options) == 1
+    assert time.monotonic() - Interrupt.acted < 5  # seconds, the step that follows included
+    assert "last.ckpt could not be written: its folder is gone" in capfd.readouterr().err
+
+
+def test_checkpoint_from_another_total_batch(config, tmp_path):
+    """The rest of that epoch is dealt out anew, and it is said."""
+    options = ["--config", config, *OPTIONS]
+    run("fit", *options, *interrupt("on_train_batch_start", 1, "term"))
+    with pytest.warns(UserWarning, match="inside epoch 0 of a run with a total batch of 1 images, now it is 2"):
+        resumed = run("fit", *options, "--ckpt_path", "last", "--data.batch_size", 2)
+    assert resumed.trainer.global_step == 2 + 1 + 3 + 3
+
+
+def test_number_of_steps_is_checked(config, capfd):
+    assert run("fit", "--config", config, "--last_checkpoint.every_n_steps", 0) == 1
+    assert "last_checkpoint.every_n_steps is 0; give 1 or more, or null." in capfd.readouterr().err
