@@ -32,10 +32,10 @@ class BiasLeakyReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Change ``x`` ``[B, C, ...]``, and return it."""
-        from efficientps.layers import norm_act_triton  # Triton is where CUDA is
+        from efficientps.layers import norm_act_kernels  # Triton is installed with CUDA only
 
-        if norm_act_triton.fits(x):
-            return norm_act_triton.normalise(x, self.one, self.bias, self.slope, out=x)
+        if norm_act_kernels.accepts(x):
+            return norm_act_kernels.normalise(x, self.one, self.bias, self.slope, out=x)
         x += self.bias.view(-1, *[1] * (x.dim() - 2)).to(x.dtype)
         return x if self.slope == 1 else leaky_relu_(x, self.slope)
 

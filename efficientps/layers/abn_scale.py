@@ -1,7 +1,8 @@
-"""The scale of in-place ABN, ``abs(weight) + eps``, and what the backward pass needs of it.
+"""The scale of in-place ABN, ``abs(weight) + eps``, and the vectors that the backward pass computes from it.
 
-The gradient with respect to the weight has the weight's sign. So that no operation of its own puts it there, the
-backward pass divides by a scale that has this sign: it stands twice in the gradient of the input, where it vanishes.
+The gradient with respect to the weight has the weight's sign. The backward pass gets it without an extra operation,
+because it divides by a scale that carries this sign. In the gradient of the input the signed scale occurs twice, and
+the sign cancels.
 """
 
 from __future__ import annotations
@@ -13,36 +14,36 @@ from torch import Tensor
 
 
 class SignedScale(NamedTuple):
-    """What the backward pass takes of the weights, ``[C]`` each: the inverse has their sign, and so has the square."""
+    """Inverse and square of the scale, ``[C]`` each, with the sign of the weight: the backward pass uses both."""
 
     inverse: Tensor
     square: Tensor
 
 
 class Scale(NamedTuple):
-    """The scale of each channel, ``[C]``, and what the backward pass takes of it."""
+    """The scale of each channel, ``[C]``, and the vectors for the backward pass."""
 
     absolute: Tensor
     signed: SignedScale
 
 
 def absolute_scale(weight: Tensor, eps: float) -> Tensor:
-    """Return the scale of each weight, never 0."""
+    """Return ``abs(weight) + eps``, which is never 0."""
     return weight.abs() + eps
 
 
 def signed_scale(weight: Tensor, absolute: Tensor) -> SignedScale:
-    """Return inverse and square of the scale ``absolute`` with the sign of the weight."""
+    """Return inverse and square of the scale ``absolute``, both with the sign of ``weight``."""
     signed = torch.copysign(absolute, weight)
     return SignedScale(signed.reciprocal(), signed * absolute)
 
 
-def scales_at_once(weights: list[Tensor], eps: float) -> list[Scale]:
-    """Return the scales of many layers, by one operation where each layer would start its own.
+def scales_of_layers(weights: list[Tensor], eps: float) -> list[Scale]:
+    """Return the scales of many layers, computed together on their concatenated weights.
 
     Args:
-        weights: of each layer, ``[C]``, of one type and device.
-        eps: of all layers.
+        weights: weights of each layer, ``[C]``, all of one dtype and on one device.
+        eps: added to the absolute weights of every layer.
     """
     sizes = [len(weight) for weight in weights]
     weight = torch.cat(weights)

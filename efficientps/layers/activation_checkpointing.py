@@ -1,4 +1,4 @@
-"""Activation checkpointing: forget what is inside a part of the network, and compute it again in the backward pass."""
+"""Activation checkpointing: drop the activations of a part of the network and recompute them in the backward pass."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ R = TypeVar("R")
 
 
 def checkpointed(function: Callable[P, R], *inputs: P.args, **options: P.kwargs) -> R:
-    """Call a function, and keep its inputs alone for the backward pass, which calls it a second time.
+    """Call a function; keep only its inputs for the backward pass, which calls the function a second time.
 
-    The second call draws the same random numbers, and leaves the running statistics of ``InPlaceABN`` as they are:
-    gradients and statistics are those of a plain call. Without gradients it is a plain call.
+    The second call draws the same random numbers as the first and does not update the running statistics of
+    ``InPlaceABN``, so gradients and statistics equal those of a plain call. If gradients are disabled, this is a plain
+    call.
 
     Args:
-        function: of tensors, or of containers of them.
-        inputs: for it.
-        options: for it.
+        function: takes and returns tensors, or containers of tensors.
+        inputs: positional arguments of the function.
+        options: keyword arguments of the function.
     """
     if not torch.is_grad_enabled():
         return function(*inputs, **options)
@@ -33,5 +34,5 @@ def checkpointed(function: Callable[P, R], *inputs: P.args, **options: P.kwargs)
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Return what surrounds the first call and the second."""
+    """Return the contexts of the first and of the second call."""
     return nullcontext(), keep_statistics()

@@ -30,12 +30,13 @@ class SeparableConv(nn.Sequential):
     """A 3x3 depthwise and a 1x1 pointwise convolution, then normalisation and activation; the spatial size is kept.
 
     The parameter count of the paper (40.89 M) fits one normalisation, after the pointwise convolution. The authors'
-    code has a second one between the two (DeepSceneSeg/EfficientPS:mmdet/ops, DepthwiseSeparableConvModule).
+    code has a second normalisation between the two convolutions (DeepSceneSeg/EfficientPS:mmdet/ops,
+    DepthwiseSeparableConvModule).
 
     Args:
         in_channels: channels of the input ``[B, in_channels, H, W]``.
         out_channels: channels of the output ``[B, out_channels, H, W]``.
-        dilation: of the depthwise convolution, one number or (rows, columns); its padding is the same.
+        dilation: dilation and padding of the depthwise convolution, one number or (rows, columns).
         intermediate_norm: normalise and activate between the two convolutions as well.
         norm_act: builds the normalisation with its activation.
     """
@@ -60,7 +61,7 @@ class SeparableConv(nn.Sequential):
 def xavier_init(module: nn.Module) -> None:
     """Initialise every convolution inside a module with Xavier uniform weights and zero biases.
 
-    DeepSceneSeg/EfficientPS:mmdet/models/necks/two_way_fpn.py, ``init_weights``.
+    Source: DeepSceneSeg/EfficientPS:mmdet/models/necks/two_way_fpn.py, ``init_weights``.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

@@ -1,4 +1,4 @@
-"""Statistics of a batch, over one rank or all, and their part in the gradient: what every in-place ABN shares."""
+"""Batch statistics of in-place ABN over one or several ranks, and the running statistics."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from torch import Tensor
 from torch import distributed as dist
 
 
-def statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return mean ``[C]`` and biased variance ``[C]`` of ``x`` ``[B, C, ...]``; zeros where there is no value.
+def batch_statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return mean ``[C]`` and biased variance ``[C]`` of ``x`` ``[B, C, ...]``; zeros if ``x`` is empty.
 
-    Both are exact to the last digits of ``dtype``, over maps of any size.
+    Both are accurate to the last digits of ``dtype``, over maps of any size.
     """
     if x.numel() == 0:
         return x.new_zeros(2, x.shape[1], dtype=dtype).unbind()  # type: ignore[return-value]
     x, dims = x.to(dtype), [0, *range(2, x.dim())]
-    if x.device.type == "cpu":  # where torch.var_mean takes many times longer, and PyTorch's norms lose digits
+    if x.device.type == "cpu":  # on a CPU torch.var_mean is many times slower, and F.batch_norm loses digits
         mean = x.mean(dims, keepdim=True)
         return mean.flatten(), (x - mean).square_().mean(dims)
     var, mean = torch.var_mean(x, dims, correction=0)
     return mean, var
 
 
-def over_ranks(mean: Tensor, var: Tensor, count: int, world_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Join each rank's mean ``[C]``, biased variance ``[C]`` and number of values, whose total is a tensor ``[]``.
+def statistics_over_ranks(mean: Tensor, var: Tensor, count: int, world_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Combine the statistics of all ranks into mean ``[C]``, biased variance ``[C]`` and number of values ``[]``.
 
-    A rank without any value takes part with a count of 0, so that no other waits for it.
+    An empty rank takes part with a count of 0, so that the other ranks do not wait for it forever.
+
+    Args:
+        mean: mean over this rank, ``[C]``.
+        var: biased variance over this rank, ``[C]``.
+        count: values per channel of this rank.
+        world_size: number of ranks.
     """
     local = torch.cat([mean, var, mean.new_full((1,), count)])
     gathered = [torch.empty_like(local) for _ in range(world_size)]
@@ -39,20 +45,20 @@ def over_ranks(mean: Tensor, var: Tensor, count: int, world_size: int) -> tuple[
     return mean, var, total
 
 
-def follow(
+def update_running_statistics(
     running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, count: Tensor | int, momentum: float
 ) -> None:
-    """Move the running statistics towards those of a batch, the variance unbiased; not where it had no value.
+    """Move the running statistics towards the mean and the unbiased variance of a batch; an empty batch has no effect.
 
     Args:
         running_mean: ``[C]``, changed in place.
         running_var: ``[C]``, changed in place.
-        mean: of the batch, ``[C]``.
-        var: of the batch, biased, ``[C]``.
-        count: values of each channel; a tensor ``[]`` where ranks have added theirs up.
+        mean: mean of the batch, ``[C]``.
+        var: biased variance of the batch, ``[C]``.
+        count: values per channel; a tensor ``[]`` if it is a sum over ranks.
         momentum: weight of the batch.
     """
-    if isinstance(count, int):  # numbers that the host knows cost the device nothing
+    if isinstance(count, int):  # plain numbers need no operation on the device
         if count > 0:
             running_mean.lerp_(mean, momentum)
             running_var.lerp_(var * (count / max(count - 1, 1)), momentum)
@@ -62,15 +68,15 @@ def follow(
     running_var.lerp_(var * (count / (count - 1).clamp(min=1)), weight)
 
 
-def means_over_ranks(sums: Tensor, count: Tensor) -> Tensor:
-    """Return the sums of all ranks, divided by their number of values, a tensor ``[]``."""
+def average_over_ranks(sums: Tensor, count: Tensor) -> Tensor:
+    """Add up ``sums`` over all ranks and divide by ``count`` ``[]``, the number of values over all ranks."""
     total = sums.clone()
     dist.all_reduce(total)
     return total / count.clamp(min=1)
 
 
-def in_format_of(grad: Tensor, y: Tensor) -> Tensor:
-    """Return the gradient in the memory format of the output, which the fused kernels want alike."""
+def match_memory_format(grad: Tensor, y: Tensor) -> Tensor:
+    """Return ``grad`` in the memory format of ``y``; the fused kernels require that both agree."""
     if y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last):
         return grad.contiguous(memory_format=torch.channels_last)
     return grad.contiguous()

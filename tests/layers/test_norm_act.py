@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from efficientps.layers import norm_act, norm_statistics
+from efficientps.layers import norm_act, norm_implementation, norm_statistics
 from efficientps.layers.norm_act import InPlaceABN, eager_abn, freeze_norms, prepared_scales, set_norm_implementation
 
 
@@ -193,7 +193,7 @@ def test_frozen_norm_keeps_its_statistics_in_training():
 
 def test_eager_norms_of_several_processes_are_said_to_be_in_place(monkeypatch):
     """Oracle: contract; here the other process has the same values."""
-    norm_act._warn_once.cache_clear()
+    norm_implementation._warn_once.cache_clear()
     monkeypatch.setattr(norm_act, "_world_size", lambda: 2)
     monkeypatch.setattr(norm_statistics.dist, "all_gather", lambda gathered, local: [g.copy_(local) for g in gathered])
     norm, x = random_norm(3), torch.randn(2, 3, 4, 4, dtype=torch.double)

@@ -67,18 +67,18 @@ def type_of(argument):
 
 def launches_of(channels, dtype):
     """Return kernel, types of the arguments and block of each launch in a training step of one layer."""
-    from efficientps.layers import norm_act_triton
+    from efficientps.layers import norm_act_kernels, norm_act_triton
 
-    launches, kernels = [], {name: getattr(norm_act_triton, name) for name in KERNELS}
+    launches, kernels = [], {name: getattr(norm_act_kernels, name) for name in KERNELS}
     x = torch.zeros(2, channels, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
     weight, bias = torch.ones(2, channels, requires_grad=True).unbind()
     for name, kernel in kernels.items():
-        setattr(norm_act_triton, name, Recorder(kernel, launches))
+        setattr(norm_act_kernels, name, Recorder(kernel, launches))
     norm_act_triton.TritonABNFunction.apply(
         x, weight, bias, torch.zeros(channels), torch.ones(channels), None, True, 0.1, 1e-5, 0.01, 1
     ).sum().backward()
     for name, kernel in kernels.items():
-        setattr(norm_act_triton, name, kernel)
+        setattr(norm_act_kernels, name, kernel)
     return launches
 
 
@@ -88,7 +88,7 @@ def compile_all():
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from efficientps.layers.norm_act_triton import _tile
+    from efficientps.layers.norm_act_kernels import _tile
 
     channels = list({tuple(_tile(count).items()): count for count in CHANNELS}.values())  # one for each size of block
     for (row, number), (column, dtype) in itertools.product(enumerate(architectures()), enumerate(DTYPES)):

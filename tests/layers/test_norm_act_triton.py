@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import multiprocessing as mp
 
-from efficientps.layers import norm_act
+from efficientps.layers import norm_implementation
 from efficientps.layers.norm_act import InPlaceABN, eager_abn, freeze_norms, set_norm_implementation
 from tests.layers.test_norm_act import CASES, run_rank
 
@@ -116,7 +116,7 @@ def test_half_precision(dtype, tolerance):
 @needs_kernels
 def test_a_mean_far_from_zero_costs_no_digits():
     """Oracle: the variance in double precision; as a difference of two means of squares it would be lost."""
-    from efficientps.layers.norm_act_triton import mean_and_variance
+    from efficientps.layers.norm_act_kernels import mean_and_variance
 
     x = (torch.randn(4, 8, 30, 30) + 3000).to(DEVICE).contiguous(memory_format=torch.channels_last)
     mean, variance = mean_and_variance(x)
@@ -134,13 +134,13 @@ def test_other_layouts_types_and_no_values_go_the_other_way():
     for x in (torch.randn(2, 4, 5, 6), torch.zeros(0, 4, 5, 6), torch.randn(2, 4, 3)):
         x = x.to(DEVICE)
         y = norm(x.requires_grad_())
-        assert type(y.grad_fn).__name__ == "_InPlaceABNFunctionBackward"
+        assert type(y.grad_fn).__name__ == "InPlaceABNFunctionBackward"
         torch.testing.assert_close(y, reference(x))
 
 
 @pytest.mark.parametrize("x", [torch.zeros(1, 4, 5, 6), torch.zeros(7, 4).double()], ids=["layout", "type"])
 def test_one_sentence_says_what_the_kernels_do_not_take(x):
-    norm_act._warn_once.cache_clear()
+    norm_implementation._warn_once.cache_clear()
     norm = random_norm(4).to(x.dtype)
     with pytest.warns(
         UserWarning, match=r"takes? float32, bfloat16 or float16 in the channels last.* or choose"
@@ -206,4 +206,4 @@ def test_a_map_on_the_cpu_goes_the_other_way(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET")
     monkeypatch.setitem(sys.modules, "efficientps.layers.norm_act_triton", None)  # not even imported
     y = random_norm(4)(random_map((2, 4, 5, 6)).requires_grad_())
-    assert type(y.grad_fn).__name__ == "_InPlaceABNFunctionBackward"
+    assert type(y.grad_fn).__name__ == "InPlaceABNFunctionBackward"
