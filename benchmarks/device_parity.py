@@ -18,7 +18,7 @@ from benchmarks.inference_copies import copies
 from benchmarks.report import Bar, Report
 from efficientps.backbones import EfficientNetBackbone, ResNetBackbone
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
-from efficientps.layers.norm_act import Implementation
+from efficientps.layers.norm_implementation import Implementation
 from efficientps.networks.detr import Detector, DETRPanoptic
 from efficientps.networks.efficientps import (
     EfficientPS,

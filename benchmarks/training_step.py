@@ -14,7 +14,8 @@ from benchmarks.batches import Precision, autocast, street_batch
 from benchmarks.memory import peak_bytes
 from benchmarks.report import Bar, Report
 from benchmarks.timing import alternate
-from efficientps.layers.norm_act import Implementation, set_norm_implementation
+from efficientps.layers.norm_act import set_norm_implementation
+from efficientps.layers.norm_implementation import Implementation
 from efficientps.networks.efficientps.network import CompiledPart, EfficientPS, Part
 from efficientps.structures import TrainingBatch
 

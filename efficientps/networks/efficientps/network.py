@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from efficientps.backbones.efficientnet import EfficientNetBackbone
 from efficientps.layers.activation_checkpointing import checkpointed
-from efficientps.layers.norm_act import Implementation, prepared_scales, set_norm_implementation
+from efficientps.layers.norm_act import prepared_scales, set_norm_implementation
+from efficientps.layers.norm_implementation import Implementation
 from efficientps.networks.efficientps.instance_head import InstanceHead
 from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion
 from efficientps.networks.efficientps.semantic_head import SemanticHead
