@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Literal
 
 from benchmarks.machine import describe_machine, source_state
 from benchmarks.timing import Timing
+from efficientps.atomic_file import write_text
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,7 @@ class Report:
 
     def write(self, path: str | Path) -> None:
         """Write the report as JSON, so that whoever reads the file at any moment finds a whole one."""
-        partial = Path(f"{path}.partial")
-        partial.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
-        os.replace(partial, path)
+        write_text(path, json.dumps(self.as_dict(), indent=1) + "\n")
 
     def table(self) -> str:
         """Return the report as text: rows, bars and what was skipped."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from efficientps.atomic_file import write_text
 from efficientps.data.tools.check import check_dataset
 
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 progress=show,
             )
         if options.json is not None:
-            options.json.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
+            write_text(options.json, json.dumps(report.as_dict(), indent=2) + "\n")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

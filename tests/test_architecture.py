@@ -13,18 +13,20 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "efficientps"
 TREES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 ALLOWED = {
+    "atomic_file": set(),
     "former_names": set(),
     "structures": {"structures"},
     "layers": {"layers"},
     "backbones": {"backbones", "layers", "structures"},
     "networks": {"backbones", "layers", "networks", "structures"},
     "inference": {"inference", "layers", "networks", "structures"},
-    "data": {"data", "structures"},
-    "synthetic": {"data", "structures", "synthetic"},
+    "data": {"atomic_file", "data", "structures"},
+    "synthetic": {"atomic_file", "data", "structures", "synthetic"},
     "metrics": {"metrics", "structures"},
     "visualization": {"structures"},
-    "reporting": {"metrics", "visualization"},
+    "reporting": {"atomic_file", "metrics", "visualization"},
     "training": {
+        "atomic_file",
         "data",
         "inference",
         "layers",
@@ -36,6 +38,7 @@ ALLOWED = {
         "visualization",
     },
     "cli": {
+        "atomic_file",
         "backbones",
         "cli",
         "data",

@@ -10,10 +10,8 @@ import argparse
 import json
 import os
 import sys
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from efficientps.atomic_file import write_text
 from efficientps.data.formats.coco_categories import read_categories
 from efficientps.data.formats.image_file import read_image
 from efficientps.data.formats.panoptic_format import PanopticEntry, inside, read_id_map, read_panoptic_json
@@ -160,15 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write_whole(path: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, text, concurrent=True)
     except OSError as error:
         raise ValueError(f"Cannot write '{path}' ({error.strerror}); choose another file for --json.") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 if __name__ == "__main__":

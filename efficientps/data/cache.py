@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from efficientps.atomic_file import atomic_file
 from efficientps.data.formats.image_file import MAX_PIXELS
 from efficientps.data.formats.panoptic_format import inside
 
@@ -88,15 +87,9 @@ class SampleCache:
             _IDS: self._compress(np.ascontiguousarray(segment_ids.numpy()), bits=False),
         }
         metadata = {"height": str(image.shape[1]), "width": str(image.shape[2]), "sources": _state(sources, upright)}
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-        try:
+        with atomic_file(path, concurrent=True) as temporary:
             save_file(packed, temporary, metadata)
-            size = temporary.stat().st_size
-            os.replace(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
-        return size
+            return temporary.stat().st_size
 
     def has(self, image_id: str, sources: Sequence[str | os.PathLike[str]], *, upright: bool = False) -> bool:
         """Return whether the sample is there and fits the files that it was read from."""

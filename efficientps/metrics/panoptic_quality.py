@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from efficientps.metrics.joint_areas import JointRuns
-from efficientps.metrics.panoptic_matching import count_matches
+from efficientps.metrics.panoptic_matching import PanopticCounts, count_matches
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
 from efficientps.structures import PanopticSegmentation
 
@@ -59,26 +58,27 @@ class PanopticQuality(Metric):
         self,
         predictions: Sequence[PanopticSegmentation],
         targets: Sequence[PanopticSegmentation],
-        runs: Sequence[JointRuns | None] | None = None,
+        counts: Sequence[PanopticCounts] | None = None,
     ) -> None:
         """Count the matches of each prediction with its target; both of one size ``[h, w]``, on any device.
 
         Args:
             predictions: the maps that were predicted.
             targets: the true maps.
-            runs: of each pair of maps, the target's first, where they are known already (``joint_runs``).
+            counts: the matches of each pair, where ``count_matches`` has counted them already.
 
         Raises:
             ValueError: if there are not as many predictions as targets, or for the reasons of ``count_matches``.
         """
         if len(predictions) != len(targets):
             raise ValueError(f"There are {len(predictions)} predictions for {len(targets)} targets.")
-        known = runs or [None] * len(targets)
-        for prediction, target, pair in zip(predictions, targets, known, strict=True):
+        if counts is None:
             num_classes = self.num_stuff + self.num_things
-            counts = count_matches(prediction, target, num_classes=num_classes, runs=pair)
+            pairs = zip(predictions, targets, strict=True)
+            counts = [count_matches(prediction, target, num_classes=num_classes) for prediction, target in pairs]
+        for image in counts:
             # All in one transfer, for which the host does not wait: the doubles' bits travel as integers.
-            packed = torch.stack([counts.iou_sum.view(torch.int64), counts.tp, counts.fp, counts.fn])
+            packed = torch.stack([image.iou_sum.view(torch.int64), image.tp, image.fp, image.fn])
             iou_sum, tp, fp, fn = packed.to(self.tp.device, non_blocking=True)
             self.iou_sum += iou_sum.view(torch.float64)
             self.tp += tp

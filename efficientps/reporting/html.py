@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from efficientps.atomic_file import write_text
 from efficientps.metrics.panoptic_matching import PanopticCounts
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
 from efficientps.visualization import Color, Picture
@@ -207,9 +208,7 @@ def write_report(
         Image.fromarray(image.picture).save(path)
         shown.append((path, f"{rank}. {image.image_id}: PQ {100 * image.pq:.1f}"))
     html = directory / "report.html"
-    temporary = html.with_suffix(".partial")
-    temporary.write_text(_page(title, result, names, shown), encoding="utf-8")
-    temporary.replace(html)
+    write_text(html, _page(title, result, names, shown))
     return html
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import pytorch_lightning as pl
 import torch
@@ -21,6 +21,7 @@ from torch.optim import SGD, Optimizer
 from efficientps.data.sources.panoptic_dataset import PanopticDataset
 from efficientps.inference.inference_copy import InferenceCopies
 from efficientps.metrics.evaluator import Evaluation, Evaluator
+from efficientps.metrics.panoptic_matching import PanopticCounts
 from efficientps.networks.efficientps.network import EfficientPS
 from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
@@ -33,6 +34,13 @@ OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
 _AUTOCAST_TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """What autocast casts to in each of the trainer's precisions that autocast."""
+
+
+class EvaluatedBatch(TypedDict):
+    """What a validation step returns, for callbacks: an entry of each list for each image of the batch."""
+
+    predictions: list[Prediction]
+    counts: list[PanopticCounts]
 
 
 class PanopticModule(pl.LightningModule):
@@ -152,12 +160,16 @@ class PanopticModule(pl.LightningModule):
         self.evaluator.reset()
         self._begin_predictions()
 
-    def validation_step(self, batch: PanopticBatch, batch_idx: int) -> dict[str, list[Prediction]]:
+    def validation_step(self, batch: PanopticBatch, batch_idx: int) -> EvaluatedBatch:
         """Predict and count, one image after the other; the predictions live on until the next batch, for pictures."""
         predictions = self._predict(batch)
-        for prediction, segment_ids, segments in zip(predictions, batch["segment_ids"], batch["segments"], strict=True):
+        counts = [
             self.evaluator.update(prediction, PanopticSegmentation(segment_ids, segments))
-        return {"predictions": predictions}
+            for prediction, segment_ids, segments in zip(
+                predictions, batch["segment_ids"], batch["segments"], strict=True
+            )
+        ]
+        return {"predictions": predictions, "counts": counts}
 
     def on_validation_epoch_end(self) -> None:
         """Compute and log all figures, over all ranks."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from efficientps.atomic_file import atomic_file
 from efficientps.data.formats.panoptic_format import (
     MAX_SEGMENT_ID,
     PanopticEntry,
@@ -120,16 +120,12 @@ class PanopticWriter:
             raise self._refusal(error) from None
 
     def _write_map(self, path: Path, segment_ids: NDArray[np.int32]) -> None:
-        """Write a PNG under another name, then rename it."""
-        temporary = path.with_name(f"{uuid.uuid4().hex}.partial")
+        """Write a PNG that appears whole or not at all."""
         try:
-            write_id_map(temporary, segment_ids)
-            os.replace(temporary, path)
+            with atomic_file(path, concurrent=True) as temporary:
+                write_id_map(temporary, segment_ids)
         except OSError as error:
             raise self._refusal(error) from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
 
     def _refusal(self, error: OSError) -> ValueError:
         """Say that the directory cannot be written to, and what to do."""

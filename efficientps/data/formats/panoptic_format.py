@@ -13,11 +13,9 @@ import os
 import posixpath
 import stat
 import unicodedata
-import uuid
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path, PureWindowsPath
+from pathlib import PureWindowsPath
 from reprlib import Repr
 from typing import Any, NamedTuple
 
@@ -25,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from efficientps.atomic_file import atomic_file
 from efficientps.data.formats.image_file import MAX_PIXELS, MAX_SIDE, UnusableImageError, open_image
 from efficientps.structures import VOID
 from efficientps.structures.categories import Categories, Category
@@ -313,14 +312,8 @@ def write_panoptic_json(
         {"id": item.label_id, "name": item.name, "color": list(item.color), "isthing": int(item.is_thing)}
         for item in categories
     ]
-    temporary = Path(f"{os.fspath(path)}.{uuid.uuid4().hex}.partial")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"images": images, "annotations": annotations, "categories": table}, file)
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    with atomic_file(path, concurrent=True) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump({"images": images, "annotations": annotations, "categories": table}, file)
 
 
 def _written_id(image_id: str) -> str | int:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from efficientps.atomic_file import write_text
 from efficientps.data.formats.coco_categories import categories_of
 from efficientps.data.formats.panoptic_format import read_json, read_panoptic_json
 
@@ -68,8 +66,8 @@ def split_annotations(
         classes[number[os.path.normpath(entry.image_file_name)]] |= {item.category_id for item in entry.segments}
     chosen = stratified_choice(classes, fraction=val_fraction, seed=seed)
     val_ids = {entry.image_id for entry in entries if number[os.path.normpath(entry.image_file_name)] in chosen}
-    _write(val, _part(document, val_ids, inside=True))
-    _write(train, _part(document, val_ids, inside=False))
+    for path, inside in ((val, True), (train, False)):
+        write_text(path, json.dumps(_part(document, val_ids, inside=inside)), concurrent=True)
     images_of: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
     for position, found in enumerate(classes):
         images_of[position in chosen].update(found)
@@ -138,14 +136,3 @@ def _part(document: dict[str, Any], ids: set[str], *, inside: bool) -> dict[str,
     images = [image for image in document["images"] if (str(image["id"]) in ids) == inside]
     annotations = [item for item in document["annotations"] if (str(item["image_id"]) in ids) == inside]
     return {**document, "images": images, "annotations": annotations}
-
-
-def _write(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
-    """Write a file that appears whole or not at all."""
-    temporary = Path(f"{os.fspath(path)}.{uuid.uuid4().hex}.partial")
-    try:
-        temporary.write_text(json.dumps(document), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()

@@ -18,6 +18,7 @@ from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from rich.console import Console
 from rich.progress import track
 
+from efficientps.atomic_file import write_text
 from efficientps.synthetic.streets.camera import Array
 from efficientps.synthetic.streets.scene import MIN_SIZE, render_scene
 
@@ -158,6 +159,4 @@ def _read_marker(root: Path) -> dict[str, object] | None:
 
 
 def _write_marker(root: Path, content: dict[str, object]) -> None:
-    draft = root / f".{MARKER}.draft"
-    draft.write_text(json.dumps(content, indent=2) + "\n")
-    draft.replace(root / MARKER)
+    write_text(root / MARKER, json.dumps(content, indent=2) + "\n")

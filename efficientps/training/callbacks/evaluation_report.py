@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 
+from efficientps.atomic_file import write_text
 from efficientps.metrics.evaluator import Evaluation
 from efficientps.training.module import PanopticModule
 
@@ -52,6 +53,4 @@ def print_table(evaluation: Evaluation, *, title: str, per_class: bool) -> None:
 def write_json(path: Path, evaluation: Evaluation) -> None:
     """Write all figures of an evaluation, fractions of 1, as JSON; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(evaluation.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(evaluation.as_dict(), indent=2, allow_nan=False) + "\n")

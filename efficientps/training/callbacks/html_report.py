@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch.distributed
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 
-from efficientps.metrics.panoptic_matching import count_matches
-from efficientps.reporting.html import Curve, ScoredImage, WorstImages, read_curves, worst_first, write_report
-from efficientps.structures import PanopticSegmentation
+from efficientps.reporting.html import Curve, WorstImages, read_curves, worst_first, write_report
 from efficientps.training.callbacks.comparison import compare, legend
+from efficientps.training.gathering import gather_items
 from efficientps.training.module import PanopticModule
 
 
@@ -25,7 +23,7 @@ class HtmlReport(Callback):
     it as PNG files.
 
     Args:
-        enabled: whether a report is written; matching every image once more takes time.
+        enabled: whether a report is written.
         num_worst: how many images are shown.
     """
 
@@ -50,15 +48,12 @@ class HtmlReport(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Match each image by itself, and keep the worst."""
+        """Keep the images with the lowest panoptic quality."""
         if not self.enabled or trainer.sanity_checking:
             return
         assert isinstance(pl_module, PanopticModule)
         categories = pl_module.categories
-        for index, prediction in enumerate(outputs["predictions"]):
-            target = PanopticSegmentation(batch["segment_ids"][index], batch["segments"][index])
-            height, width = target.segment_ids.shape
-            counts = count_matches(prediction.panoptic.resize((height, width)), target, num_classes=len(categories))
+        for index, (prediction, counts) in enumerate(zip(outputs["predictions"], outputs["counts"], strict=True)):
             self._worst.offer(
                 batch["image_ids"][index],
                 counts,
@@ -71,7 +66,7 @@ class HtmlReport(Callback):
         if not self.enabled or trainer.sanity_checking or log_dir is None:
             return
         assert isinstance(pl_module, PanopticModule) and pl_module.evaluation is not None
-        worst = _gather(self._worst.images)[: self.num_worst]
+        worst = worst_first(gather_items(self._worst.images))[: self.num_worst]
         if not trainer.is_global_zero:
             return
         colors, names = legend(pl_module.categories)
@@ -103,12 +98,3 @@ def _curves(trainer: pl.Trainer, log_dir: str) -> dict[str, Curve]:
         logger.save()
     path = folder / "metrics.csv"
     return read_curves(path) if path.is_file() else {}
-
-
-def _gather(images: list[ScoredImage]) -> list[ScoredImage]:
-    """Return the images of all processes, the worst first."""
-    parts: list[list[ScoredImage] | None] = [images]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        parts = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, images)
-    return worst_first(image for part in parts if part for image in part)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch.distributed
 from PIL import Image
 from pytorch_lightning.callbacks import Callback
 
 from efficientps.data.formats.export import PanopticWriter
-from efficientps.data.formats.panoptic_format import PanopticEntry, write_panoptic_json
+from efficientps.data.formats.panoptic_format import write_panoptic_json
 from efficientps.training.callbacks.comparison import categories_of, legend, valid_image
+from efficientps.training.gathering import gather_items
 from efficientps.visualization import overlay
 
 
@@ -58,16 +57,7 @@ class PredictionWriter(Callback):
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the JSON file, of all processes' images."""
-        entries = gather(self._writer.entries)
+        entries = sorted(gather_items(self._writer.entries), key=lambda entry: entry.image_id)
         if trainer.is_global_zero:
             write_panoptic_json(self._writer.json_path, entries, self._categories)
             print(f"{len(entries)} predictions written to {self._directory}.", flush=True)
-
-
-def gather(entries: Sequence[PanopticEntry]) -> list[PanopticEntry]:
-    """Return the entries of all processes, sorted by image id."""
-    parts: list[Sequence[PanopticEntry] | None] = [entries]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        parts = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, entries)
-    return sorted((entry for part in parts if part for entry in part), key=lambda entry: entry.image_id)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_warn
+
+from efficientps.training.gathering import gather
 
 _KEY = "random_states"
 
@@ -30,11 +31,7 @@ class RandomStates(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Collect the states of all processes; every one of them comes here."""
-        states: list[Any] = [random_state()]
-        if trainer.world_size > 1 and dist.is_initialized():
-            states *= trainer.world_size
-            dist.all_gather_object(states, random_state())
-        checkpoint[_KEY] = states
+        checkpoint[_KEY] = gather(random_state())
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 
+from efficientps.atomic_file import atomic_file
+
 
 class CheckpointWriteError(OSError):
     """A checkpoint could not be written; the message says why, and what became of the one before."""
@@ -39,19 +41,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             CheckpointWriteError: the disk is full, the folder is gone, or writing is not permitted.
         """
         path = Path(path)
-        temporary = path.with_name(path.name + ".partial")
         try:
             if path.parent not in self._folders:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._folders.add(path.parent)
-            with temporary.open("wb") as file:
+            with atomic_file(path, durable=True) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _wait_for_folder(path.parent)
         except BaseException as error:
-            _remove(temporary)
             if (cause := _cause(error)) is None:
                 raise
             raise CheckpointWriteError(_explain(path, cause)) from error
@@ -68,24 +64,3 @@ def _explain(path: Path, cause: OSError) -> str:
         return f"The checkpoint {path} could not be written: its folder is gone. Make it available and resume."
     before = "The one of that name before it is intact" if path.is_file() else "There is none of that name yet"
     return f"The checkpoint {path} could not be written: {cause.strerror or cause}. {before}; make room and resume."
-
-
-def _wait_for_folder(folder: Path) -> None:
-    """Return when the disk has the new name too; not all systems can say so."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        pass

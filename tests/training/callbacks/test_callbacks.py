@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from efficientps.data.formats.panoptic_format import PanopticEntry
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
 from efficientps.structures import InstancePredictions, PanopticBatch, PanopticSegmentation, Prediction, Segment
 from efficientps.training.callbacks import throughput
 from efficientps.training.callbacks.comparison import compare, valid_image
 from efficientps.training.callbacks.evaluation_report import write_json as write_evaluation
 from efficientps.training.callbacks.overlays import ValidationOverlays, spread
-from efficientps.training.callbacks.predictions import gather
 from efficientps.training.callbacks.throughput import ThroughputMonitor
 
 
@@ -84,11 +82,6 @@ def test_throughput_counts_images_and_waits(monkeypatch, window, batches):
         monitor.on_train_batch_end(trainer, module, None, batch, index)
     figures = {"train/images_per_s": 2.0, "train/data_wait": pytest.approx(1 / 3)}
     assert module.logged == [{}, figures, figures, figures]
-
-
-def test_gather_sorts_the_entries_of_one_process():
-    entries = [PanopticEntry("b", "b.png", ()), PanopticEntry("a", "a.png", ())]
-    assert [entry.image_id for entry in gather(entries)] == ["a", "b"]
 
 
 def test_json_replaces_the_last_one_whole(tmp_path):
