@@ -63,10 +63,8 @@ REASON = "(long: "
 """Stands in the first line of a longer module, before the reason for its length."""
 
 LONG_WITHOUT_A_REASON = {
-    "efficientps/data/formats/panoptic_format.py",
     "efficientps/data/loading/datamodule.py",
     "efficientps/data/tools/check.py",
-    "efficientps/data/tools/from_instances.py",
     "efficientps/networks/detr/network.py",
     "efficientps/networks/efficientps/solov2/head.py",
     "efficientps/training/module.py",

@@ -11,8 +11,9 @@ import torch
 import yaml
 from PIL import Image
 
+from efficientps.data.formats.coco_json import read_panoptic_json
+from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import read_image
-from efficientps.data.formats.panoptic_format import read_id_map, read_panoptic_json
 from efficientps.structures.categories import Categories, Category
 from efficientps.training.checkpoints.read import read_checkpoint
 from tests.command_line import run, write_config

@@ -21,8 +21,10 @@ import torch
 
 from efficientps.atomic_file import write_text
 from efficientps.data.formats.coco_categories import read_categories
+from efficientps.data.formats.coco_json import PanopticEntry, read_panoptic_json
+from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import read_image
-from efficientps.data.formats.panoptic_format import PanopticEntry, inside, read_id_map, read_panoptic_json
+from efficientps.data.formats.safe_path import inside
 from efficientps.metrics.panoptic_matching import PanopticCounts, count_matches
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
 from efficientps.reporting.html import WorstImages, read_curves, write_report

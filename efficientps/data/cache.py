@@ -23,7 +23,7 @@ from torch import Tensor
 
 from efficientps.atomic_file import atomic_file
 from efficientps.data.formats.image_file import MAX_PIXELS
-from efficientps.data.formats.panoptic_format import inside
+from efficientps.data.formats.safe_path import inside
 
 _IMAGE, _IDS = "image", "segment_ids"
 

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from faster_coco_eval.core import mask as mask_api
 
+from efficientps.structures.segment_runs import run_starts
+
 
 class RunLengths(TypedDict):
     """A mask as COCO encodes it: the image's ``[h, w]`` and the compressed lengths of its runs, column by column."""
@@ -37,7 +39,7 @@ def encode_segments(segment_ids: npt.NDArray[np.int32]) -> dict[int, RunLengths]
     """Encode the mask of every id that occurs in a map, int32 ``[h, w]``, in one pass."""
     height, width = segment_ids.shape
     pixels = segment_ids.T.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1])
+    starts = run_starts(pixels)
     runs = np.stack([starts, np.append(starts[1:], pixels.size)], axis=1)
     order = np.argsort(pixels[starts], kind="stable")
     ids, firsts = np.unique(pixels[starts][order], return_index=True)

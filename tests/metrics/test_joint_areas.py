@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from efficientps.metrics import joint_areas as module
-from efficientps.metrics.joint_areas import _runs_on_cpu, _runs_on_device, joint_areas, joint_runs
+from efficientps.metrics.joint_areas import joint_areas, joint_runs
+from efficientps.structures import segment_runs as module
+from efficientps.structures.segment_runs import _runs_on_cpu, _runs_on_device
 
 
 def naive(rows, columns, row_ids, column_ids):

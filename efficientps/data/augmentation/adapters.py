@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from efficientps.data.formats.panoptic_format import present_ids
+from efficientps.structures.segment_runs import present_ids
 
 _NEAREST = (None, 0, 6)
 """Not set, cv2.INTER_NEAREST and cv2.INTER_NEAREST_EXACT."""

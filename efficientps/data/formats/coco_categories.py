@@ -6,7 +6,7 @@ import colorsys
 import os
 from typing import Any
 
-from efficientps.data.formats.panoptic_format import read_json
+from efficientps.data.formats.coco_json import read_json
 from efficientps.structures.categories import Categories, Category
 
 _HUE_STEP = 0.6180339887

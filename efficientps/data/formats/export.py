@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from efficientps.atomic_file import atomic_file
-from efficientps.data.formats.panoptic_format import (
-    MAX_SEGMENT_ID,
-    PanopticEntry,
-    SegmentEntry,
-    write_id_map,
-    write_panoptic_json,
-)
+from efficientps.data.formats.coco_json import MAX_NUMBER, PanopticEntry, SegmentEntry
+from efficientps.data.formats.id_map import MAX_SEGMENT_ID, write_id_map
+from efficientps.data.formats.segment_measures import measure_segments
 from efficientps.structures import VOID, PanopticSegmentation, Segment
-from efficientps.structures.categories import Categories
+from efficientps.structures.categories import Categories, Category
 
 INSTANCES_PER_CLASS = 1000
 """Distance of the ids of one class's instances from those of the next (Cityscapes)."""
@@ -160,45 +158,56 @@ def export_ids(segments: Sequence[Segment], categories: Categories) -> list[int]
     return ids
 
 
-def measure_segments(
-    segment_ids: NDArray[np.int32], ids: Sequence[int]
-) -> tuple[NDArray[np.int64], list[int], list[tuple[int, int, int, int]]]:
-    """Number the segments of a map and measure them, run of pixels by run of pixels.
+def write_panoptic_json(
+    path: str | os.PathLike[str], entries: Iterable[PanopticEntry], categories: Iterable[Category]
+) -> None:
+    """Write entries as a COCO panoptic JSON file; the file appears whole or not at all.
 
-    Args:
-        segment_ids: the map ``[h, w]``.
-        ids: the id of each segment.
-
-    Raises:
-        ValueError: if an id is in the map and not in the list, or the reverse.
-
-    Returns:
-        int64 ``[h, w]``, 0 where void and else 1 + the segment's position in the list; for each segment its area in
-        pixels and its box ``(x, y, width, height)``.
+    Image ids that are plain numbers are written as numbers, as COCO's own are, so that other readers find each image.
     """
-    begins_run = np.ones(segment_ids.shape, dtype=np.bool_)  # a row's first pixel does
-    begins_run[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
-    starts = np.flatnonzero(begins_run)
-    lengths = np.diff(starts, append=segment_ids.size)
-    positions = _positions(segment_ids.ravel()[starts], ids)
-    row, left = np.divmod(starts, segment_ids.shape[1])
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for entry in entries:
+        if entry.size is not None:
+            height, width = entry.size
+            image = {
+                "id": _written_id(entry.image_id),
+                "file_name": entry.image_file_name,
+                "height": height,
+                "width": width,
+            }
+            images.append(image)
+        segments = [_segment_info(item) for item in entry.segments]
+        annotation = {
+            "image_id": _written_id(entry.image_id),
+            "file_name": entry.map_file_name,
+            "segments_info": segments,
+        }
+        annotations.append(annotation)
+    table = [
+        {"id": item.label_id, "name": item.name, "color": list(item.color), "isthing": int(item.is_thing)}
+        for item in categories
+    ]
+    with atomic_file(path, concurrent=True) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump({"images": images, "annotations": annotations, "categories": table}, file)
 
-    number = len(ids) + 1
-    areas = np.bincount(positions, weights=lengths, minlength=number).astype(np.int64)
-    low = np.full((number, 2), max(segment_ids.shape))
-    high = np.zeros((number, 2), dtype=np.int64)
-    np.minimum.at(low, positions, np.stack([left, row], axis=1))
-    np.maximum.at(high, positions, np.stack([left + lengths, row + 1], axis=1))
-    boxes = [(x, y, width, height) for x, y, width, height in np.hstack([low, high - low])[1:].tolist()]
-    return np.repeat(positions, lengths).reshape(segment_ids.shape), areas[1:].tolist(), boxes
+
+def _written_id(image_id: str) -> str | int:
+    """Return an image id as JSON files have it.
+
+    >>> _written_id("139"), _written_id("0139"), _written_id("aachen_000000_000019")
+    (139, '0139', 'aachen_000000_000019')
+    """
+    is_number = image_id.isdecimal() and image_id.isascii() and str(int(image_id[:20])) == image_id
+    return int(image_id) if is_number and int(image_id) <= MAX_NUMBER else image_id
 
 
-def _positions(values: NDArray[np.int32], ids: Sequence[int]) -> NDArray[np.int64]:
-    """Return 0 for void and 1 + the position in the list for each segment id; refuse lists that do not fit the map."""
-    position_of = {VOID: 0} | {segment_id: position for position, segment_id in enumerate(ids, start=1)}
-    present, inverse = np.unique(values, return_inverse=True)
-    if unlisted := sorted(set(present.tolist()) - position_of.keys()):
-        raise ValueError(f"The panoptic map has pixels of segment {unlisted[0]}, which is not in its segments.")
-    if missing := sorted(position_of.keys() - set(present.tolist()) - {VOID}):
-        raise ValueError(f"The panoptic map has no pixel of segment {missing[0]}, which is in its segments.")
-    return np.array([position_of[i] for i in present.tolist()], dtype=np.int64)[inverse.reshape(-1)]
+def _segment_info(segment: SegmentEntry) -> dict[str, Any]:
+    """Return a segment as ``segments_info`` has it; what is not known is left out."""
+    info: dict[str, Any] = {"id": segment.id, "category_id": segment.category_id, "iscrowd": int(segment.is_crowd)}
+    info["area"] = segment.area
+    if segment.bbox is not None:
+        info["bbox"] = list(segment.bbox)
+    if segment.score is not None:
+        info["score"] = segment.score
+    return info

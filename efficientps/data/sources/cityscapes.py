@@ -8,7 +8,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from efficientps.data.bad_samples import OnBadSample
-from efficientps.data.formats.panoptic_format import PanopticEntry
+from efficientps.data.formats.coco_json import PanopticEntry
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.image_folder import ImageFolder
 from efficientps.data.sources.panoptic_dataset import PanopticDataset, Transform

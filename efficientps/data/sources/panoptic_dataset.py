@@ -13,11 +13,14 @@ from torch.utils.data import Dataset
 
 from efficientps.data.bad_samples import BadSamples, OnBadSample, TooManyBadSamplesError
 from efficientps.data.cache import SampleCache
+from efficientps.data.formats.coco_json import PanopticEntry, read_panoptic_json
+from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import MAX_PIXELS, read_image
-from efficientps.data.formats.panoptic_format import PanopticEntry, inside, present_ids, read_id_map, read_panoptic_json
+from efficientps.data.formats.safe_path import inside
 from efficientps.data.loading.samplers import SampleIndex
 from efficientps.structures import PanopticSample, Segment
 from efficientps.structures.categories import Categories
+from efficientps.structures.segment_runs import present_ids
 
 
 class Transform(Protocol):

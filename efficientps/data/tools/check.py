@@ -14,21 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from efficientps.data.formats.coco_categories import categories_of
+from efficientps.data.formats.coco_json import PanopticEntry, SegmentEntry, read_annotation, read_image_entry, read_json
+from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import MAX_PIXELS, exif_orientation, image_size, open_image
-from efficientps.data.formats.panoptic_format import (
-    PanopticEntry,
-    SegmentEntry,
-    inside,
-    read_annotation,
-    read_id_map,
-    read_image_entry,
-    read_json,
-)
+from efficientps.data.formats.safe_path import inside
 from efficientps.structures import VOID
 from efficientps.structures.categories import Categories
+from efficientps.structures.segment_runs import areas_of
 
 PathLike = str | os.PathLike[str]
 
@@ -309,19 +303,6 @@ def _check_image(path: Path, size: tuple[int, int], upright: bool, max_pixels: i
             how = "turned so" if upright else "taken as it is stored"
             found.remarks.append(f"Image '{path}' has the EXIF orientation {orientation} and is {how} (data.upright).")
         image.load()
-
-
-def areas_of(segment_ids: NDArray[np.int32]) -> dict[int, int]:
-    """Return the pixels of each id of a map, run by run, which takes a tenth of the time of sorting the pixels.
-
-    >>> areas_of(np.array([[7, 7, 0], [0, 7, 9]], dtype=np.int32))
-    {0: 2, 7: 3, 9: 1}
-    """
-    flat = segment_ids.ravel()
-    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
-    ids, runs = np.unique(flat[starts], return_inverse=True)
-    areas = np.bincount(runs, weights=np.diff(starts, append=flat.size)).astype(np.int64)
-    return dict(zip(ids.tolist(), areas.tolist(), strict=True))
 
 
 class _Counts:

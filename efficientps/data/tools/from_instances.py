@@ -1,48 +1,31 @@
 """Convert COCO instance annotations, with an optional semantic map for the background, to COCO panoptic annotations.
 
-Instances may overlap, and segments may not: where instances overlap, ``overlap`` decides which one is visible.
+Instances may overlap, and segments may not: where instances overlap, a rule decides which one is visible.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from efficientps.data.formats.coco_categories import distinct_color
-from efficientps.data.formats.export import measure_segments
+from efficientps.data.formats.coco_json import PanopticEntry, read_image_entry, read_json
+from efficientps.data.formats.coco_segmentation import decode_segmentation
+from efficientps.data.formats.export import write_panoptic_json
+from efficientps.data.formats.id_map import write_id_map
 from efficientps.data.formats.image_file import MAX_PIXELS, UnusableImageError, open_image
-from efficientps.data.formats.panoptic_format import (
-    PanopticEntry,
-    SegmentEntry,
-    inside,
-    read_image_entry,
-    read_json,
-    write_id_map,
-    write_panoptic_json,
-)
-from efficientps.structures import VOID
+from efficientps.data.formats.safe_path import inside
+from efficientps.data.tools.overlap import Instance, Overlap, paint_instances
 from efficientps.structures.categories import Category
 
 PathLike: TypeAlias = str | os.PathLike[str]
-Overlap: TypeAlias = Literal["smaller", "later"]
-Mask: TypeAlias = NDArray[np.bool_]
 
 _STUFF_COLOR = (110, 110, 110)
-
-
-class Instance(NamedTuple):
-    """One annotation of an image: its class, its mask bool ``[h, w]``, and whether it is a region of several."""
-
-    category_id: int
-    mask: Mask
-    is_crowd: bool
 
 
 class Conversion(NamedTuple):
@@ -50,159 +33,6 @@ class Conversion(NamedTuple):
 
     entry: PanopticEntry
     hidden: int
-
-
-def paint_instances(
-    size: tuple[int, int],
-    instances: Sequence[Instance],
-    *,
-    overlap: Overlap = "smaller",
-    things: frozenset[int],
-    behind: NDArray[np.int64] | None = None,
-) -> tuple[NDArray[np.int32], list[SegmentEntry]]:
-    """Paint instances over each other and over what is behind them, every pixel once.
-
-    From the back: what is behind; regions of classes without instances and crowds; then the instances, the one on top
-    last. "smaller" puts the smaller mask on top (a helmet on a worker); "later" the later annotation. Among equals the
-    later annotation is on top.
-
-    Args:
-        size: (h, w).
-        instances: the annotations in the order of the file.
-        overlap: the rule.
-        things: ids of the classes with instances; all annotations of another class become one segment.
-        behind: int64 ``[h, w]``, class of each pixel where no instance is; 0 or less where void. Pixels of a thing
-            class become a crowd region of that class, because nobody knows how many there are.
-
-    Returns:
-        The map int32 ``[h, w]``, ids from 1, and its segments; annotations without a visible pixel have none.
-
-    >>> worker = Instance(1, np.array([[True, True, True, False]]), False)
-    >>> helmet = Instance(2, np.array([[False, True, False, False]]), False)
-    >>> ids, segments = paint_instances(
-    ...     (1, 4), [helmet, worker], things=frozenset({1, 2}), behind=np.full((1, 4), 9)
-    ... )
-    >>> ids.tolist(), [(segment.id, segment.category_id) for segment in segments]
-    ([[2, 3, 2, 1]], [(1, 9), (2, 1), (3, 2)])
-    """
-    segment_ids = np.full(size, VOID, dtype=np.int32)
-    classes: list[tuple[int, bool]] = []  # of each segment: its class, and whether it is a crowd
-    shared: dict[int, int] = {}
-
-    def claim(category_id: int, *, crowd: bool) -> int:
-        """Return the id of a new segment."""
-        classes.append((category_id, crowd))
-        return len(classes)
-
-    def region(category_id: int) -> int:
-        """Return the id of the one segment of a class that is not counted."""
-        if category_id not in shared:
-            shared[category_id] = claim(category_id, crowd=category_id in things)
-        return shared[category_id]
-
-    if behind is not None:
-        for category_id in np.unique(behind[behind > 0]).tolist():
-            segment_ids[behind == category_id] = region(category_id)
-    counted: list[Instance] = []
-    for instance in instances:
-        if instance.is_crowd or instance.category_id not in things:
-            segment_ids[instance.mask] = region(instance.category_id)
-        else:
-            counted.append(instance)
-    if overlap == "smaller":
-        counted.sort(key=lambda instance: -int(instance.mask.sum()))
-    for instance in counted:
-        segment_ids[instance.mask] = claim(instance.category_id, crowd=False)
-    return _numbered(segment_ids, classes)
-
-
-def _numbered(
-    segment_ids: NDArray[np.int32], classes: Sequence[tuple[int, bool]]
-) -> tuple[NDArray[np.int32], list[SegmentEntry]]:
-    """Number the segments that can be seen from 1, and measure them."""
-    visible = [segment_id for segment_id in np.unique(segment_ids).tolist() if segment_id != VOID]
-    index, areas, boxes = measure_segments(segment_ids, visible)
-    entries = [
-        SegmentEntry(number, classes[segment_id - 1][0], classes[segment_id - 1][1], area, box)
-        for number, (segment_id, area, box) in enumerate(zip(visible, areas, boxes, strict=True), start=1)
-    ]
-    return index.astype(np.int32), entries
-
-
-def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> Mask:
-    """Decode the ``segmentation`` of a COCO annotation: polygons, or run lengths as numbers or as text.
-
-    pycocotools fills polygons; it reads run lengths without looking at their sum, which is therefore compared before.
-
-    Args:
-        segmentation: as the JSON file has it.
-        size: (h, w) of the image.
-
-    Raises:
-        ValueError: if it is neither, or does not fit the image. The sentence goes on after the annotation's name.
-    """
-    height, width = size
-    if isinstance(segmentation, list):
-        _check_polygons(segmentation)
-        parts = coco_mask.frPyObjects(segmentation, height, width)
-        return np.asarray(coco_mask.decode(coco_mask.merge(parts)), dtype=np.bool_)
-    if not isinstance(segmentation, dict):
-        raise ValueError("has a 'segmentation' that is neither a list of polygons nor run lengths")
-    if segmentation.get("size") != [height, width]:
-        raise ValueError(
-            f"has run lengths for the size {segmentation.get('size')!r:.40} where the image has {[height, width]}"
-        )
-    counts = segmentation.get("counts")
-    runs = _uncompressed(counts) if isinstance(counts, str) else counts
-    if (
-        not isinstance(runs, list)
-        or not all(type(run) is int and run >= 0 for run in runs)
-        or sum(runs) != height * width
-    ):
-        raise ValueError(f"has run lengths that do not add up to the {height * width} pixels of the image")
-    values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, runs).reshape(width, height).T
-
-
-def _check_polygons(polygons: list[Any]) -> None:
-    """Refuse what pycocotools would misread."""
-    if not polygons:
-        raise ValueError("has an empty list of polygons")
-    for polygon in polygons:
-        numbers = isinstance(polygon, list) and all(
-            isinstance(value, (int, float))
-            and not isinstance(value, bool)
-            and math.isfinite(value)
-            and abs(value) < 1e6
-            for value in polygon
-        )
-        if not numbers or len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError("has a polygon that is not a list of x, y, x, y, ... of three or more points")
-
-
-def _uncompressed(text: str) -> list[int] | None:
-    """Return the run lengths that a text holds, None if it is damaged.
-
-    Each letter has six bits, of which one says that more follow; from the third run on, a run is written as its
-    difference to the one before the last (pycocotools:common/maskApi.c, rleFrString).
-
-    >>> _uncompressed("52203")
-    [5, 2, 2, 2, 5]
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            return None
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return None if shift else runs
 
 
 def read_semantic_map(path: PathLike, size: tuple[int, int], void: int) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from efficientps.atomic_file import write_text
 from efficientps.data.formats.coco_categories import categories_of
-from efficientps.data.formats.panoptic_format import read_json, read_panoptic_json
+from efficientps.data.formats.coco_json import read_json, read_panoptic_json
 
 
 class ClassShare(NamedTuple):

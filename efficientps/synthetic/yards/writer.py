@@ -9,14 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from efficientps.data.formats.export import measure_segments
-from efficientps.data.formats.panoptic_format import (
-    MAX_SEGMENT_ID,
-    PanopticEntry,
-    SegmentEntry,
-    write_id_map,
-    write_panoptic_json,
-)
+from efficientps.data.formats.coco_json import PanopticEntry, SegmentEntry
+from efficientps.data.formats.export import write_panoptic_json
+from efficientps.data.formats.id_map import MAX_SEGMENT_ID, write_id_map
+from efficientps.data.formats.segment_measures import measure_segments
 from efficientps.synthetic.yards.scene import MIN_SIDE, YARD_CATEGORIES, YardScene, render_yard
 
 MARKER = "yard.json"

@@ -9,8 +9,7 @@ import pytorch_lightning as pl
 from PIL import Image
 from pytorch_lightning.callbacks import Callback
 
-from efficientps.data.formats.export import PanopticWriter
-from efficientps.data.formats.panoptic_format import write_panoptic_json
+from efficientps.data.formats.export import PanopticWriter, write_panoptic_json
 from efficientps.training.callbacks.comparison import categories_of, legend, valid_image
 from efficientps.training.gathering import gather_items
 from efficientps.visualization import overlay

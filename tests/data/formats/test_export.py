@@ -7,8 +7,9 @@ import torch
 from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as official
 from PIL import Image
 
+from efficientps.data.formats.coco_json import read_panoptic_json
 from efficientps.data.formats.export import PanopticWriter, export_ids
-from efficientps.data.formats.panoptic_format import read_id_map, read_panoptic_json
+from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
 from efficientps.structures import PanopticSegmentation, Segment
 

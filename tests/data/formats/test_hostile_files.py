@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientps.data.formats.coco_json import read_panoptic_json
+from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import MAX_FILE_BYTES, read_image
-from efficientps.data.formats.panoptic_format import read_id_map, read_panoptic_json
 from efficientps.data.sources.image_folder import ImageFolder
 from efficientps.data.sources.panoptic_dataset import PanopticDataset
 from efficientps.structures.categories import Categories, Category

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from efficientps.data.tools.check import areas_of, check_dataset
+from efficientps.data.tools.check import check_dataset
+from efficientps.structures.segment_runs import areas_of
 from efficientps.synthetic.yards import write_synthetic_yard
 
 SCRIPT = Path(__file__).parents[3] / "datasets/check_panoptic.py"

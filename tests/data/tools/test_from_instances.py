@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from efficientps.data.formats.coco_segmentation import decode_segmentation
 from efficientps.data.tools.check import check_dataset
-from efficientps.data.tools.from_instances import Instance, convert_instances, decode_segmentation, paint_instances
+from efficientps.data.tools.from_instances import convert_instances
+from efficientps.data.tools.overlap import Instance, paint_instances
 
 SCRIPT = Path(__file__).parents[3] / "datasets/from_coco_instances.py"
 SIZE = (12, 17)

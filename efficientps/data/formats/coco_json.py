@@ -1,8 +1,7 @@
-"""The COCO panoptic format: a JSON file that lists segments, and PNG files whose colours are the segments' ids.
+"""The JSON file of the COCO panoptic format, which lists the segments of each image.
 
-A map's pixel belongs to the segment ``R + 256 G + 65536 B``; 0 is void. Data sets, the export of predictions and the
-evaluation of folders all read and write the format through this module. A file is untrusted: types, ranges and names
-are checked here, so that what comes out needs no second look.
+Data sets, tools and the evaluation of folders all read the format through this module. A file is untrusted: types,
+ranges and names are checked here, so that what comes out needs no second look.
 """
 
 from __future__ import annotations
@@ -10,39 +9,23 @@ from __future__ import annotations
 import json
 import math
 import os
-import posixpath
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import PureWindowsPath
-from reprlib import Repr
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from efficientps.atomic_file import atomic_file
-from efficientps.data.formats.image_file import MAX_PIXELS, MAX_SIDE, UnusableImageError, open_image
+from efficientps.data.formats.id_map import MAX_SEGMENT_ID
+from efficientps.data.formats.image_file import MAX_SIDE
+from efficientps.data.formats.safe_path import MAX_NAME, inside, shortened
 from efficientps.structures import VOID
-from efficientps.structures.categories import Categories, Category
-
-MAX_SEGMENT_ID = 256**3 - 1
-"""The largest segment id that three bytes hold."""
+from efficientps.structures.categories import Categories
 
 MAX_JSON_BYTES = 2**31
 """The 118,000 images of COCO's training set take a fifth of it."""
 
-_MAX_NUMBER = 2**63 - 1
-_MAX_NAME = 4096
+MAX_NUMBER = 2**63 - 1
 _MAX_IMAGE_ID = 200
 """Characters; image ids become file names, which have 255 bytes on most disks."""
-
-_BRIEF = Repr()
-_BRIEF.maxstring, _BRIEF.maxlevel = 120, 2
-_shortened = _BRIEF.repr
-"""``repr`` for messages: a value of an untrusted file may be of any length."""
 
 
 class SegmentEntry(NamedTuple):
@@ -81,112 +64,6 @@ class PanopticEntry(NamedTuple):
     segments: tuple[SegmentEntry, ...]
     image_file_name: str = ""
     size: tuple[int, int] | None = None
-
-
-def rgb_to_id(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Read segment ids from colours: uint8 ``[h, w, 3]`` to int32 ``[h, w]``.
-
-    >>> rgb_to_id(np.array([[[145, 101, 0], [0, 0, 1]]], dtype=np.uint8)).tolist()
-    [[26001, 65536]]
-    """
-    red, green, blue = (rgb[..., channel].astype(np.int32) for channel in range(3))
-    ids: NDArray[np.int32] = red + 256 * green + 65536 * blue
-    return ids
-
-
-def id_to_rgb(segment_ids: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Write segment ids as colours: int32 ``[h, w]`` to uint8 ``[h, w, 3]``; the inverse of ``rgb_to_id``.
-
-    Raises:
-        ValueError: if an id is negative or does not fit three bytes.
-    """
-    if segment_ids.size and not (segment_ids.min() >= 0 and segment_ids.max() <= MAX_SEGMENT_ID):
-        raise ValueError(
-            f"Segment ids must lie in 0..{MAX_SEGMENT_ID} to be written as colours, "
-            f"found {segment_ids.min()}..{segment_ids.max()}."
-        )
-    return np.stack([segment_ids & 255, segment_ids >> 8 & 255, segment_ids >> 16], axis=-1).astype(np.uint8)
-
-
-def present_ids(segment_ids: NDArray[np.int32]) -> list[int]:
-    """Return the segment ids that occur in a map, ``VOID`` excepted, in increasing order.
-
-    Only the first pixel of each run along a row is looked up, in a table of flags: sorting takes five times as long.
-
-    >>> present_ids(np.array([[7, 0], [26001, 7]], dtype=np.int32))
-    [7, 26001]
-    """
-    begins = segment_ids[:, 1:] != segment_ids[:, :-1]
-    firsts = np.concatenate([segment_ids[:, :1].ravel(), segment_ids[:, 1:][begins]])
-    seen = np.zeros(int(firsts.max(initial=VOID)) + 1, dtype=bool)
-    seen[firsts] = True
-    seen[VOID] = False
-    ids: list[int] = np.flatnonzero(seen).tolist()
-    return ids
-
-
-def read_id_map(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
-    """Read the segment ids int32 ``[h, w]`` of a PNG file.
-
-    Pillow decodes, although other decoders take two thirds of its time: it alone refuses every damaged PNG (cv2
-    returns what it could read, torchvision ends the process).
-
-    Args:
-        path: the PNG file.
-        max_pixels: larger maps are refused before anything is decoded.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        UnusableImageError: if the file is not a whole PNG, is too large, or its pixels are not RGB triples of bytes.
-        OSError: if disk, network or rights keep the file from being read.
-    """
-    with open_image(path, noun="Panoptic map", formats=("PNG",), max_pixels=max_pixels) as image:
-        if image.mode not in ("RGB", "RGBA"):
-            raise UnusableImageError(f"Panoptic map '{path}' has '{image.mode}' pixels; segment ids need RGB pixels.")
-        if any("16" in str(tile[3]) for tile in image.tile):  # Pillow would drop the lower bytes
-            raise UnusableImageError(f"Panoptic map '{path}' has 16-bit colours; segment ids need 8 bits per channel.")
-        # Pillow keeps RGB in four bytes per pixel: read as little-endian words, these are the ids.
-        words = np.frombuffer(image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA"), dtype="<i4")
-        size = (image.height, image.width)
-    ids: NDArray[np.int32] = (words & MAX_SEGMENT_ID).astype(np.int32, copy=False).reshape(size)
-    return ids
-
-
-def write_id_map(path: str | os.PathLike[str], segment_ids: NDArray[np.int32]) -> None:
-    """Write segment ids int32 ``[h, w]`` as a PNG file."""
-    Image.fromarray(id_to_rgb(segment_ids)).save(path, format="PNG", compress_level=1)
-
-
-def inside(root: str | os.PathLike[str], name: str, source: str | os.PathLike[str]) -> str:
-    """Join a file name from a JSON file to its folder, and refuse one that leads out of it.
-
-    Names are judged as they are written: relative, "/" between their parts (backslashes and drives of Windows are
-    refused on every system), no NUL or other control character, and not above the folder by "..". Links on
-    the disk are followed.
-
-    Args:
-        root: the folder.
-        name: the file name.
-        source: the file that gives the name, for the message.
-
-    Raises:
-        ValueError: if the name is not of that kind.
-    """
-    path = posixpath.normpath(name)
-    plain = not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name[: _MAX_NAME + 1])
-    if (
-        not plain
-        or not 0 < len(name) <= _MAX_NAME
-        or path.startswith(("/", "../"))
-        or path in (".", "..")
-        or "\\" in name
-        or PureWindowsPath(name).drive
-    ):
-        raise ValueError(
-            f"Annotation file '{source}' names the file {_shortened(name)}, which is not a relative path inside "
-            f"'{root}'."
-        )
-    return os.path.join(root, *path.split("/"))
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -230,7 +107,7 @@ def _refuse_constant(name: str) -> float:
 def _finite_number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"the number {_shortened(text)} is out of range")
+        raise ValueError(f"the number {shortened(text)} is out of range")
     return value
 
 
@@ -238,7 +115,7 @@ def _object_without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         double, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"an object has the name {_shortened(double)} twice")
+        raise ValueError(f"an object has the name {shortened(double)} twice")
     return found
 
 
@@ -282,61 +159,6 @@ def read_panoptic_json(
     return entries
 
 
-def write_panoptic_json(
-    path: str | os.PathLike[str], entries: Iterable[PanopticEntry], categories: Iterable[Category]
-) -> None:
-    """Write entries as a COCO panoptic JSON file; the file appears whole or not at all.
-
-    Image ids that are plain numbers are written as numbers, as COCO's own are, so that other readers find each image.
-    """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for entry in entries:
-        if entry.size is not None:
-            height, width = entry.size
-            image = {
-                "id": _written_id(entry.image_id),
-                "file_name": entry.image_file_name,
-                "height": height,
-                "width": width,
-            }
-            images.append(image)
-        segments = [_segment_info(item) for item in entry.segments]
-        annotation = {
-            "image_id": _written_id(entry.image_id),
-            "file_name": entry.map_file_name,
-            "segments_info": segments,
-        }
-        annotations.append(annotation)
-    table = [
-        {"id": item.label_id, "name": item.name, "color": list(item.color), "isthing": int(item.is_thing)}
-        for item in categories
-    ]
-    with atomic_file(path, concurrent=True) as temporary, temporary.open("w", encoding="utf-8") as file:
-        json.dump({"images": images, "annotations": annotations, "categories": table}, file)
-
-
-def _written_id(image_id: str) -> str | int:
-    """Return an image id as JSON files have it.
-
-    >>> _written_id("139"), _written_id("0139"), _written_id("aachen_000000_000019")
-    (139, '0139', 'aachen_000000_000019')
-    """
-    is_number = image_id.isdecimal() and image_id.isascii() and str(int(image_id[:20])) == image_id
-    return int(image_id) if is_number and int(image_id) <= _MAX_NUMBER else image_id
-
-
-def _segment_info(segment: SegmentEntry) -> dict[str, Any]:
-    """Return a segment as ``segments_info`` has it; what is not known is left out."""
-    info: dict[str, Any] = {"id": segment.id, "category_id": segment.category_id, "iscrowd": int(segment.is_crowd)}
-    info["area"] = segment.area
-    if segment.bbox is not None:
-        info["bbox"] = list(segment.bbox)
-    if segment.score is not None:
-        info["score"] = segment.score
-    return info
-
-
 def _check_category_names(path: str | os.PathLike[str], document: Any, categories: Categories) -> None:
     """Refuse a file whose classes have other names or kinds: it was made with other ids (train ids, for instance)."""
     names = {category.label_id: category.name for category in categories}
@@ -346,13 +168,13 @@ def _check_category_names(path: str | os.PathLike[str], document: Any, categorie
         label_id, name = _number(path, item, "id", place, least=None), _name(path, item, "name", place)
         if names.get(label_id, name) != name:
             raise ValueError(
-                f"Annotation file '{path}' calls category {label_id} {_shortened(name)} where the table of classes "
+                f"Annotation file '{path}' calls category {label_id} {shortened(name)} where the table of classes "
                 f"says '{names[label_id]}'; it was made with other category ids."
             )
         if label_id in names and bool(item.get("isthing", label_id in things)) != (label_id in things):
             kind = "a thing" if label_id in things else "stuff"
             raise ValueError(
-                f"Annotation file '{path}' has {_shortened(item['isthing'])} as '{place}isthing' where category "
+                f"Annotation file '{path}' has {shortened(item['isthing'])} as '{place}isthing' where category "
                 f"{label_id} is {kind} in the table of classes; all files of a data set must agree."
             )
 
@@ -406,13 +228,13 @@ def read_annotation(
         if is_crowd not in (0, 1):
             raise ValueError(
                 f"Annotation file '{path}' gives segment {segment_id} of image '{image_id}' "
-                f"iscrowd = {_shortened(is_crowd)}; it is 0 or 1."
+                f"iscrowd = {shortened(is_crowd)}; it is 0 or 1."
             )
         area = item.get("area")
         if area is not None and (not isinstance(area, (int, float)) or isinstance(area, bool)):
             raise _forbidden(path, area, f"{here}area")
-        if area is not None and not 0 <= area <= _MAX_NUMBER:
-            raise _out_of_range(path, area, f"{here}area", 0, _MAX_NUMBER)
+        if area is not None and not 0 <= area <= MAX_NUMBER:
+            raise _out_of_range(path, area, f"{here}area", 0, MAX_NUMBER)
         segments[segment_id] = SegmentEntry(segment_id, category_id, bool(is_crowd), int(area or 0))
     map_file_name = _name(path, annotation, "file_name", place)
     inside("the folder of the maps", map_file_name, path)
@@ -428,13 +250,13 @@ def _list(path: str | os.PathLike[str], parent: Any, key: str, place: str = "", 
 
 
 def _number(
-    path: str | os.PathLike[str], parent: Any, key: str, place: str, *, least: int | None, most: int = _MAX_NUMBER
+    path: str | os.PathLike[str], parent: Any, key: str, place: str, *, least: int | None, most: int = MAX_NUMBER
 ) -> int:
     """Return the integer under a key of a JSON object; without a least one, any that 64 bits hold."""
     value = parent.get(key) if isinstance(parent, dict) else None
     if not isinstance(value, int) or isinstance(value, bool):
         raise _forbidden(path, value, f"{place}{key}")
-    least = -_MAX_NUMBER if least is None else least
+    least = -MAX_NUMBER if least is None else least
     if not least <= value <= most:
         raise _out_of_range(path, value, f"{place}{key}", least, most)
     return value
@@ -443,7 +265,7 @@ def _number(
 def _name(path: str | os.PathLike[str], parent: Any, key: str, place: str) -> str:
     """Return the text under a key of a JSON object."""
     value = parent.get(key) if isinstance(parent, dict) else None
-    if not isinstance(value, str) or len(value) > _MAX_NAME:
+    if not isinstance(value, str) or len(value) > MAX_NAME:
         raise _forbidden(path, value, f"{place}{key}")
     return value
 
@@ -462,7 +284,7 @@ def _image_id(path: str | os.PathLike[str], parent: Any, key: str, place: str) -
         or any(letter in "/\\" or unicodedata.category(letter) in ("Cc", "Cs") for letter in letters)
     ):
         raise ValueError(
-            f"Annotation file '{path}' has the image id {_shortened(value)} as '{place}{key}'; it must be fit for the "
+            f"Annotation file '{path}' has the image id {shortened(value)} as '{place}{key}'; it must be fit for the "
             f"name of a file, of at most {_MAX_IMAGE_ID} characters."
         )
     return value
@@ -470,9 +292,9 @@ def _image_id(path: str | os.PathLike[str], parent: Any, key: str, place: str) -
 
 def _forbidden(path: str | os.PathLike[str], value: Any, place: str) -> ValueError:
     return ValueError(
-        f"Annotation file '{path}' has {_shortened(value)} as '{place}', which the COCO panoptic format forbids."
+        f"Annotation file '{path}' has {shortened(value)} as '{place}', which the COCO panoptic format forbids."
     )
 
 
 def _out_of_range(path: str | os.PathLike[str], value: float, place: str, least: int, most: int) -> ValueError:
-    return ValueError(f"Annotation file '{path}' has {_shortened(value)} as '{place}'; it must lie in {least}..{most}.")
+    return ValueError(f"Annotation file '{path}' has {shortened(value)} as '{place}'; it must lie in {least}..{most}.")

@@ -7,21 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientps.data.formats import panoptic_format
-from efficientps.data.formats.panoptic_format import (
-    PanopticEntry,
-    SegmentEntry,
-    id_to_rgb,
-    inside,
-    present_ids,
-    read_id_map,
-    read_json,
-    read_panoptic_json,
-    rgb_to_id,
-    write_id_map,
-    write_panoptic_json,
-)
+from efficientps.data.formats import coco_json
+from efficientps.data.formats.coco_json import PanopticEntry, SegmentEntry, read_json, read_panoptic_json
+from efficientps.data.formats.export import write_panoptic_json
+from efficientps.data.formats.id_map import id_to_rgb, read_id_map, rgb_to_id, write_id_map
+from efficientps.data.formats.safe_path import inside
 from efficientps.structures.categories import Categories, Category
+from efficientps.structures.segment_runs import present_ids
 
 TABLE = Categories([Category(7, "road", (128, 64, 128), False), Category(26, "car", (0, 0, 142), True)])
 
@@ -285,7 +277,7 @@ def test_annotations_that_are_no_file_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is not a regular file"):
         read_json(tmp_path)
     path = write(tmp_path / "a.json", document())
-    monkeypatch.setattr(panoptic_format, "MAX_JSON_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(coco_json, "MAX_JSON_BYTES", path.stat().st_size - 1)
     with pytest.raises(ValueError, match=r"a\.json' has \d+ bytes where at most \d+ are read; split it"):
         read_json(path)
 

@@ -1,0 +1,49 @@
+"""File names that an untrusted file gives: they must stay inside their folder."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import unicodedata
+from pathlib import PureWindowsPath
+from reprlib import Repr
+
+MAX_NAME = 4096
+"""Characters of a file name with its folders; the longest path that Linux opens."""
+
+_BRIEF = Repr()
+_BRIEF.maxstring, _BRIEF.maxlevel = 120, 2
+shortened = _BRIEF.repr
+"""``repr`` for messages: a value of an untrusted file may be of any length."""
+
+
+def inside(root: str | os.PathLike[str], name: str, source: str | os.PathLike[str]) -> str:
+    """Join a file name from a JSON file to its folder, and refuse one that leads out of it.
+
+    Names are judged as they are written: relative, "/" between their parts (backslashes and drives of Windows are
+    refused on every system), no NUL or other control character, and not above the folder by "..". Links on
+    the disk are followed.
+
+    Args:
+        root: the folder.
+        name: the file name.
+        source: the file that gives the name, for the message.
+
+    Raises:
+        ValueError: if the name is not of that kind.
+    """
+    path = posixpath.normpath(name)
+    plain = not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name[: MAX_NAME + 1])
+    if (
+        not plain
+        or not 0 < len(name) <= MAX_NAME
+        or path.startswith(("/", "../"))
+        or path in (".", "..")
+        or "\\" in name
+        or PureWindowsPath(name).drive
+    ):
+        raise ValueError(
+            f"Annotation file '{source}' names the file {shortened(name)}, which is not a relative path inside "
+            f"'{root}'."
+        )
+    return os.path.join(root, *path.split("/"))
