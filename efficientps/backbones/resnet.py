@@ -8,7 +8,7 @@ import timm
 from timm.utils.model import freeze_batch_norm_2d  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
-from torchvision.ops.misc import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d
 
 from efficientps.backbones import weights as weight_files
 
