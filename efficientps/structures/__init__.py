@@ -12,7 +12,7 @@ Three id spaces are never mixed:
 
 from efficientps.structures.batches import ImageBatch, PanopticBatch, PanopticSample, TrainingBatch
 from efficientps.structures.categories import Categories, Category
-from efficientps.structures.feature_pyramid import FeaturePyramid
+from efficientps.structures.feature_pyramid import COARSEST_STRIDE, STRIDES, FeaturePyramid
 from efficientps.structures.instances import (
     BoxPredictions,
     HostDetections,
@@ -24,7 +24,9 @@ from efficientps.structures.panoptic import IGNORE_INDEX, VOID, PanopticSegmenta
 from efficientps.structures.prediction import Prediction
 
 __all__ = [
+    "COARSEST_STRIDE",
     "IGNORE_INDEX",
+    "STRIDES",
     "VOID",
     "BoxPredictions",
     "Categories",

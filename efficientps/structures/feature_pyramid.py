@@ -6,6 +6,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+STRIDES = (4, 8, 16, 32)
+"""Pixels of the image that a cell of each level covers along each axis, finest level first."""
+
+COARSEST_STRIDE = STRIDES[-1]
+"""Heights and widths of the images that a network takes are multiples of it."""
+
 
 class FeaturePyramid(NamedTuple):
     """Feature maps of the two-way FPN, finest first; each float ``[B, C, H/s, W/s]`` with the stride s in its name."""

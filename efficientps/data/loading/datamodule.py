@@ -34,11 +34,8 @@ from efficientps.data.loading.targets import training_batch
 from efficientps.data.loading.worker_count import available_cores, workers_for
 from efficientps.data.sources.image_folder import ImageFolder
 from efficientps.data.sources.panoptic_dataset import PanopticDataset, Transform
-from efficientps.structures import PanopticBatch, PanopticSample, TrainingBatch
+from efficientps.structures import COARSEST_STRIDE, PanopticBatch, PanopticSample, TrainingBatch
 from efficientps.structures.categories import Categories
-
-STRIDE = 32
-"""Canvases are multiples of the greatest stride of the networks."""
 
 
 class PanopticDataModule(LightningDataModule, ABC):
@@ -112,11 +109,11 @@ class PanopticDataModule(LightningDataModule, ABC):
                 raise ValueError(f"{name} is {tuple(size)}; give height and width, both positive.")
             if size is not None and size[0] * size[1] > MAX_PIXELS:
                 raise ValueError(f"{name} is {tuple(size)}, more than the {MAX_PIXELS} pixels that an image may have.")
-        if any(extent % STRIDE for extent in image_size):
-            rounded = tuple(max(1, round(extent / STRIDE)) * STRIDE for extent in image_size)
+        if any(extent % COARSEST_STRIDE for extent in image_size):
+            rounded = tuple(max(1, round(extent / COARSEST_STRIDE)) * COARSEST_STRIDE for extent in image_size)
             raise ValueError(
-                f"image_size is {image_size[0]}x{image_size[1]}; height and width must be multiples of {STRIDE}, "
-                f"for instance {rounded[0]}x{rounded[1]}."
+                f"image_size is {image_size[0]}x{image_size[1]}; height and width must be multiples of "
+                f"{COARSEST_STRIDE}, for instance {rounded[0]}x{rounded[1]}."
             )
         for name, value, least in (
             ("batch_size", batch_size, 1),
@@ -275,7 +272,9 @@ class PanopticDataModule(LightningDataModule, ABC):
             return None
         sizes = {entry.size for entry in self.eval_dataset.entries}
         canvases = {
-            None if size is None else tuple(math.ceil(extent / STRIDE) for extent in fit_within(size, self.eval_size))
+            None
+            if size is None
+            else tuple(math.ceil(extent / COARSEST_STRIDE) for extent in fit_within(size, self.eval_size))
             for size in sizes
         }
         return None if None in canvases else len(canvases)
@@ -345,7 +344,7 @@ class PinnableBatch(dict[str, Any]):
 
 
 def _collate(samples: Sequence[PanopticSample], *, canvas: tuple[int, int] | None) -> PinnableBatch:
-    return PinnableBatch(collate(samples, canvas=canvas, multiple=STRIDE))
+    return PinnableBatch(collate(samples, canvas=canvas, multiple=COARSEST_STRIDE))
 
 
 def _init_worker(worker_id: int) -> None:

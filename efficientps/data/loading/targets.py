@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from efficientps.structures import IGNORE_INDEX, InstanceTargets, PanopticBatch, Segment, TrainingBatch
+from efficientps.structures.boxes_of_masks import boxes_of_masks, occupied
 
 
 def semantic_target(segment_ids: Tensor, segments: Sequence[Segment], canvas: tuple[int, int]) -> Tensor:
@@ -54,27 +55,6 @@ def instance_targets(
     """
     tables = _tables([segments], segment_ids.device)
     return _instance_targets([segment_ids], tables, canvas, num_stuff=num_stuff, min_area=min_area)[0]
-
-
-def boxes_of_masks(masks: Tensor) -> Tensor:
-    """Return the half-open box float32 ``[N, 4]`` (xyxy) of each mask bool ``[N, H, W]``; no mask may be empty.
-
-    >>> boxes_of_masks(torch.tensor([[[False, True, True], [False, True, False]]])).tolist()
-    [[1.0, 0.0, 3.0, 2.0]]
-    """
-    y0, y1 = _extent(_occupied(masks, dim=2))
-    x0, x1 = _extent(_occupied(masks, dim=1))
-    return torch.stack([x0, y0, x1, y1], dim=1).float()
-
-
-def _occupied(masks: Tensor, dim: int) -> Tensor:
-    """Return ``masks.any(dim)`` as uint8; the maximum of bytes takes a tenth of the time on a CPU."""
-    return masks.view(torch.uint8).amax(dim=dim)
-
-
-def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first occupied place and the one behind the last, int64 ``[N]`` each, of uint8 ``[N, L]``."""
-    return occupied.argmax(dim=1), occupied.shape[1] - occupied.flip(1).argmax(dim=1)
 
 
 def training_batch(batch: PanopticBatch, num_stuff: int) -> TrainingBatch:
@@ -141,7 +121,7 @@ def _instance_targets(
     """Return what ``instance_targets`` returns for each of several maps."""
     all_masks = [_masks(segment_ids, table.thing_ids, canvas) for segment_ids, table in zip(maps, tables, strict=True)]
     visible = [
-        masks.sum(dim=(1, 2)) >= min_area if min_area > 1 else _occupied(masks, dim=2).any(dim=1).bool()
+        masks.sum(dim=(1, 2)) >= min_area if min_area > 1 else occupied(masks, dim=2).any(dim=1).bool()
         for masks in all_masks
     ]
     seen = iter(torch.cat(visible).tolist())

@@ -17,11 +17,13 @@ from efficientps.networks.detr.matcher import Matches, match
 from efficientps.networks.detr.public_weights import to_own_keys
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
 from efficientps.networks.network import PanopticNetwork
-from efficientps.networks.padding import STRIDE, by_canvas, normalized
+from efficientps.networks.padding import normalized, predict_by_canvas
 from efficientps.networks.queries.chosen_queries import ChosenQueries, choose_queries
+from efficientps.networks.queries.enclosing_boxes import enclosing_boxes
 from efficientps.networks.queries.post_processing import StuffMerge, panoptic_map
 from efficientps.networks.queries.targets import SegmentTargets, segment_targets
 from efficientps.structures import (
+    COARSEST_STRIDE,
     IGNORE_INDEX,
     BoxPredictions,
     ImageBatch,
@@ -149,10 +151,10 @@ class DETRPanoptic(PanopticNetwork):
             ValueError: H or W is not a multiple of 32.
         """
         height, width = images.shape[-2:]
-        if height % STRIDE or width % STRIDE:
+        if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
             raise ValueError(
                 f"The images are {height}x{width}; DETR's mask head needs a height and a width that are multiples of "
-                f"{STRIDE}: pad them."
+                f"{COARSEST_STRIDE}: pad them."
             )
         levels = self.backbone(normalized(images, image_sizes, mean=self.image_mean, std=self.image_std))
         rows, columns = levels[-1].shape[-2:]
@@ -243,24 +245,25 @@ class DETRPanoptic(PanopticNetwork):
         Each image runs on a canvas of its own size, rounded up to 32, together with those of the same size: what else
         is in the batch changes nothing.
         """
-        predictions: dict[int, Prediction] = {}
-        for (height, width), indices in by_canvas(batch["image_sizes"]).items():
-            images = torch.stack([batch["images"][i, :, :height, :width] for i in indices])
-            image_sizes = [batch["image_sizes"][i] for i in indices]
-            detection, levels = self.detect(images, image_sizes)
-            probs = detection.class_logits[-1].softmax(dim=-1)
-            scores, train_ids = probs[..., :-1].max(dim=-1)
-            in_map = (scores > self.score_thresh) & (scores >= probs[..., -1])
-            is_thing = (train_ids >= self.num_stuff) & (scores > self.detection_thresh)
-            if self.mask_head is None:
-                in_map, is_thing = torch.zeros_like(in_map), torch.zeros_like(is_thing)
-            chosen = choose_queries(scores, train_ids, in_map, is_thing)
-            features = self.mask_head.features(detection, levels[:3]) if self.mask_head is not None else None
-            for image, (index, size) in enumerate(zip(indices, image_sizes, strict=True)):
-                boxes = BoxPredictions(scores[image], train_ids[image], _pixels(detection.boxes[-1, image], size))
-                masks = self._masks(features, levels[0], image, chosen[image].queries)
-                predictions[index] = self._prediction(boxes, chosen[image], masks, (height, width), size)
-        return [predictions[i] for i in range(len(predictions))]
+        return predict_by_canvas(batch, self._predict)
+
+    def _predict(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
+        canvas = (images.shape[-2], images.shape[-1])
+        detection, levels = self.detect(images, image_sizes)
+        probs = detection.class_logits[-1].softmax(dim=-1)
+        scores, train_ids = probs[..., :-1].max(dim=-1)
+        in_map = (scores > self.score_thresh) & (scores >= probs[..., -1])
+        is_thing = (train_ids >= self.num_stuff) & (scores > self.detection_thresh)
+        if self.mask_head is None:
+            in_map, is_thing = torch.zeros_like(in_map), torch.zeros_like(is_thing)
+        chosen = choose_queries(scores, train_ids, in_map, is_thing)
+        features = self.mask_head.features(detection, levels[:3]) if self.mask_head is not None else None
+        predictions = []
+        for image, size in enumerate(image_sizes):
+            boxes = BoxPredictions(scores[image], train_ids[image], _pixels(detection.boxes[-1, image], size))
+            masks = self._masks(features, levels[0], image, chosen[image].queries)
+            predictions.append(self._prediction(boxes, chosen[image], masks, canvas, size))
+        return predictions
 
     def _prediction(
         self,
@@ -288,7 +291,7 @@ class DETRPanoptic(PanopticNetwork):
         instances = InstancePredictions(
             scores=boxes.scores[things],
             labels=boxes.train_ids[things] - self.num_stuff,
-            boxes=_enclosing_boxes(of_things, image_size),
+            boxes=enclosing_boxes(of_things, image_size),
             mask_logits=of_things,
             mask_frames=frames,
         )
@@ -317,23 +320,6 @@ def _pixels(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     centre, extent = boxes[..., :2], boxes[..., 2:]
     corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
     return torch.stack([corners[..., i] * size for i, size in enumerate((width, height, width, height))], dim=-1)
-
-
-def _enclosing_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Return boxes float32 ``[N, 4]`` (xyxy in pixels) outside of which no interpolated logit is positive.
-
-    Between a cell of stride 4 and its neighbour, interpolation ends at the neighbour's centre. A mask without a
-    positive logit has a box without a pixel.
-    """
-    inside = (mask_logits > 0).view(torch.uint8)
-    edges = []
-    for dim, size in ((1, image_size[1]), (2, image_size[0])):  # what the columns hold, and the rows
-        occupied = inside.amax(dim=dim)
-        first, last = occupied.argmax(dim=1), occupied.shape[1] - occupied.flip(1).argmax(dim=1)
-        found = occupied.amax(dim=1)
-        edges.append([((4 * edge + beyond) * found).clamp(0, size) for edge, beyond in ((first, -2), (last, 2))])
-    (left, right), (top, bottom) = edges
-    return torch.stack([left, top, right, bottom], dim=1).float()
 
 
 def _semantic(panoptic: PanopticSegmentation) -> Tensor:

@@ -17,8 +17,8 @@ from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion
 from efficientps.networks.efficientps.semantic_head import SemanticHead
 from efficientps.networks.efficientps.two_way_fpn import TwoWayFPN
 from efficientps.networks.network import PanopticNetwork
-from efficientps.networks.padding import STRIDE, by_canvas, normalized
-from efficientps.structures import FeaturePyramid, ImageBatch, Prediction, TrainingBatch
+from efficientps.networks.padding import normalized, predict_by_canvas
+from efficientps.structures import COARSEST_STRIDE, FeaturePyramid, ImageBatch, Prediction, TrainingBatch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -122,10 +122,10 @@ class EfficientPS(PanopticNetwork):
     def _pyramid(self, x: Tensor) -> FeaturePyramid:
         """Return the pyramid of normalised images."""
         height, width = x.shape[-2:]
-        if height % STRIDE or width % STRIDE:
+        if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
             raise ValueError(
                 f"The images are {height}x{width}; EfficientPS needs a height and a width that are multiples of "
-                f"{STRIDE}: pad them."
+                f"{COARSEST_STRIDE}: pad them."
             )
         features = self.backbone(x, checkpoint_blocks="backbone" in self.activation_checkpointing)
         pyramid: FeaturePyramid = self._call("neck", self.neck, features)
@@ -158,12 +158,7 @@ class EfficientPS(PanopticNetwork):
         Each image runs on a canvas of its own size, rounded up to 32, together with those of the same size: what else
         is in the batch changes nothing, and no time goes into padding.
         """
-        predictions: dict[int, Prediction] = {}
-        for (height, width), indices in by_canvas(batch["image_sizes"]).items():
-            images = batch["images"][indices, :, :height, :width]
-            image_sizes = [batch["image_sizes"][i] for i in indices]
-            predictions.update(zip(indices, self._predict(images, image_sizes), strict=True))
-        return [predictions[i] for i in range(len(predictions))]
+        return predict_by_canvas(batch, self._predict)
 
     def _trunk(self, x: Tensor) -> tuple[FeaturePyramid, Tensor, tuple[Tensor, ...]]:
         """Return all of a prediction that hangs on the size of normalised images alone.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ def panoptic_map(
     first = [train_ids.index(train_id) if train_id < num_stuff else i for i, train_id in enumerate(train_ids)]
     # On a CPU, queries that are dropped cost nothing more; a CUDA device goes on without asking which they are.
     settle = _settle_on_device if mask_logits.is_cuda else _settle_on_cpu
-    owner, is_segment, left = settle(mask_logits, first, canvas, image_size, stuff_merge)
+    owner, is_segment, left = settle(QueryMasks(mask_logits, canvas, image_size), first, stuff_merge)
     segments = [
         Segment(number, train_ids[query], train_ids[query] >= num_stuff, score=scores[query])
         for number, query in enumerate(left, start=1)
@@ -72,23 +72,26 @@ def panoptic_map(
     return PanopticSegmentation(numbers[owner], segments)
 
 
-def _settle_on_cpu(
-    mask_logits: Tensor,
-    first: Sequence[int],
-    canvas: tuple[int, int],
-    image_size: tuple[int, int],
-    stuff_merge: StuffMerge,
-) -> tuple[Tensor, Tensor, list[int]]:
-    """Drop small segments, round by round.
+Settled: TypeAlias = tuple[Tensor, Tensor, list[int]]
+"""The query of each pixel, int64 ``[h, w]``; which queries are segments, bool ``[N]``, and their numbers in a list."""
 
-    Returns:
-        The query of each pixel, int64 ``[h, w]``; which queries are segments, bool ``[N]``; and the same as a list of
-        their numbers.
-    """
+
+class QueryMasks(NamedTuple):
+    """The masks of an image's N queries."""
+
+    logits: Tensor  # [N, H/4, W/4]
+    canvas: tuple[int, int]  # (H, W)
+    image_size: tuple[int, int]  # valid (h, w)
+
+
+def _settle_on_cpu(
+    masks: QueryMasks, first: Sequence[int], stuff_merge: StuffMerge
+) -> tuple[Tensor, Tensor, list[int]]:
+    """Drop small segments, round by round, until none is small."""
     kept = list(range(len(first)))
     joint = True
     while kept:
-        owner = _highest(mask_logits, kept, canvas, image_size)
+        owner = _highest(masks, kept)
         owner = torch.tensor(first if joint else range(len(first)))[owner]
         areas = torch.bincount(owner.flatten(), minlength=len(first)).tolist()
         alive = {i for i in kept if areas[i] > MAX_DROPPED_AREA}
@@ -100,22 +103,18 @@ def _settle_on_cpu(
 
 
 def _settle_on_device(
-    mask_logits: Tensor,
-    first: Sequence[int],
-    canvas: tuple[int, int],
-    image_size: tuple[int, int],
-    stuff_merge: StuffMerge,
+    masks: QueryMasks, first: Sequence[int], stuff_merge: StuffMerge
 ) -> tuple[Tensor, Tensor, list[int]]:
-    """Do the same where the logits are, with a vector of the queries that are kept.
+    """Return what ``_settle_on_cpu`` returns, computed on the device of the logits.
 
-    A round after the last changes nothing, so that a fixed number of them runs before the host looks. It looks again
-    after each further one.
+    The host waits for the device after ``_ROUNDS_AT_ONCE`` rounds, and after each further one. That is right because a
+    round in which no segment is small changes nothing.
     """
-    first_of = torch.tensor(first).to(mask_logits.device, non_blocking=True)
+    first_of = torch.tensor(first).to(masks.logits.device, non_blocking=True)
     kept = torch.ones_like(first_of, dtype=torch.bool)
     joint, rounds = True, 0
     while True:
-        owner = _highest_by_groups(mask_logits, kept, canvas, image_size)
+        owner = _highest_by_groups(masks, kept)
         if joint:
             owner = first_of[owner]
         alive = kept & (_areas(owner, len(first)) > MAX_DROPPED_AREA)
@@ -132,37 +131,35 @@ def _areas(owner: Tensor, number: int) -> Tensor:
     """Return the pixels int64 ``[N]`` of each query; ``bincount`` would wait for the device."""
     queries = torch.arange(number, device=owner.device)
     parts = torch.split(queries, _AREAS_AT_A_TIME)
-    return torch.cat([(owner == some[:, None, None]).sum(dim=(1, 2)) for some in parts])
+    return torch.cat([(owner == part[:, None, None]).sum(dim=(1, 2)) for part in parts])
 
 
-def _highest(mask_logits: Tensor, kept: Sequence[int], canvas: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
+def _highest(masks: QueryMasks, kept: Sequence[int]) -> Tensor:
     """Return the query int64 ``[h, w]`` of the highest logit in each pixel, the first of equals, one mask at a time.
 
     The softmax over the queries, which the authors take before, does not change it.
     """
-    height, width = image_size
-    best = mask_logits.new_full(image_size, -torch.inf, dtype=torch.float32)
-    owner = torch.full(image_size, kept[0], device=mask_logits.device)
+    height, width = masks.image_size
+    best = masks.logits.new_full(masks.image_size, -torch.inf, dtype=torch.float32)
+    owner = torch.full(masks.image_size, kept[0], device=masks.logits.device)
     for query in kept:
-        logits = mask_logits[query, None, None].float()
-        logits = interpolate(logits, size=canvas, mode="bilinear")[0, 0, :height, :width]
+        logits = masks.logits[query, None, None].float()
+        logits = interpolate(logits, size=masks.canvas, mode="bilinear")[0, 0, :height, :width]
         is_higher = logits > best
         best = torch.where(is_higher, logits, best)
         owner[is_higher] = query
     return owner
 
 
-def _highest_by_groups(
-    mask_logits: Tensor, kept: Tensor, canvas: tuple[int, int], image_size: tuple[int, int]
-) -> Tensor:
-    """Do the same for the queries that are kept, bool ``[N]``, a group of masks at a time."""
-    height, width = image_size
+def _highest_by_groups(masks: QueryMasks, kept: Tensor) -> Tensor:
+    """Return what ``_highest`` returns, a group of masks at a time; ``kept`` is bool ``[N]``."""
+    height, width = masks.image_size
     # What is no number is never the highest; a query that is out has no numbers.
-    logits = mask_logits.float().masked_fill(~kept[:, None, None], torch.nan)
-    best = logits.new_full(image_size, -torch.inf)
-    owner = kept.int().argmax().expand(image_size)
+    logits = masks.logits.float().masked_fill(~kept[:, None, None], torch.nan)
+    best = logits.new_full(masks.image_size, -torch.inf)
+    owner = kept.int().argmax().expand(masks.image_size)
     for start in range(0, len(logits), _MAPS_AT_A_TIME):
-        maps = interpolate(logits[None, start : start + _MAPS_AT_A_TIME], size=canvas, mode="bilinear")[
+        maps = interpolate(logits[None, start : start + _MAPS_AT_A_TIME], size=masks.canvas, mode="bilinear")[
             0, :, :height, :width
         ]
         highest, place = maps.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).max(dim=0)

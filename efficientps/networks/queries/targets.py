@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from efficientps.structures import IGNORE_INDEX, TrainingBatch
+from efficientps.structures.boxes_of_masks import boxes_of_masks
 
 
 class SegmentTargets(NamedTuple):
@@ -36,7 +37,7 @@ def segment_targets(batch: TrainingBatch, num_stuff: int) -> list[SegmentTargets
     targets = []
     for classes, things, of_image, extent in zip(by_image, instances, semantic, extents, strict=True):
         stuff = of_image == classes[:, None, None]
-        boxes = torch.cat([_boxes(stuff), things["boxes"]])
+        boxes = torch.cat([boxes_of_masks(stuff), things["boxes"]])
         targets.append(
             SegmentTargets(
                 labels=torch.cat([classes, things["labels"] + num_stuff]),
@@ -45,11 +46,3 @@ def segment_targets(batch: TrainingBatch, num_stuff: int) -> list[SegmentTargets
             )
         )
     return targets
-
-
-def _boxes(masks: Tensor) -> Tensor:
-    """Return the half-open boxes float32 ``[N, 4]`` (xyxy) of masks bool ``[N, H, W]``, none of them empty."""
-    rows, columns = (masks.view(torch.uint8).amax(dim=dim) for dim in (2, 1))
-    edges = [occupied.argmax(dim=1) for occupied in (columns, rows)]
-    edges += [occupied.shape[1] - occupied.flip(1).argmax(dim=1) for occupied in (columns, rows)]
-    return torch.stack(edges, dim=1).float()

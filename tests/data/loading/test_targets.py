@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from efficientps.data.loading.targets import boxes_of_masks, instance_targets, semantic_target, training_batch
+from efficientps.data.loading.targets import instance_targets, semantic_target, training_batch
 from efficientps.structures import IGNORE_INDEX, PanopticBatch, Segment
 
 NUM_STUFF = 3
@@ -102,10 +102,6 @@ def test_maps_that_are_views_are_read_right():
     view = segment_ids.flip(-1)[2:10, 3:].t()
     for function in (semantic_target, lambda *a: instance_targets(*a, num_stuff=NUM_STUFF)["masks"]):
         assert torch.equal(function(view, segments, (32, 32)), function(view.contiguous(), segments, (32, 32)))
-
-
-def test_boxes_of_no_mask():
-    assert boxes_of_masks(torch.zeros(0, 4, 5, dtype=torch.bool)).shape == (0, 4)
 
 
 def test_training_batch_holds_the_targets_of_each_image():

@@ -8,8 +8,8 @@ import torch
 from efficientps.backbones import ResNetBackbone
 from efficientps.data.loading.targets import training_batch
 from efficientps.networks.detr import Detector, DETRPanoptic
-from efficientps.networks.detr.network import _enclosing_boxes
 from efficientps.networks.queries.chosen_queries import choose_queries
+from efficientps.networks.queries.enclosing_boxes import enclosing_boxes
 from efficientps.structures import IGNORE_INDEX, ImageBatch, Segment
 
 NUM_STUFF, NUM_THINGS, HEIGHT, WIDTH = 2, 3, 64, 96
@@ -202,10 +202,10 @@ def test_boxes_around_masks():
     # Oracle: drawn by hand; a cell in the middle, one in the last corner of a cropped image, and an empty mask.
     logits = torch.full((3, 4, 5), -1.0)
     logits[0, 1, 2] = logits[1, 3, 4] = 1.0
-    boxes = _enclosing_boxes(logits, (14, 18))
+    boxes = enclosing_boxes(logits, (14, 18))
     assert boxes.dtype == torch.float32
     assert boxes.tolist() == [[6, 2, 14, 10], [14, 10, 18, 14], [0, 0, 0, 0]]
-    assert _enclosing_boxes(logits[:0], (14, 18)).shape == (0, 4)
+    assert enclosing_boxes(logits[:0], (14, 18)).shape == (0, 4)
 
 
 def test_chosen_queries():

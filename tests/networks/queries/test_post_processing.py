@@ -97,7 +97,8 @@ def test_both_ways_to_drop_segments_agree(merge, rounds, monkeypatch):
             logits[torch.rand(logits.shape, generator=generator) > 0.7] = (torch.nan, torch.inf, -torch.inf)[seed % 3]
         train_ids = torch.randint(0, 6, (number,), generator=generator).tolist()
         first = [train_ids.index(i) if i < NUM_STUFF else q for q, i in enumerate(train_ids)]
-        arguments = (logits, first, (8, 8), (1 + seed % 6, 5), merge)
+        masks = post_processing.QueryMasks(logits, canvas=(8, 8), image_size=(1 + seed % 6, 5))
+        arguments = (masks, first, merge)
         owner, is_segment, left = post_processing._settle_on_cpu(*arguments)
         counted = Mock(wraps=post_processing._areas)
         with monkeypatch.context() as patch:

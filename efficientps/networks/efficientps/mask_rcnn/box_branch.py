@@ -13,7 +13,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from efficientps.layers.norm_act import NormAct
 from efficientps.networks.efficientps.mask_rcnn.box_coding import clip_boxes, decode_boxes, encode_boxes, large_enough
 from efficientps.networks.efficientps.mask_rcnn.matching import match_boxes, objects_of_all_images
-from efficientps.networks.efficientps.mask_rcnn.roi_pooling import pyramid_roi_align
+from efficientps.networks.efficientps.mask_rcnn.pyramid_roi_align import pyramid_roi_align
 from efficientps.networks.efficientps.mask_rcnn.sampling import BalancedSampler
 from efficientps.networks.efficientps.mask_rcnn.suppression import grouped_nms
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer

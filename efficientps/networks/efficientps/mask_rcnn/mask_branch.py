@@ -12,7 +12,7 @@ from torchvision.ops import roi_align
 from efficientps.layers.conv import SeparableConv, xavier_init
 from efficientps.layers.norm_act import InPlaceABN, NormAct
 from efficientps.networks.efficientps.mask_rcnn.box_branch import SampledProposals
-from efficientps.networks.efficientps.mask_rcnn.roi_pooling import pyramid_roi_align
+from efficientps.networks.efficientps.mask_rcnn.pyramid_roi_align import pyramid_roi_align
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
 from efficientps.structures import FeaturePyramid, InstanceTargets
 

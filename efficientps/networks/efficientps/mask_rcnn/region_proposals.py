@@ -12,11 +12,10 @@ from torchvision.models.detection.rpn import RPNHead, concat_box_prediction_laye
 from efficientps.networks.efficientps.mask_rcnn.anchors import PyramidAnchors
 from efficientps.networks.efficientps.mask_rcnn.box_coding import clip_boxes, decode_boxes, encode_boxes, large_enough
 from efficientps.networks.efficientps.mask_rcnn.matching import BACKGROUND, match_boxes, objects_of_all_images
-from efficientps.networks.efficientps.mask_rcnn.roi_pooling import STRIDES
 from efficientps.networks.efficientps.mask_rcnn.sampling import BalancedSampler
 from efficientps.networks.efficientps.mask_rcnn.suppression import grouped_nms, nms_of_sorted_groups
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
-from efficientps.structures import FeaturePyramid, InstanceTargets
+from efficientps.structures import STRIDES, FeaturePyramid, InstanceTargets
 
 _SMALLEST_SIDE = 1e-3
 """Candidates with a shorter side, in pixels, are left out (torchvision's number)."""

@@ -13,7 +13,6 @@ from torch.utils.checkpoint import checkpoint
 from efficientps.layers.conv import ConvNormAct
 from efficientps.layers.norm_act import GroupNormReLU, NormAct
 from efficientps.networks.efficientps.instance_head import InstanceHead
-from efficientps.networks.efficientps.solov2.boxes_of_masks import boxes_from_ends, tight_boxes
 from efficientps.networks.efficientps.solov2.coordinates import append_maps, is_channels_last
 from efficientps.networks.efficientps.solov2.levels import (
     LEVEL_STRIDES,
@@ -34,6 +33,7 @@ from efficientps.networks.efficientps.solov2.targets import (
     stride4_masks,
 )
 from efficientps.networks.efficientps.solov2.tensor_cache import TensorCache
+from efficientps.networks.efficientps.solov2.tight_boxes import boxes_from_ends, tight_boxes
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
 from efficientps.networks.losses import dice_loss, focal_loss
 from efficientps.structures import FeaturePyramid, InstancePredictions, InstanceTargets

@@ -5,7 +5,7 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from efficientps.networks.efficientps.mask_rcnn.box_coding import clip_boxes, decode_boxes, encode_boxes, large_enough
-from tests.networks.efficientps.mask_rcnn.test_roi_pooling import random_boxes
+from tests.networks.efficientps.mask_rcnn.test_pyramid_roi_align import random_boxes
 
 
 def test_equals_torchvision():

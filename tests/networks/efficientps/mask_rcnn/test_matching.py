@@ -6,7 +6,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 from efficientps.networks.efficientps.mask_rcnn.matching import BACKGROUND, match_boxes
-from tests.networks.efficientps.mask_rcnn.test_roi_pooling import random_boxes
+from tests.networks.efficientps.mask_rcnn.test_pyramid_roi_align import random_boxes
 
 
 @pytest.mark.parametrize("each_object_has_one", [False, True])

@@ -8,7 +8,7 @@ from torchvision.ops import nms
 from efficientps.networks.efficientps.mask_rcnn import suppression
 from efficientps.networks.efficientps.mask_rcnn.region_proposals import suppress_one_by_one, suppress_together
 from efficientps.networks.efficientps.mask_rcnn.suppression import nms_of_shifted_groups, nms_of_sorted_groups
-from tests.networks.efficientps.mask_rcnn.test_roi_pooling import random_boxes
+from tests.networks.efficientps.mask_rcnn.test_pyramid_roi_align import random_boxes
 
 
 def crowded_boxes(number: int) -> torch.Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from efficientps.structures.boxes_of_masks import boxes_of_masks, span
+
 
 def tight_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
     """Return the box around the positive logits of each mask at the size of the image.
@@ -22,8 +24,7 @@ def tight_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
     for index in (~sure).nonzero().flatten().tolist():  # rare: drawn whole
         inside = interpolate(mask_logits[None, index : index + 1], scale_factor=4, mode="bilinear")[0] > 0
         inside = inside[:, :height, :width]
-        (x0, x1), (y0, y1) = _extent(inside.any(dim=1)), _extent(inside.any(dim=2))
-        boxes[index] = torch.cat([x0, y0, x1, y1])
+        boxes[index] = boxes_of_masks(inside)[0]
     return boxes
 
 
@@ -40,7 +41,7 @@ def boxes_from_ends(mask_logits: Tensor, image_size: tuple[int, int]) -> tuple[T
     height, width = image_size
     axes = (_ends_of_rows(mask_logits.mT, width, height), _ends_of_rows(mask_logits, height, width))
     first_pixel, occupied, has_cells = (torch.stack(values, dim=1) for values in zip(*axes, strict=True))
-    first, after = _extent(occupied)  # [N, axis, end] in the rows of pixels that were drawn
+    first, after = span(occupied.view(torch.uint8))  # [N, axis, end] in the rows of pixels that were drawn
     begin, end = first_pixel[..., 0] + first[..., 0], first_pixel[..., 1] + after[..., 1]
     boxes = torch.stack([begin, end], dim=1) * has_cells[:, None]  # [N, end, axis]
     return boxes.flatten(1).to(mask_logits), ((after > 0).all(dim=2) | ~has_cells).all(dim=1)
@@ -54,7 +55,7 @@ def _ends_of_rows(mask_logits: Tensor, height: int, width: int) -> tuple[Tensor,
         it is positive, bool ``[N, 2, 10]``; and whether any cell of the mask is, bool ``[N]``.
     """
     cells, columns = mask_logits.shape[1:]
-    first, after = _extent(mask_logits.amax(dim=2) > 0)
+    first, after = span((mask_logits.amax(dim=2) > 0).view(torch.uint8))
     around = torch.stack([first, after - 1], dim=1)[..., None] + torch.arange(-1, 2, device=first.device)
     strips = mask_logits.gather(1, around.flatten(1).clamp(0, cells - 1)[..., None].expand(-1, -1, columns))
     pixels = interpolate(strips.view(-1, 1, 3, columns), scale_factor=4, mode="bilinear")[..., :width]
@@ -64,11 +65,3 @@ def _ends_of_rows(mask_logits: Tensor, height: int, width: int) -> tuple[Tensor,
     first_pixel = 4 * around[..., 0] + torch.arange(0, 4, 2, device=first.device)
     place = first_pixel[..., None] + torch.arange(10, device=first.device)
     return first_pixel, occupied & (place >= 0) & (place < height), after > 0
-
-
-def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first occupied place of bool ``[..., L]`` and the one after the last, ``[...]``; 0 and 0 if none."""
-    occupied = occupied.view(torch.uint8)
-    any_place, first = occupied.max(dim=-1)
-    last = occupied.shape[-1] - occupied.flip(-1).argmax(dim=-1)
-    return first, last * any_place

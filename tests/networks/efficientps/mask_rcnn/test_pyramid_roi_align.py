@@ -4,8 +4,8 @@ import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from efficientps.networks.efficientps.mask_rcnn.roi_pooling import STRIDES, assign_levels, pool_all, pyramid_roi_align
-from efficientps.structures import FeaturePyramid
+from efficientps.networks.efficientps.mask_rcnn.pyramid_roi_align import align_all, assign_levels, pyramid_roi_align
+from efficientps.structures import STRIDES, FeaturePyramid
 
 
 def random_boxes(number: int, height: int, width: int) -> torch.Tensor:
@@ -62,7 +62,7 @@ def test_pooling_of_all_boxes_on_every_level(sides, aligned, device):
         assert set(levels.tolist()) == {0, 1, 2, 3}
     ours = [torch.randn(2, 5, 128 // s, 256 // s, device=device, requires_grad=True) for s in STRIDES]
     theirs = [f.detach().clone().requires_grad_() for f in ours]
-    found = pool_all(ours, rois, levels, output_size=7, sampling_ratio=2, aligned=aligned)
+    found = align_all(ours, rois, levels, output_size=7, sampling_ratio=2, aligned=aligned)
     expected = torch.zeros_like(found)
     for level, (features, stride) in enumerate(zip(theirs, STRIDES, strict=True)):
         values = roi_align(features, rois[levels == level], 7, 1 / stride, 2, aligned)

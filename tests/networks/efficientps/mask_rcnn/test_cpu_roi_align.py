@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from efficientps.networks.efficientps.mask_rcnn.roi_align import roi_align_channels_last
+from efficientps.networks.efficientps.mask_rcnn.cpu_roi_align import roi_align_channels_last
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from efficientps.networks.efficientps.solov2.boxes_of_masks import tight_boxes
+from efficientps.networks.efficientps.solov2.tight_boxes import tight_boxes
 from efficientps.structures import InstancePredictions
 
 

@@ -9,10 +9,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.ops import roi_align
 
-from efficientps.networks.efficientps.mask_rcnn.roi_align import roi_align_channels_last
-from efficientps.structures import FeaturePyramid
-
-STRIDES = (4, 8, 16, 32)
+from efficientps.networks.efficientps.mask_rcnn.cpu_roi_align import roi_align_channels_last
+from efficientps.structures import STRIDES, FeaturePyramid
 
 _FAR_OUTSIDE = -1e6
 """Pixels; more than a cell outside of every map."""
@@ -56,11 +54,11 @@ def pyramid_roi_align(
     dtype = torch.promote_types(pyramid.p4.dtype, torch.float32)
     rois, features = rois.to(dtype), [level.to(dtype) for level in pyramid]
     # torchvision's deterministic kernel reads something even far outside of a map.
-    pool = pool_all if rois.is_cuda and not torch.are_deterministic_algorithms_enabled() else pool_chosen
-    return pool(features, rois, levels, output_size=output_size, sampling_ratio=sampling_ratio, aligned=aligned)
+    align = align_all if rois.is_cuda and not torch.are_deterministic_algorithms_enabled() else align_chosen
+    return align(features, rois, levels, output_size=output_size, sampling_ratio=sampling_ratio, aligned=aligned)
 
 
-def pool_chosen(
+def align_chosen(
     features: Sequence[Tensor], rois: Tensor, levels: Tensor, *, output_size: int, sampling_ratio: int, aligned: bool
 ) -> Tensor:
     """Return the features of boxes, ``[R, channels, output_size, output_size]``: each level pools its own boxes.
@@ -87,10 +85,10 @@ def pool_chosen(
     return pooled
 
 
-def pool_all(
+def align_all(
     features: Sequence[Tensor], rois: Tensor, levels: Tensor, *, output_size: int, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    """Return what ``pool_chosen`` returns, without waiting for the device: each level pools all boxes.
+    """Return what ``align_chosen`` returns, without waiting for the device: each level pools all boxes.
 
     The boxes of other levels lie far outside of the map, where torchvision's kernel reads nothing and returns zeros,
     which the sum over the levels does not notice.
