@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["launch", "wait", "blocking copy", "mix"]
 
-PACKAGE = Path(__file__).resolve().parents[1] / "efficientps"
+BENCHMARKS = Path(__file__).resolve().parent
+PACKAGE = BENCHMARKS.parent / "efficientps"
 
 _OWN = frozenset(("device_count.py", "counting_device.py"))
 
@@ -23,8 +24,8 @@ class Event:
     Attributes:
         kind: what it costs.
         operation: its name in PyTorch, "nonzero" for instance.
-        lines: those of this package on the stack, outermost first, as "backbones/resnet.py:12"; of a program that
-            does not belong to the package the innermost line, with the whole path.
+        lines: the lines of the package and of the benchmarks on the stack, outermost first, as
+            "backbones/resnet.py:12"; if there is none, the innermost line of the program, with its whole path.
     """
 
     kind: Kind
@@ -99,9 +100,10 @@ def _lines() -> tuple[str, ...]:
     while frame is not None:
         file = frame.f_code.co_filename
         path = Path(file)
-        if path.is_relative_to(PACKAGE):
+        top = PACKAGE if path.is_relative_to(PACKAGE) else BENCHMARKS.parent
+        if path.is_relative_to(PACKAGE) or path.is_relative_to(BENCHMARKS):
             if path.name not in _OWN:
-                own.append(f"{path.relative_to(PACKAGE).as_posix()}:{frame.f_lineno}")
+                own.append(f"{path.relative_to(top).as_posix()}:{frame.f_lineno}")
         elif not others and "/torch/" not in file and "/torchvision/" not in file and path.name not in _OWN:
             others.append(f"{file}:{frame.f_lineno}")
         frame = frame.f_back  # type: ignore[assignment]

@@ -190,7 +190,7 @@ def _one_preset(parser: argparse.ArgumentParser, *, precision: str = "fp32") -> 
 
 def _summary(module: str) -> str:
     """Return what a benchmark measures, from its module's docstring, without importing what the module needs."""
-    source = (ROOT / f"efficientps/benchmarks/{module}.py").read_text()
+    source = (ROOT / f"benchmarks/{module}.py").read_text()
     return str(ast.get_docstring(ast.parse(source))).partition(": ")[2].strip()
 
 

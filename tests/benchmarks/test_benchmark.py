@@ -50,5 +50,5 @@ def test_every_subcommand_says_what_it_measures(capsys):
         main(["--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for name in ("device_parity", "launches", "peak_memory", "prediction", "trainings", "training_step"):
-        first = (ROOT / f"efficientps/benchmarks/{name}.py").read_text().partition("\n")[0]
+        first = (ROOT / f"benchmarks/{name}.py").read_text().partition("\n")[0]
         assert first.strip('"').partition(": ")[2] in shown

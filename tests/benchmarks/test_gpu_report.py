@@ -64,5 +64,5 @@ def test_all_figures_are_in_one_report_named_after_the_card(folder):
 
 def test_it_needs_the_standard_library_alone():
     # Oracle: an interpreter that finds no other package.
-    script = ROOT / "efficientps/benchmarks/gpu_report.py"
+    script = ROOT / "benchmarks/gpu_report.py"
     subprocess.run([sys.executable, "-I", "-S", script, "--help"], check=True, capture_output=True)
