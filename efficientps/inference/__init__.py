@@ -1,1 +1,1 @@
-"""Networks as they run best where nothing is trained: norms folded, weights in the precision that they are used in."""
+"""Prepare a trained network for fast predictions: fold norms, cast weights, fuse activations, record CUDA graphs."""

@@ -1,4 +1,4 @@
-"""The bias of a convolution and the activation after it, in one pass over the map on CUDA."""
+"""Fusion of a convolution's bias with the leaky ReLU after it: one pass over the map on CUDA."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch.nn.functional import leaky_relu_
 class BiasLeakyReLU(nn.Module):
     """Adds a bias to each channel and applies a leaky ReLU, in place.
 
-    PyTorch adds the bias of a convolution on CUDA in a pass of its own over the map, and the activation makes another.
-    The kernel of in-place ABN does both in one, in float32; maps that it does not take go PyTorch's way.
+    On CUDA, PyTorch makes one pass over the map to add the bias of a convolution and another for the activation. The
+    Triton kernel of in-place ABN does both in one pass, in float32. For maps that the kernel does not accept, PyTorch's
+    operators are used.
 
     Args:
         bias: ``[C]``; kept in float32.
@@ -41,7 +42,7 @@ class BiasLeakyReLU(nn.Module):
 
 
 def kernel_runs(device: torch.device) -> bool:
-    """Return whether the kernel can be launched there: on CUDA, with Triton and what it needs."""
+    """Return whether the Triton kernel can run on a device: a CUDA device, with a Triton that works."""
     if device.type != "cuda" or importlib.util.find_spec("triton") is None:
         return False
     from efficientps.layers import norm_act_triton
@@ -57,9 +58,9 @@ def move_biases(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> None:
     """Move the bias of each layer into the activation after it, in place.
 
     Args:
-        network: for predictions alone.
-        pairs: names of layers, and of the module that alone consumes the output of each. Pairs are left as they are
-            where that is neither a leaky ReLU nor the identity, or the layer has no bias.
+        network: a network that only predicts.
+        pairs: pairs of names: a layer, and the one module that consumes the layer's output. A pair stays unchanged if
+            the layer has no bias, or if the second module is neither a leaky ReLU nor the identity.
     """
     names: dict[nn.Module, list[str]] = {}
     for name, module in network.named_modules(remove_duplicate=False):

@@ -1,4 +1,4 @@
-"""CUDA graphs: what depends on the size of images alone is recorded once and launched as one."""
+"""CUDA graphs: the kernels of a function are recorded once per input size, and then launched together."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from torch import Tensor
 T = TypeVar("T")
 
 _WARM_UPS = 2
-"""Calls before a recording, in which libraries choose their kernels and take their memory."""
+"""Calls before a recording, during which libraries choose their kernels and allocate their memory."""
 
 
 class Recorder(Protocol):
-    """Records what a function launches."""
+    """Records the kernels that a function launches."""
 
     def __call__(self, function: Callable[[], T]) -> tuple[Callable[[], object], T]:
-        """Return a function that launches all of it again, and the result, which is written by each such launch."""
+        """Return a function that launches the kernels again, and the result, which each launch overwrites."""
         ...
 
 
 class CUDARecorder:
-    """Records on the current device, all recordings in one pool of memory.
+    """Records on the current device; all recordings share one memory pool.
 
-    That is safe although they are replayed in any order, because none reads what another has left.
+    Sharing is safe in any order of replay, because no recording reads values that another one has left in the pool.
     """
 
     def __init__(self) -> None:
         self._pool: Any = None
 
     def __call__(self, function: Callable[[], T]) -> tuple[Callable[[], object], T]:
-        """Warm up on a stream beside the current one, with cuDNN looking for its fastest kernels, and record."""
+        """Warm up on a second stream, where cuDNN searches for its fastest kernels; then record."""
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         current, beside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -49,11 +49,11 @@ class CUDARecorder:
                     function()
             current.wait_stream(beside)
             graph = torch.cuda.CUDAGraph()
-            # Threads that load data or watch other processes may call CUDA meanwhile.
+            # Other threads (data loading, NCCL's watchdog) may call CUDA during the recording.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 result = function()
         except BaseException:
-            torch.cuda.set_stream(current)  # a recording that breaks off leaves its own stream in place
+            torch.cuda.set_stream(current)  # a recording that fails leaves its own stream as the current one
             raise
         finally:
             torch.backends.cudnn.benchmark = tuning
@@ -68,19 +68,19 @@ class _Recording:
 
 
 class CUDAGraphs:
-    """Calls functions of tensors; from the second call with inputs of a size on, by a graph recorded for that size.
+    """Calls functions of tensors; from the second call with an input size on, it replays a graph for that size.
 
-    A graph launches in one what its function launches in hundreds of steps, always from and to the same memory: inputs
-    are copied in, and **the next call with that size overwrites the result**. A result is to be used up before.
+    A graph launches hundreds of kernels together. It always reads and writes the same memory: inputs are copied into
+    it, and **the next call with that size overwrites the result**. Use or copy a result before the next call.
 
-    Only so many graphs are kept, because each holds the memory of its result (and one pool for what is in between).
-    Another size then replaces the one met least only when it has been met twice as often, so that data of a hundred
-    sizes does not record all the time. If a recording fails (for want of memory, or for an operation that waits for the
-    device), a warning says so and all calls from then on are plain ones, of the same function.
+    At most ``most`` graphs are kept, because each holds the memory of its result (all share one pool for intermediate
+    values). When the limit is reached, a new size replaces the least frequent one only after it has occurred twice as
+    often; so data with a hundred sizes does not record all the time. If a recording fails (because memory runs out, or
+    an operation synchronises with the device), a warning says so, and all later calls run the function without graphs.
 
     Args:
-        most: graphs that are kept.
-        recorder: records; the default records on the device of the inputs.
+        most: number of graphs that are kept.
+        recorder: records a function; the default records on the device of the inputs.
 
     Attributes:
         failed: whether a recording has failed.
@@ -94,7 +94,7 @@ class CUDAGraphs:
         self._recordings: dict[Hashable, _Recording] = {}
 
     def __call__(self, function: Callable[..., T], *inputs: Tensor) -> T:
-        """Return ``function(*inputs)``, whose shapes, types and launches follow from those of the inputs alone."""
+        """Return ``function(*inputs)``; its kernels and its results' shapes must depend on the input shapes alone."""
         if self.failed:
             return function(*inputs)
         key = _key(function, inputs)
@@ -104,7 +104,7 @@ class CUDAGraphs:
                 return function(*inputs)
             try:
                 self._record(key, function, inputs)
-            except Exception as error:  # whatever it is, the plain call says it again if it is no matter of graphs
+            except Exception as error:  # an error of the function itself is raised again by the plain call below
                 self.clear()
                 self.failed = True
                 sentence = str(error).partition("\n")[0]
@@ -122,16 +122,16 @@ class CUDAGraphs:
         return result
 
     def clear(self) -> None:
-        """Drop all graphs and their memory; what was met is forgotten as well."""
+        """Drop all graphs, their memory, and the counts of input sizes."""
         self._recordings.clear()
         self._met.clear()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CUDAGraphs:
-        """Graphs belong to the memory of one network: a copy begins without."""
+        """Return an instance without graphs, because graphs refer to the memory of one network."""
         return CUDAGraphs(most=self.most)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle holds no graphs either."""
+        """Pickle as an instance without graphs."""
         return (CUDAGraphs, ())
 
     def _is_worth_it(self, key: Hashable) -> bool:
@@ -144,14 +144,14 @@ class CUDAGraphs:
     def _record(self, key: Hashable, function: Callable[..., T], inputs: tuple[Tensor, ...]) -> None:
         if len(self._recordings) >= self.most:
             del self._recordings[min(self._recordings, key=lambda kept: self._met[kept])]
-        with torch.inference_mode(False):  # so that they can be written in inference mode and out of it
+        with torch.inference_mode(False):  # so that the buffers can be written inside and outside of inference mode
             buffers = tuple(torch.empty_like(x) for x in inputs)
         for buffer, given in zip(buffers, inputs, strict=True):
             buffer.copy_(given)
         device = inputs[0].device
 
         def call() -> T:
-            # What autocast keeps for later would be freed with its context, while the graph still reads it.
+            # No cache: autocast frees its cached casts with its context, while the graph would still read them.
             autocast = torch.autocast(
                 device.type,
                 dtype=torch.get_autocast_dtype(device.type),
@@ -167,7 +167,10 @@ class CUDAGraphs:
 
 
 def _key(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Hashable:
-    """Return all that a recording hangs on; the function by its name, as it would hold its network alive."""
+    """Return everything that a recording depends on.
+
+    The function is represented by its name, because a reference would keep its network alive.
+    """
     kind = inputs[0].device.type
     autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     of_inputs = tuple((x.shape, x.stride(), x.dtype, x.device) for x in inputs)

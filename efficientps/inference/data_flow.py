@@ -1,4 +1,4 @@
-"""What flows where in one call of a network: which layer feeds a norm alone, and which weights are only ever cast."""
+"""Data flow in one call of a network: layers whose output only a norm reads, and weights that are only cast."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch.utils._pytree import tree_leaves
 
 
 class DataFlow(TorchDispatchMode):
-    """Watches every operation while a network runs, with its layers and norms told apart by hooks.
+    """Watches every operation while a network runs; hooks tell which layer or norm an operation belongs to.
 
     Args:
-        layers: whose outputs are followed, by name.
-        norms: that may consume them, by name.
-        parameters: whose reads are counted, by name.
+        layers: layers whose outputs are followed, by name.
+        norms: norms that may consume these outputs, by name.
+        parameters: parameters whose reads are recorded, by name.
 
     Attributes:
-        inputs: for each layer the input of its first call; the layers that were not called are missing.
+        inputs: for each layer the input of its first call; a layer that was not called is missing.
     """
 
     def __init__(
@@ -32,15 +32,15 @@ class DataFlow(TorchDispatchMode):
         self._layers, self._norms = layers, norms
         self._names = {_storage(parameter): name for name, parameter in parameters.items() if parameter.numel()}
         self._inside: list[str] = []  # layers and norms that are running, the innermost last
-        self._outputs: dict[int, tuple[str, Tensor]] = {}  # kept: the id of a tensor that is gone is given to another
+        self._outputs: dict[int, tuple[str, Tensor]] = {}  # keeps tensors alive, so that Python reuses none of the ids
         self._consumers: dict[int, set[str]] = {}
-        self._fed: dict[str, set[str]] = {}  # for each norm its layers; "" is anything else
+        self._fed: dict[str, set[str]] = {}  # for each norm, the layers that feed it; "" stands for any other source
         self._readers: dict[str, set[str]] = {}
-        self._casts: dict[str, set[torch.dtype | None]] = {}  # None is a read that is no cast
+        self._casts: dict[str, set[torch.dtype | None]] = {}  # dtypes cast to; None stands for any other read
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch what runs in this context."""
+        """Watch every operation that runs inside the context."""
         with ExitStack() as stack:
             for name, module in {**self._layers, **self._norms}.items():
                 before, after = self._before(name), self._after(name)
@@ -50,10 +50,10 @@ class DataFlow(TorchDispatchMode):
             yield
 
     def pairs(self) -> dict[str, str]:
-        """Return the layers with the norm that follows each.
+        """Return the norm that follows each layer, for the layers with exactly one.
 
-        Every call of the layer was followed by one of the norm, every call of the norm took the layer's output, and
-        no other operation read that output, or the layer's weights.
+        In such a pair, the norm read every output of the layer, every input of the norm was an output of the layer,
+        and no other operation read this output or the layer's weights.
         """
         consumers: dict[str, set[frozenset[str]]] = {}
         for key, (layer, _) in self._outputs.items():
@@ -72,7 +72,7 @@ class DataFlow(TorchDispatchMode):
         return found
 
     def only_cast_to(self, dtype: torch.dtype) -> set[str]:
-        """Return the parameters that were read, and only ever to be cast to another type."""
+        """Return the parameters that were read, where each read was a cast to ``dtype``."""
         return {name for name, targets in self._casts.items() if targets == {dtype}}
 
     # ------------------------------------------------------------------------------------------------------ inside
@@ -80,7 +80,7 @@ class DataFlow(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Note who reads what, and compute."""
+        """Run the operation and record which tensors it reads."""
         result = func(*args, **(kwargs or {}))
         inside = self._inside[-1] if self._inside else ""
         for tensor in _tensors((args, kwargs)):
@@ -124,5 +124,5 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _is_view(func: Any) -> bool:
-    """Whether an operation gives another view of its input and computes nothing."""
+    """Return whether an operation only returns a view of its input."""
     return bool(func.is_view)

@@ -1,7 +1,7 @@
-"""Batch norms folded into the convolution or linear layer before them: one operation, the same function.
+"""Fold batch norms with fixed statistics into the convolution or linear layer before them.
 
-Where the statistics are fixed, a batch norm is ``y = scale * x + shift`` per channel, and a layer before it can take
-both: ``scale * (W * x + b) + shift = (scale W) * x + (scale b + shift)``. What is left of a norm is its activation.
+With fixed statistics a batch norm is ``y = scale * x + shift`` per channel. The layer before it can absorb both:
+``scale * (W * x + b) + shift = (scale W) * x + (scale b + shift)``. Only the norm's activation remains.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ FoldableLayer: TypeAlias = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
 @dataclass(frozen=True)
 class FoldedNorms:
-    """What became of the batch norms of a network.
+    """Result of folding the batch norms of a network.
 
     Attributes:
-        folded: names of the norms that are part of the layer before them now.
-        kept: names of those that stay as they were.
-        layers: names of the layers that took the folded ones, in their order.
+        folded: names of the norms that were folded into the layer before them.
+        kept: names of the norms that were not folded.
+        layers: names of the layers that absorbed a norm, in the order of ``folded``.
     """
 
     folded: tuple[str, ...]
@@ -38,9 +38,9 @@ class FoldedNorms:
 
 
 def candidates(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
-    """Return the layers and the norms, by name, that can be folded by what they are.
+    """Return the layers and the norms, by name, whose types allow folding.
 
-    Layers whose weight is computed anew in each call (parametrisations) are none.
+    A layer with a parametrised weight, which is computed anew in each call, is left out.
     """
     layers: dict[str, nn.Module] = {}
     norms: dict[str, nn.Module] = {}
@@ -55,13 +55,13 @@ def candidates(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.M
 def fold(
     network: nn.Module, pairs: Mapping[str, str], inputs: Mapping[str, Tensor], *, dtype: torch.dtype | None = None
 ) -> FoldedNorms:
-    """Fold norms into layers, in place; a pair that would then compute something else stays as it is.
+    """Fold norms into layers, in place; a pair whose result would change is not folded.
 
     Args:
-        network: in evaluation mode.
-        pairs: names of layers, and of the norm that alone consumes the output of each.
+        network: a network in evaluation mode.
+        pairs: for the name of each layer, the name of the one norm that consumes its output.
         inputs: an input of each layer, of the right size; its values do not matter.
-        dtype: that weights will be cast to; a pair whose folded weights it cannot hold stays as it is.
+        dtype: dtype that the weights will be cast to; a pair whose folded weights overflow in it is not folded.
     """
     _, norms = candidates(network)
     names: dict[nn.Module, list[str]] = {}
@@ -72,7 +72,7 @@ def fold(
         layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
         assert isinstance(layer, FoldableLayer) and isinstance(norm, FoldableNorm)
         if any(module._forward_hooks or module._forward_pre_hooks for module in (layer, norm)):
-            continue  # a hook of others would see other values
+            continue  # a user's hook would see other values
         rest = activation_of(norm)
         if not _fold_pair(layer, norm, rest, inputs[layer_name], dtype or layer.weight.dtype):
             continue
@@ -85,10 +85,13 @@ def fold(
 
 
 def _fold_pair(layer: FoldableLayer, norm: FoldableNorm, rest: nn.Module, x: Tensor, dtype: torch.dtype) -> bool:
-    """Fold a norm into its layer, unless the result computes something else on noise like x, or dtype cannot hold it.
+    """Fold a norm into its layer if the folded weights fit into ``dtype`` and the result on noise stays the same.
 
-    Rounding leaves far less than the root of a type's precision; a layer that does more to its weights than it says
-    (weight standardisation) misses it by far.
+    The tolerance is the square root of the dtype's machine epsilon. Rounding errors are far smaller; a layer that
+    transforms its weights in each call, such as one with weight standardisation, has a far larger error.
+
+    Returns:
+        Whether the norm was folded; if not, the layer is unchanged.
     """
     old = layer.weight, layer.bias
     device, own = layer.weight.device, layer.weight.dtype
@@ -111,21 +114,21 @@ def _fold_pair(layer: FoldableLayer, norm: FoldableNorm, rest: nn.Module, x: Ten
 
 
 def folded_weights(layer: FoldableLayer, norm: FoldableNorm) -> tuple[Tensor, Tensor]:
-    """Return the weight and the bias, float64 on the CPU, of the layer that computes what layer and norm do.
+    """Return weight and bias, float64 on the CPU, of one layer that computes layer and norm without the activation.
 
-    The norm's activation is left out. Groups and padding of any kind are no matter: the norm sees what comes out.
+    Groups and padding need no care, because the norm acts on the layer's output.
     """
     scale, shift = affine_of(norm)
     weight = layer.weight.detach().cpu().double()  # not every device has float64
     bias = shift if layer.bias is None else layer.bias.detach().cpu().double() * scale + shift
-    if isinstance(layer, nn.ConvTranspose2d):  # [in, out / groups, ...], the groups one after the other along in
+    if isinstance(layer, nn.ConvTranspose2d):  # [in, out / groups, ...], groups consecutive in the first axis
         grouped = weight.view(layer.groups, -1, *weight.shape[1:]) * scale.view(layer.groups, 1, -1, 1, 1)
         return grouped.flatten(0, 1), bias
     return weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias
 
 
 def affine_of(norm: FoldableNorm) -> tuple[Tensor, Tensor]:
-    """Return scale and shift, float64 ``[C]`` on the CPU, of a norm with fixed statistics, before its activation."""
+    """Return scale and shift, float64 ``[C]`` on the CPU, that a norm with fixed statistics applies."""
     tensors = {**dict(norm.named_parameters(recurse=False)), **dict(norm.named_buffers(recurse=False))}
     exact = {name: tensor.detach().cpu().double() for name, tensor in tensors.items()}
     mean, var = exact["running_mean"], exact["running_var"]
@@ -137,7 +140,7 @@ def affine_of(norm: FoldableNorm) -> tuple[Tensor, Tensor]:
 
 
 def activation_of(norm: FoldableNorm) -> nn.Module:
-    """Return what a norm does after its affine map; in place, because nothing else reads the folded layer's output."""
+    """Return the activation of a norm, in place where possible: nothing else reads the folded layer's output."""
     if isinstance(norm, InPlaceABN):
         return nn.Identity() if norm.slope == 1 else nn.LeakyReLU(norm.slope, inplace=True)
     if isinstance(norm, BatchNormAct2d | FrozenBatchNormAct2d):

@@ -1,4 +1,4 @@
-"""A convolution with the leaky ReLU after it, in one pass over the map on a CPU."""
+"""Fusion of a convolution with the leaky ReLU after it: one pass over the map on a CPU."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.nn.functional import leaky_relu_
 class ConvLeakyReLU(nn.Conv2d):
     """A convolution whose result goes through a leaky ReLU.
 
-    In float32 on a CPU oneDNN does both at once, with the same result as one after the other; all else goes PyTorch's
-    way, in two steps. For predictions alone: nothing is kept for a backward pass.
+    In float32 on a CPU, oneDNN computes both in one operation, with the result of the two operations. Otherwise PyTorch
+    computes them one after the other. The layer has no backward pass.
 
     Args:
-        convolution: whose parameters are taken, not copied; zeros around the map as its padding.
+        convolution: a convolution with zero padding; its parameters are shared, not copied.
         slope: negative slope of the leaky ReLU.
     """
 
@@ -50,7 +50,7 @@ class ConvLeakyReLU(nn.Conv2d):
 
 
 def runs_fused(device: torch.device) -> bool:
-    """Return whether this build of PyTorch computes both at once there."""
+    """Return whether this build of PyTorch fuses convolution and leaky ReLU on a device."""
     return device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
@@ -58,9 +58,9 @@ def join_activations(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> No
     """Join each convolution with the leaky ReLU after it, in place.
 
     Args:
-        network: for predictions alone.
-        pairs: names of layers, and of the module that alone consumes the output of each. Pairs that are anything else
-            than a plain convolution and a leaky ReLU stay as they are.
+        network: a network that only predicts.
+        pairs: pairs of names: a layer, and the one module that consumes the layer's output. A pair stays unchanged
+            unless it is a plain convolution and a leaky ReLU.
     """
     names: dict[nn.Module, list[str]] = {}
     for name, module in network.named_modules(remove_duplicate=False):

@@ -1,4 +1,4 @@
-"""A copy of a network for predictions alone: norms folded, weights frozen and in the precision of their use."""
+"""A faster copy of a network that only predicts: norms folded, weights frozen and cast to the precision in use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from efficientps.structures import ImageBatch
 _logger = logging.getLogger(__name__)
 
 _SIDE = 64
-"""Pixels of each side of the image that the data flow is watched on: the smallest that every family takes."""
+"""Height and width of the noise image that reveals the data flow; the smallest size that every family accepts."""
 
 
 def inference_copy(
@@ -33,28 +33,31 @@ def inference_copy(
     channels_last: bool = True,
     cuda_graphs: bool = True,
 ) -> PanopticNetwork:
-    """Return a copy of a network that predicts the same in less time, and cannot be trained.
+    """Return a copy of a network that makes equal predictions in less time and cannot be trained.
 
-    In the copy, batch norms are folded into the layer before them (convolution, transposed convolution, linear layer),
-    so that of an in-place ABN its leaky ReLU is left, or nothing. On a CPU, convolution and leaky ReLU become one
-    operation (see ``ConvLeakyReLU``); on CUDA, where Triton runs, leaky ReLU and bias do (see ``BiasLeakyReLU``). Which
-    layer that is, is not guessed from names: the copy predicts one small image of noise, and a norm is folded where in
-    that call
+    In the copy, batch norms are folded into the layer before them (convolution, transposed convolution, linear layer).
+    Of an in-place ABN only the leaky ReLU remains. On a CPU, convolution and leaky ReLU become one operation
+    (``ConvLeakyReLU``); on CUDA with Triton, bias and leaky ReLU become one operation (``BiasLeakyReLU``).
 
-    * every output of the layer went to the norm, and every input of the norm came from the layer;
-    * no other operation read that output, and nothing but the layer its weights;
-    * the folded layer computes what both did, to 1e-6 in float64, on other noise;
+    The pairs of layer and norm are observed, not guessed from names: the copy predicts one small image of noise. A norm
+    is folded if, in that call,
 
-    and where no hook of others hangs on one of the two. A norm or layer that the call did not reach stays as it is. So
-    does everything if the network cannot predict an image of 64x64 pixels. A network whose data flow hangs on what is
-    in an image (another layer before the same norm) is beyond that rule.
+    * the norm read every output of the layer, and every input of the norm was an output of the layer;
+    * no other operation read this output or the layer's weights;
+    * on other noise, the folded layer computes what layer and norm computed, to a relative error of the square root of
+      the dtype's machine epsilon;
+    * neither layer nor norm has a forward hook of the user.
+
+    A norm or layer that the call did not reach is not changed. If the network cannot predict an image of 64x64 pixels,
+    nothing is folded. A network whose data flow depends on the content of an image, with different layers before one
+    norm, is not supported.
 
     Args:
-        network: of any family; it stays as it is. Copy it again when it has learned on.
-        dtype: of autocast, where predictions run in it: weights that autocast casts to it in each call are cast once,
-            here. All others, such as those of layer norms, stay as they are. ``None`` keeps all.
-        channels_last: lay weights out channels last, which is faster for depthwise convolutions and on tensor cores.
-        cuda_graphs: on a CUDA device, replay what depends on the size of the images alone (see ``CUDAGraphs``).
+        network: a network of any family; it is not changed. Make a new copy after further training.
+        dtype: dtype of autocast during predictions. Weights that autocast would cast to it in each call are cast once,
+            here; other weights, such as those of layer norms, keep their dtype. ``None`` casts nothing.
+        channels_last: store weights channels last, which is faster for depthwise convolutions and on tensor cores.
+        cuda_graphs: on a CUDA device, record and replay the network's parts with fixed shapes (``CUDAGraphs``).
 
     Returns:
         The copy, in evaluation mode and frozen, on the network's device. A log message says how many norms are folded.
@@ -71,15 +74,16 @@ def inference_copy(
                 move_biases(copy, pairs)
             with _not_called(replaced[name] for name in norms.folded):
                 _predict_noise(copy, dtype)
-        except Exception as error:  # networks of others may do anything
+        except Exception as error:  # the code of a user's network may raise anything
             _logger.warning(
-                "Predictions take longer than they could: what flows where in %s cannot be seen on an image of noise, "
-                "%dx%d pixels (%s: %s).", type(network).__name__, _SIDE, _SIDE, type(error).__name__, error,
+                "Predictions are slower than they could be: no norm of %s is folded, because the prediction of a noise "
+                "image of %dx%d pixels fails (%s: %s).",
+                type(network).__name__, _SIDE, _SIDE, type(error).__name__, error,
             )  # fmt: skip
             copy = _frozen_copy(network, channels_last=channels_last)
         else:
             number, all_norms = len(norms.folded), len(norms.folded) + len(norms.kept)
-            stay = f"; these stay: {', '.join(norms.kept)}" if norms.kept else ""
+            stay = f"; not folded: {', '.join(norms.kept)}" if norms.kept else ""
             _logger.info("%d of %d norms are folded%s.", number, all_norms, stay)
     copy.compile_again()
     if cuda_graphs and _device(copy).type == "cuda":
@@ -88,9 +92,9 @@ def inference_copy(
 
 
 class InferenceCopies:
-    """Holds the inference copy of a network while its weights stay as they are.
+    """Holds the inference copy of a network until the network's weights change.
 
-    It is no module: the copy takes no part in a state dict, and deep copies and pickles of the holder are empty.
+    It is not an ``nn.Module``, so the copy is not part of any state dict. Deep copies and pickles of it are empty.
     """
 
     def __init__(self) -> None:
@@ -98,13 +102,13 @@ class InferenceCopies:
         self._graphs_fail = False
 
     def of(self, network: PanopticNetwork, *, dtype: torch.dtype | None = None) -> PanopticNetwork:
-        """Return the copy of a network, made now if there is none, see ``inference_copy``."""
+        """Return the inference copy of a network, and make it if there is none."""
         if self._copy is None:
             self._copy = inference_copy(network, dtype=dtype, cuda_graphs=not self._graphs_fail)
         return self._copy
 
     def drop(self) -> None:
-        """Forget the copy: the network is about to change, and its memory is wanted."""
+        """Drop the copy and its memory, because the network is about to change."""
         replay = self._copy.replay if self._copy is not None else None
         if isinstance(replay, CUDAGraphs):
             self._graphs_fail |= replay.failed
@@ -121,14 +125,14 @@ class InferenceCopies:
 
 
 def fold_norms(network: PanopticNetwork, *, dtype: torch.dtype | None = None) -> FoldedNorms:
-    """Fold the norms of a network in place, and cast what autocast would; the rules are those of ``inference_copy``.
+    """Fold the norms of a network and cast its weights, both in place, by the rules of ``inference_copy``.
 
     Args:
-        network: in evaluation mode; nothing but predictions can be made with it afterwards.
-        dtype: of autocast.
+        network: a network in evaluation mode; afterwards it can only predict.
+        dtype: dtype of autocast during predictions; ``None`` casts nothing.
 
     Raises:
-        Exception: whatever the network raises at an image of 64x64 pixels.
+        Exception: any error of the network when it predicts an image of 64x64 pixels.
     """
     layers, norms = candidates(network)
     flow = DataFlow(layers=layers, norms=norms, parameters=dict(network.named_parameters()))
@@ -139,7 +143,7 @@ def fold_norms(network: PanopticNetwork, *, dtype: torch.dtype | None = None) ->
         cast = flow.only_cast_to(dtype)
         for layer in layers:
             if f"{layer}.weight" in cast:
-                cast.add(f"{layer}.bias")  # of a folded layer it is new
+                cast.add(f"{layer}.bias")  # folding may have added it
         for name, parameter in network.named_parameters():
             if name in cast:
                 parameter.data = parameter.data.to(dtype)
@@ -148,14 +152,14 @@ def fold_norms(network: PanopticNetwork, *, dtype: torch.dtype | None = None) ->
 
 def _frozen_copy(network: PanopticNetwork, *, channels_last: bool) -> PanopticNetwork:
     copy = deepcopy(network).eval().requires_grad_(False)
-    set_norm_implementation(copy, "eager")  # where statistics are fixed, that is one operation and an activation
+    set_norm_implementation(copy, "eager")  # with fixed statistics, this is one operation and the activation
     if channels_last:
         copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return copy
 
 
 def _predict_noise(network: PanopticNetwork, dtype: torch.dtype | None) -> None:
-    """Predict one small image, as predictions will run, without trying out kernels for its size."""
+    """Predict one small image in the given precision, without a search for cuDNN kernels."""
     device = _device(network)
     noise = torch.randint(256, (1, 3, _SIDE, _SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     size = [(_SIDE, _SIDE)]
@@ -167,10 +171,10 @@ def _predict_noise(network: PanopticNetwork, dtype: torch.dtype | None) -> None:
 
 @contextmanager
 def _not_called(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Refuse calls of modules: what was replaced must not be reached by another way."""
+    """Raise an error if a replaced module is still called inside the context."""
 
     def refuse(module: nn.Module, args: Any) -> None:
-        raise RuntimeError(f"a norm that was folded is called still: {module}")
+        raise RuntimeError(f"a norm is still called after it was folded: {module}")
 
     handles = [module.register_forward_pre_hook(refuse) for module in modules]
     try:

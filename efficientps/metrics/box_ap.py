@@ -1,4 +1,4 @@
-"""Average precision of the boxes of a detector of things and stuff, as COCO counts it."""
+"""Box average precision (COCO's AP) of a detector of things and stuff."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from efficientps.structures import BoxPredictions, PanopticSegmentation
 
 
 class BoxAP(CocoAP):
-    """Average precision of predicted boxes against those around the segments of panoptic maps.
+    """Average precision of predicted boxes; the true boxes surround the segments of the true panoptic maps.
 
-    Every class counts; a class of stuff is one object of an image.
+    All classes count. A stuff segment counts as one object of its image.
 
     Args:
         num_classes: number of classes, stuff and things together.
     """
 
     def __init__(self, *, num_classes: int) -> None:
-        """Start without any box."""
+        """Create the metric without records."""
         super().__init__(num_classes=num_classes, iou_type="bbox")
 
     def update(self, predictions: Sequence[BoxPredictions], targets: Sequence[PanopticSegmentation]) -> None:
-        """Note the boxes of each image.
+        """Record the boxes of each image.
 
         Args:
-            predictions: boxes in pixels of the target's image; ``BoxPredictions.resize`` brings them there.
-            targets: the true panoptic maps, best in the host's memory: they are encoded there.
+            predictions: boxes in pixels of the target; ``BoxPredictions.resize`` scales them.
+            targets: the true panoptic maps; maps on the CPU need no transfer.
 
         Raises:
             ValueError: if there are not as many predictions as targets, or a train_id is out of range.
@@ -44,7 +44,7 @@ class BoxAP(CocoAP):
                 for segment in target.segments
             ]
             detections = []
-            # One transfer for all; doubles hold every float and every class.
+            # One transfer from the device; float64 holds every float32 and every train_id exactly.
             columns = (prediction.boxes, prediction.scores[:, None], prediction.train_ids[:, None])
             for x0, y0, x1, y1, score, class_id in torch.cat([column.double() for column in columns], dim=1).tolist():
                 train_id = int(class_id)

@@ -1,4 +1,4 @@
-"""Average precision as COCO counts it, from what images leave behind: a line of JSON each."""
+"""COCO's average precision, computed from one record (a line of JSON) per image."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class AveragePrecision(NamedTuple):
     """Average precision, in [0, 1].
 
     Attributes:
-        ap: mean over IoU thresholds 0.50, 0.55 ... 0.95 and over the classes with a true object; 0.0 without any.
-        ap50: the same at the threshold 0.50 alone.
+        ap: mean over IoU thresholds 0.50, 0.55 ... 0.95 and over the classes with a true object; 0.0 if there are none.
+        ap50: mean over the classes with a true object at IoU threshold 0.50; 0.0 if there are none.
         per_class: ``[C]``, mean over the thresholds; NaN for a class with no true object.
-        num_images: that were counted.
+        num_images: number of images.
     """
 
     ap: float
@@ -37,17 +37,18 @@ class AveragePrecision(NamedTuple):
 
 
 class CocoAP(Metric):
-    """The part of an average precision that is the same for masks and boxes.
+    """Base of the average precision of masks and of boxes.
 
-    What an image leaves behind is one line of JSON with its objects' boxes and masks' run-length codes: a few hundred
-    bytes per object. The lines are the state, as bytes, so that torchmetrics gathers them from all ranks. They stay in
-    the host's memory until they are gathered.
+    The state holds one line of JSON per image with boxes and run-length encoded masks, a few hundred bytes per object.
+    The lines are stored as byte tensors, so that torchmetrics gathers them from all ranks; until then they stay in CPU
+    memory.
 
-    Crowd regions are COCO's: detections on them are ignored. COCO counts the 100 highest scores per image and class.
+    Crowd regions are treated as in COCO: detections on them are ignored. The 100 highest scores per image and class
+    count.
 
     Args:
         num_classes: number of classes C, ids 0 .. C - 1.
-        iou_type: what is compared, masks (``segm``) or boxes (``bbox``).
+        iou_type: ``segm`` compares masks, ``bbox`` compares boxes.
     """
 
     is_differentiable = False
@@ -57,28 +58,34 @@ class CocoAP(Metric):
     records: list[Tensor]
 
     def __init__(self, *, num_classes: int, iou_type: Literal["segm", "bbox"]) -> None:
-        """Start without any image."""
+        """Create the metric without records."""
         super().__init__()
         self.num_classes = num_classes
         self.iou_type = iou_type
         self.add_state("records", default=[], dist_reduce_fx="cat")
 
     def record(self, size: tuple[int, int], targets: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> None:
-        """Keep what COCO's evaluation needs of an image of size ``(h, w)``."""
+        """Add the record of one image.
+
+        Args:
+            size: ``(h, w)`` of the image.
+            targets: true objects, as ``annotation`` describes them.
+            predictions: predicted objects, as ``annotation`` describes them, with a ``score``.
+        """
         line = json.dumps({"size": list(size), "targets": targets, "predictions": predictions}) + "\n"
         self.records.append(torch.frombuffer(bytearray(line.encode()), dtype=torch.uint8))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the records of all ranks; a rank that has seen no image takes part with no bytes.
+        """Gather the records of all ranks; a rank without images contributes an empty byte tensor.
 
-        Left to torchmetrics, such a rank would send a float where the others send bytes.
+        Without this override, torchmetrics would send a float tensor from such a rank and bytes from the others.
         """
-        records = [record.cpu() for record in self.records]  # a metric that is moved takes its records along
+        records = [record.cpu() for record in self.records]  # moving the metric to a device has moved its records
         self.records = [torch.cat([torch.zeros(0, dtype=torch.uint8), *records]).to(self.device)]
         super().sync(*args, **kwargs)
 
     def compute(self) -> AveragePrecision:
-        """Return the average precision over all images shown so far."""
+        """Return the average precision over all images since the last ``reset``, of all ranks."""
         records = self.records if isinstance(self.records, list) else [self.records]
         lines = b"".join(record.cpu().numpy().tobytes() for record in records).splitlines()
         precision = _precision([json.loads(line) for line in lines], self.num_classes, self.iou_type)
@@ -90,7 +97,7 @@ class CocoAP(Metric):
 
 
 def annotation(class_id: int, mask: RunLengths, *, is_crowd: bool = False) -> dict[str, Any]:
-    """Describe a mask as COCO does."""
+    """Return COCO's annotation of an object: its class, mask, area and box."""
     area, box = int(mask_api.area(mask)), mask_api.toBbox(mask).tolist()
     return {"category_id": class_id, "iscrowd": int(is_crowd), "segmentation": mask, "area": area, "bbox": box}
 
@@ -110,7 +117,7 @@ def _precision(records: Sequence[dict[str, Any]], num_classes: int, iou_type: st
 
 
 def _coco(records: Sequence[dict[str, Any]], key: str, num_classes: int) -> Any:
-    """Return the annotations under a key of all records as COCO's index of a data set."""
+    """Return COCO's data set index over the objects under ``key`` (``targets`` or ``predictions``) of all records."""
     annotations = [item | {"image_id": image} for image, record in enumerate(records) for item in record[key]]
     images = [
         {"id": image, "height": record["size"][0], "width": record["size"][1]} for image, record in enumerate(records)
@@ -119,7 +126,7 @@ def _coco(records: Sequence[dict[str, Any]], key: str, num_classes: int) -> Any:
         {
             "images": images,
             "categories": [{"id": class_id, "name": str(class_id)} for class_id in range(num_classes)],
-            # Ids begin at 1: the evaluation takes 0 for "not matched".
+            # Ids begin at 1, because COCO's evaluation uses 0 for "not matched".
             "annotations": [item | {"id": number} for number, item in enumerate(annotations, start=1)],
         }
     )

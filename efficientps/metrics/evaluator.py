@@ -1,4 +1,4 @@
-"""All figures of an evaluation: panoptic quality, mean IoU and instance AP, counted image by image."""
+"""The metrics of an evaluation: panoptic quality, mean IoU, mask AP and box AP, updated image by image."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from efficientps.structures.categories import Categories
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found; every figure is in [0, 1] and the same on all ranks.
+    """Result of an evaluation; every value is in [0, 1] and equal on all ranks.
 
     Attributes:
         panoptic: panoptic quality of the fused maps.
         semantic: IoU of the semantic head's maps.
         instance: AP of the instance head's masks, before fusion.
-        names: of the classes, by train_id.
-        box: AP of the boxes of things and stuff; None where the network predicts none.
+        names: names of the classes, by train_id.
+        box: AP of the boxes of things and stuff; None if the network predicts no boxes.
     """
 
     panoptic: PanopticQualityResult
@@ -41,7 +41,7 @@ class Evaluation:
     box: AveragePrecision | None = None
 
     def figures(self) -> dict[str, float]:
-        """Return the figures that are logged, by their short names."""
+        """Return the values for the log, such as ``PQ``, ``SQ_things`` and ``mIoU``, by name."""
         averages = (("", self.panoptic.all), ("_things", self.panoptic.things), ("_stuff", self.panoptic.stuff))
         figures = {
             f"{name}{suffix}": float(getattr(average, name.lower()))
@@ -51,14 +51,14 @@ class Evaluation:
         return figures | self._others()
 
     def _others(self) -> dict[str, float]:
-        """Return the figures beside panoptic quality, of boxes where there are any."""
+        """Return mIoU and AP, and the AP of boxes if there are boxes."""
         figures = {"mIoU": self.semantic.mean, "AP": self.instance.ap, "AP50": self.instance.ap50}
         if self.box is not None:
             figures |= {"box_AP": self.box.ap, "box_AP50": self.box.ap50}
         return figures
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every figure, of each class as well, in plain types (for JSON)."""
+        """Return all values, overall and per class, in plain types for JSON."""
         ious, aps = self.semantic.per_class, self.instance.per_class
         things = self.names[len(self.names) - len(aps) :]
         figures: dict[str, Any] = {
@@ -75,18 +75,18 @@ class Evaluation:
         return figures
 
     def table(self, *, per_class: bool = False) -> str:
-        """Lay the figures out as text, in percent."""
+        """Return a text table of the values, in percent."""
         last_line = "   ".join(f"{name} {100 * value:.1f}" for name, value in self._others().items())
         return f"{self.panoptic.table(self.names if per_class else None)}\n{last_line}"
 
 
 def _by_name(names: Sequence[str], values: npt.NDArray[np.float64]) -> dict[str, float | None]:
-    """Pair names and values; what is not a number becomes None, which JSON can hold."""
+    """Map each name to its value; NaN becomes None, because JSON has no NaN."""
     return {name: None if np.isnan(value) else float(value) for name, value in zip(names, values, strict=True)}
 
 
 class Evaluator(nn.Module):
-    """The metrics of an evaluation; nothing is kept of an image beyond its counts.
+    """Updates every metric of an evaluation with each image; no image is stored.
 
     Args:
         categories: the classes of the data.
@@ -127,8 +127,8 @@ class Evaluator(nn.Module):
         return counts
 
     def compute(self) -> Evaluation:
-        """Return the figures of all images counted since the last ``reset``, over all ranks."""
-        box = self.box.compute()  # of all ranks: one that had no image must not sit out the gathering
+        """Return the metrics over all images since the last ``reset``, of all ranks."""
+        box = self.box.compute()  # on every rank, because the metric synchronises all ranks
         return Evaluation(
             panoptic=self.panoptic.compute(),
             semantic=self.semantic.compute(),
@@ -138,6 +138,6 @@ class Evaluator(nn.Module):
         )
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Reset all metrics."""
         for metric in (self.panoptic, self.semantic, self.instance, self.box):
             metric.reset()

@@ -1,4 +1,4 @@
-"""Average precision of the instances' masks (AP), as COCO counts it, from run-length codes alone."""
+"""Mask average precision (COCO's AP) of instances, on run-length encoded masks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from efficientps.structures import HostDetections, InstancePredictions, Panoptic
 from efficientps.structures.packed_windows import pack, render
 
 _Mask: TypeAlias = tuple[int, tuple[int, int, int, int], npt.NDArray[np.bool_]]
-"""The number of an instance, its window ``(x0, y0, x1, y1)``, and its mask there."""
+"""Index of an instance, its window ``(x0, y0, x1, y1)``, and its mask inside the window."""
 
 
 class InstanceAP(CocoAP):
-    """Average precision of predicted instances against the things of panoptic maps, by faster-coco-eval.
+    """Average precision of predicted instances; the true instances are the thing segments of the true panoptic maps.
 
-    Masks are kept as run-length codes, see ``CocoAP``.
+    faster-coco-eval computes it from run-length encoded masks (``CocoAP``).
 
     Args:
         num_stuff: number of stuff classes, whose train ids precede those of things.
@@ -30,19 +30,19 @@ class InstanceAP(CocoAP):
     """
 
     def __init__(self, *, num_stuff: int, num_things: int) -> None:
-        """Start without any instance."""
+        """Create the metric without records."""
         super().__init__(num_classes=num_things, iou_type="segm")
         self.num_stuff = num_stuff
 
     def update(self, predictions: Sequence[InstancePredictions], targets: Sequence[PanopticSegmentation]) -> None:
-        """Encode the instances of each image, rendered inside their boxes at the target's size.
+        """Encode the instances of each image; their masks are rendered inside their boxes at the target's size.
 
-        A GPU renders all instances at once and is waited for twice for each image: for their boxes and for their
-        masks. It is waited for a third time if the true map lies on it, too.
+        A GPU renders all instances at once. The host waits twice per image, for the boxes and for the masks, and a
+        third time if the target is on the GPU.
 
         Args:
-            predictions: instances in pixels of the target's image; ``InstancePredictions.resize`` brings them there.
-            targets: the true panoptic maps, in the host's memory or on any device.
+            predictions: instances in pixels of the target; ``InstancePredictions.resize`` scales them.
+            targets: the true panoptic maps, on any device.
 
         Raises:
             ValueError: if there are not as many predictions as targets, or a thing_id is out of range.
@@ -59,13 +59,13 @@ class InstanceAP(CocoAP):
 def _encode_predictions(
     predictions: InstancePredictions, image_size: tuple[int, int], num_things: int
 ) -> list[dict[str, Any]]:
-    """Encode the predicted instances of an image; those that leave no pixel are left out."""
+    """Encode the predicted instances of an image; instances with an empty mask are left out."""
     found = predictions.on_host()
     labels, scores, windows = found.labels.tolist(), found.scores.tolist(), pixel_windows(found.boxes, image_size)
     for label in labels:
         if not 0 <= label < num_things:
             raise ValueError(f"An instance has the thing_id {label}; it must be in 0..{num_things - 1}.")
-    # A CPU takes 12 times as long to render all at once: it interpolates one axis of a window after the other.
+    # Rendering one by one is faster on a CPU, because it interpolates the two axes of a window one after the other.
     masks = _masks_at_once if predictions.mask_logits.is_cuda else _masks_one_by_one
     return [
         annotation(labels[index], encode_window(mask, (x0, y0, x1, y1), image_size)) | {"score": scores[index]}
@@ -81,7 +81,7 @@ def _masks_one_by_one(predictions: InstancePredictions, found: HostDetections, w
 
 
 def _masks_at_once(predictions: InstancePredictions, found: HostDetections, windows: Tensor) -> Iterator[_Mask]:
-    """Render all instances at once; those with an empty window are left out."""
+    """Render all instances together; instances with an empty window are left out."""
     logits = predictions.mask_logits
     grid_size = (logits.shape[1], logits.shape[2])
     packed = pack(windows, found.mask_frames, torch.arange(len(windows)), grid_size)
@@ -95,7 +95,7 @@ def _masks_at_once(predictions: InstancePredictions, found: HostDetections, wind
 
 
 def _encode_targets(target: PanopticSegmentation, num_stuff: int) -> list[dict[str, Any]]:
-    """Encode the things of a true panoptic map, crowd regions included."""
+    """Encode the thing segments of a true panoptic map, including crowd regions."""
     masks = encode_segments(target.segment_ids.cpu().numpy())
     return [
         annotation(segment.train_id - num_stuff, masks[segment.id], is_crowd=segment.is_crowd)

@@ -1,4 +1,4 @@
-"""How many pixels two maps of ids share, pair by pair: the counts that panoptic quality and mIoU are made of."""
+"""Intersection areas of two maps of ids, for every pair of ids: the counts behind panoptic quality and mIoU."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import Tensor
 from efficientps.structures.segment_runs import Integers, runs_of_maps
 
 _LARGEST_TABLE = 1 << 20
-"""Ids over which a table of positions is made; those that lie further apart are searched."""
+"""Largest range of ids for a lookup table of positions; in a larger range the ids are found by binary search."""
 
 
 class JointRuns(NamedTuple):
-    """Two maps of ids, cut into R runs of pixels over which neither of them changes; NumPy arrays ``[R]`` each."""
+    """Two maps of ids, split into R runs of pixels in which both maps are constant; NumPy arrays ``[R]``."""
 
-    rows: Integers  # the first map's id in each run
-    columns: Integers  # the second map's
-    lengths: Integers  # in pixels
+    rows: Integers  # id of the first map in each run
+    columns: Integers  # id of the second map in each run
+    lengths: Integers  # number of pixels of each run
 
     def areas(self, row_ids: Sequence[int], column_ids: Sequence[int]) -> Tensor:
-        """Return the pixels of every pair of ids, see ``joint_areas``."""
+        """Return the number of pixels of every pair of ids, in the layout of ``joint_areas``."""
         num_rows, num_columns = len(row_ids) + 1, len(column_ids) + 1
         pairs = _positions(self.rows, row_ids) * num_columns + _positions(self.columns, column_ids)
-        # Sums of integers in doubles are exact far beyond the number of pixels of any image.
+        # float64 sums of integers are exact up to 2**53, far more than the pixels of any image.
         areas = np.bincount(pairs, weights=self.lengths, minlength=num_rows * num_columns).astype(np.int64)
         return torch.from_numpy(areas.reshape(num_rows, num_columns))
 
@@ -35,14 +35,14 @@ def joint_areas(rows: Tensor, columns: Tensor, row_ids: Sequence[int], column_id
     """Count the pixels of every pair of ids in two maps, in a single pass over their pixels.
 
     Args:
-        rows: integer ``[h, w]``, the map whose ids are the rows of the answer.
-        columns: integer ``[h, w]``, the map whose ids are its columns.
+        rows: integer ``[h, w]``, the map whose ids are the rows of the result.
+        columns: integer ``[h, w]``, the map whose ids are the columns of the result.
         row_ids: the R ids, each once, that ``rows`` is expected to hold.
         column_ids: the K ids, each once, that ``columns`` is expected to hold.
 
     Returns:
         int64 ``[R + 1, K + 1]`` on the CPU, in pixels, in the order of the ids; the last row and the last column
-        count the pixels whose id is none of those given.
+        count the pixels with any other id.
 
     Raises:
         ValueError: if the maps are of different sizes.

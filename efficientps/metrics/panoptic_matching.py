@@ -1,12 +1,13 @@
-"""Matching of predicted and true segments, as panopticapi does it: the counts that panoptic quality is made of.
+"""Matching of predicted and true segments by the rules of panopticapi: the counts behind panoptic quality.
 
-Panoptic quality: Kirillov et al., CVPR 2019, https://arxiv.org/abs/1801.00868. The rules are those of panopticapi and
-cityscapesscripts, whose numbers these are:
+Panoptic quality: Kirillov et al., CVPR 2019, https://arxiv.org/abs/1801.00868. The rules of panopticapi and
+cityscapesscripts are:
 
-* a predicted and a true segment match if they are of one class and their IoU is above 0.5, where the prediction's
-  pixels on void are taken out of the union;
-* a crowd region matches nothing and is never a false negative; of several of one class in an image, the last counts;
-* a predicted segment that lies to more than half on void and on the crowd region of its class is no false positive.
+* a predicted and a true segment match if they have one class and their IoU is above 0.5; the predicted segment's
+  pixels on void are excluded from the union;
+* a crowd region matches nothing and is never a false negative; if an image has several crowd regions of one class, the
+  last one in its list is used by the next rule;
+* a predicted segment is not a false positive if more than half of it lies on void and on the crowd region of its class.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from efficientps.structures import VOID, PanopticSegmentation, Segment
 
 
 class PanopticCounts(NamedTuple):
-    """What one image, or a sum of images, adds to panoptic quality, class by class (index: train_id; C classes)."""
+    """Counts of one or several images for panoptic quality, per class and indexed by train_id."""
 
     iou_sum: Tensor  # float64 [C], sum of the IoUs of the matched pairs
     tp: Tensor  # int64 [C], matched pairs
@@ -39,13 +40,13 @@ def count_matches(
 ) -> PanopticCounts:
     """Match the segments of one image and count, per class, the matches and the misses.
 
-    The maps may be on any device; their runs of pixels come to the CPU, where the counts are made.
+    The maps may be on any device; only their runs of pixels are copied to the CPU, where they are counted.
 
     Args:
         prediction: the predicted map of the image.
-        target: its true map, of the same size.
+        target: the true map of the image, of the size of ``prediction``.
         num_classes: number of classes, stuff and things together.
-        runs: those of the target's map beside the prediction's, where they are known already (``joint_runs``).
+        runs: ``joint_runs`` of the target's and the prediction's map, if the caller has them; otherwise computed here.
 
     Returns:
         The counts, on the CPU.
@@ -54,7 +55,7 @@ def count_matches(
         ValueError: if the maps are of different sizes; an id is in a map and not in its list of segments, or the
             reverse; a list has an id twice or a train_id that is not in 0 .. num_classes - 1.
 
-    A road of 8 pixels whose left half is hit, beside 4 pixels of void, all of them called road:
+    The true map has 8 pixels of road and 4 of void; the predicted road covers 6 pixels of the true one and the void:
 
     >>> road = Segment(1, train_id=0, is_thing=False)
     >>> target = PanopticSegmentation(torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0]]).int(), [road])
@@ -79,7 +80,14 @@ def count_matches(
 
 
 def _count(areas: Tensor, predicted: Sequence[Segment], true: Sequence[Segment], num_classes: int) -> PanopticCounts:
-    """Count the matches in a table of areas: int64 ``[1 + true segments, 1 + predicted segments]``, void first."""
+    """Count the matches.
+
+    Args:
+        areas: int64 ``[1 + true segments, 1 + predicted segments]``, the intersection areas; void comes first.
+        predicted: the predicted segments.
+        true: the true segments.
+        num_classes: number of classes.
+    """
     true_class = torch.tensor([segment.train_id for segment in true], dtype=torch.int64)
     predicted_class = torch.tensor([segment.train_id for segment in predicted], dtype=torch.int64)
     is_crowd = torch.tensor([segment.is_crowd for segment in true], dtype=torch.bool)
@@ -108,7 +116,7 @@ def _count(areas: Tensor, predicted: Sequence[Segment], true: Sequence[Segment],
 
 
 def _validate(segments: Sequence[Segment], role: str, num_classes: int) -> None:
-    """Refuse a list of segments that no map can go with."""
+    """Raise an error if ids of segments are void or repeated, or a train_id is out of range."""
     seen: set[int] = set()
     for segment in segments:
         if segment.id == VOID or segment.id in seen:
@@ -123,7 +131,7 @@ def _validate(segments: Sequence[Segment], role: str, num_classes: int) -> None:
 
 
 def _check_complete(areas: Tensor, panoptic: PanopticSegmentation, role: str) -> None:
-    """Refuse a map with ids that are not in its list, and a list with ids that are not in the map."""
+    """Raise an error unless the ids in the map and in its list of segments are the same."""
     if areas[-1]:
         listed = {VOID, *(segment.id for segment in panoptic.segments)}
         unlisted = sorted(set(torch.unique(panoptic.segment_ids).tolist()) - listed)

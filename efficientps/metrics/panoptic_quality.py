@@ -1,4 +1,4 @@
-"""Panoptic quality (Kirillov et al., CVPR 2019, https://arxiv.org/abs/1801.00868), counted as panopticapi counts it."""
+"""Panoptic quality (Kirillov et al., CVPR 2019, https://arxiv.org/abs/1801.00868), by the rules of panopticapi."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["PanopticQuality", "PanopticQualityResult"]
 
 
 class PanopticQuality(Metric):
-    """Panoptic quality of everything that it is shown, summed over images and, by torchmetrics, over ranks.
+    """Panoptic quality over all images of all ranks.
 
-    Its state is four numbers per class, in doubles and 64-bit integers whatever the precision of the training.
+    The state is four numbers per class, in float64 and int64 independent of the precision of the training.
 
     Args:
         num_stuff: number of stuff classes; their train ids are 0 .. num_stuff - 1.
@@ -43,7 +43,7 @@ class PanopticQuality(Metric):
     fn: Tensor
 
     def __init__(self, *, num_stuff: int, num_things: int) -> None:
-        """Start with counts of zero."""
+        """Create the metric with counts of zero."""
         super().__init__()
         if num_stuff < 0 or num_things < 0 or num_stuff + num_things == 0:
             raise ValueError(f"There must be a class to count: num_stuff is {num_stuff} and num_things {num_things}.")
@@ -60,12 +60,12 @@ class PanopticQuality(Metric):
         targets: Sequence[PanopticSegmentation],
         counts: Sequence[PanopticCounts] | None = None,
     ) -> None:
-        """Count the matches of each prediction with its target; both of one size ``[h, w]``, on any device.
+        """Count the matches of each prediction and its target, both of one size ``[h, w]`` and on any device.
 
         Args:
-            predictions: the maps that were predicted.
+            predictions: the predicted maps.
             targets: the true maps.
-            counts: the matches of each pair, where ``count_matches`` has counted them already.
+            counts: ``count_matches`` of each pair, if the caller has them.
 
         Raises:
             ValueError: if there are not as many predictions as targets, or for the reasons of ``count_matches``.
@@ -77,7 +77,7 @@ class PanopticQuality(Metric):
             pairs = zip(predictions, targets, strict=True)
             counts = [count_matches(prediction, target, num_classes=num_classes) for prediction, target in pairs]
         for image in counts:
-            # All in one transfer, for which the host does not wait: the doubles' bits travel as integers.
+            # One transfer, for which the host does not wait; the bits of the float64 values are sent as int64.
             packed = torch.stack([image.iou_sum.view(torch.int64), image.tp, image.fp, image.fn])
             iou_sum, tp, fp, fn = packed.to(self.tp.device, non_blocking=True)
             self.iou_sum += iou_sum.view(torch.float64)
@@ -86,6 +86,6 @@ class PanopticQuality(Metric):
             self.fn += fn
 
     def compute(self) -> PanopticQualityResult:
-        """Return the qualities of all images shown so far."""
+        """Return the panoptic quality over all images since the last ``reset``, of all ranks."""
         counts = (state.cpu().numpy() for state in (self.iou_sum, self.tp, self.fp, self.fn))
         return PanopticQualityResult.from_counts(*counts, num_stuff=self.num_stuff)

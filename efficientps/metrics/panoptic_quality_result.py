@@ -1,4 +1,4 @@
-"""Panoptic, segmentation and recognition quality from counts, and the table that one reads of them."""
+"""Panoptic, segmentation and recognition quality computed from counts, and their table."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class PanopticAverage(NamedTuple):
 class PanopticQualityResult(NamedTuple):
     """Panoptic quality of a data set: counts and qualities of every class, and the three averages.
 
-    All arrays are ``[C]`` and indexed by train_id. Qualities are in [0, 1]. A class that does not occur has the
-    quality 0 and counts in no average; an average over no class is 0 with n = 0, where panopticapi divides by zero.
+    All arrays are ``[C]`` and indexed by train_id. Qualities are in [0, 1]. A class that does not occur has quality 0
+    and is excluded from the averages. An average over no classes is 0 with n = 0; panopticapi divides by zero there.
     """
 
-    iou: npt.NDArray[np.float64]  # sum over the matches
+    iou: npt.NDArray[np.float64]  # sum of the IoUs of the matches
     tp: npt.NDArray[np.int64]
     fp: npt.NDArray[np.int64]
     fn: npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ class PanopticQualityResult(NamedTuple):
         *,
         num_stuff: int,
     ) -> PanopticQualityResult:
-        """Compute the qualities from the counts of each class, ``[C]``, of which the first num_stuff are stuff.
+        """Compute the qualities from the counts ``[C]``; the first ``num_stuff`` classes are stuff.
 
         >>> result = PanopticQualityResult.from_counts(
         ...     np.array([1.5, 0.0]), np.array([2, 0]), np.array([1, 0]), np.array([1, 2]), num_stuff=1
@@ -70,7 +70,7 @@ class PanopticQualityResult(NamedTuple):
         return cls(iou, tp, fp, fn, pq, sq, rq, *averages)
 
     def table(self, names: Sequence[str] | None = None) -> str:
-        """Lay the averages out as text, in percent; below the classes, if their names are given by train_id.
+        """Return a text table of the averages, in percent; with ``names`` (by train_id), of the classes as well.
 
         >>> result = PanopticQualityResult.from_counts(
         ...     np.array([0.8, 0.0]), np.array([1, 0]), np.array([0, 1]), np.array([0, 3]), num_stuff=1
@@ -107,10 +107,10 @@ class PanopticQualityResult(NamedTuple):
         return "\n".join(lines)
 
     def as_dict(self, names: Sequence[str] | None = None) -> dict[str, Any]:
-        """Return all figures in plain types, laid out as the result file of cityscapesscripts is.
+        """Return all values in plain types, in the layout of the result file of cityscapesscripts.
 
         Args:
-            names: name of each class by train_id, the keys of ``per_class``; without it, the train ids are.
+            names: names of the classes by train_id, for the keys of ``per_class``; by default the train ids.
         """
         keys = [str(train_id) for train_id in range(len(self.tp))] if names is None else names
         per_class = {

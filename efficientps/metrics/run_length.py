@@ -1,4 +1,4 @@
-"""Run-length encoding of masks as COCO has it, from windows and maps, without a mask of the whole image."""
+"""COCO's run-length encoding of masks in windows and of panoptic maps, without a full-size mask per object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from efficientps.structures.segment_runs import run_starts
 
 
 class RunLengths(TypedDict):
-    """A mask as COCO encodes it: the image's ``[h, w]`` and the compressed lengths of its runs, column by column."""
+    """COCO's encoding of a mask: the image's ``[h, w]`` and the compressed run lengths in column-major order."""
 
     size: list[int]
     counts: str
@@ -25,18 +25,18 @@ def encode_window(
 
     Args:
         mask: bool ``[y1 - y0, x1 - x0]``, the mask inside the window.
-        window: half-open, within the image.
-        image_size: ``(h, w)``.
+        window: half-open window within the image.
+        image_size: ``(h, w)`` of the image.
     """
     x0, y0, _, _ = window
-    # Every column between two rows of background: changes alternate between the start and the end of a run.
+    # A row of background above and below: within each column, changes alternate between start and end of a run.
     columns = np.pad(mask.T, ((0, 0), (1, 1)))
     column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
     return _encode((column + x0) * image_size[0] + row + y0, image_size)
 
 
 def encode_segments(segment_ids: npt.NDArray[np.int32]) -> dict[int, RunLengths]:
-    """Encode the mask of every id that occurs in a map, int32 ``[h, w]``, in one pass."""
+    """Encode the mask of every id that occurs in a map, int32 ``[h, w]``, in a single pass over its pixels."""
     height, width = segment_ids.shape
     pixels = segment_ids.T.ravel()
     starts = run_starts(pixels)
@@ -48,9 +48,9 @@ def encode_segments(segment_ids: npt.NDArray[np.int32]) -> dict[int, RunLengths]
 
 
 def _encode(changes: npt.NDArray[np.integer[Any]], image_size: tuple[int, int]) -> RunLengths:
-    """Encode sorted positions, in column-major order, at which the mask begins and ends, alternately."""
+    """Encode a mask from the sorted column-major positions at which its runs alternately start and end."""
     height, width = image_size
-    # A run that ends where the next one begins goes on: a position that occurs twice is no change.
+    # If a run ends where the next one starts, the position occurs twice and the two runs are joined.
     changes, occurrences = np.unique(changes, return_counts=True)
     bounds = np.concatenate([[0], changes[occurrences == 1], [height * width]])
     counts = np.diff(bounds)

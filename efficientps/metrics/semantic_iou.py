@@ -1,4 +1,4 @@
-"""Mean intersection over union of the semantic maps (mIoU), as Cityscapes counts it."""
+"""Mean intersection over union (mIoU) of semantic maps, by the rules of Cityscapes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class SemanticIoUResult(NamedTuple):
 
 
 class SemanticIoU(Metric):
-    """Confusion of classes, pixel by pixel, summed over images and, by torchmetrics, over ranks.
+    """IoU per class and mIoU, from a confusion matrix over the pixels of all images of all ranks.
 
-    True pixels on void count nowhere. A predicted pixel of no class (``IGNORE_INDEX``) is a miss of the true class.
+    Pixels whose true class is void are excluded. A pixel predicted as no class (``IGNORE_INDEX``) is a false negative
+    of its true class.
 
     Args:
         num_classes: number of classes C, stuff and things together.
@@ -50,7 +51,7 @@ class SemanticIoU(Metric):
     confusion: Tensor
 
     def __init__(self, *, num_classes: int) -> None:
-        """Start with an empty confusion matrix."""
+        """Create the metric with an empty confusion matrix."""
         super().__init__()
         self.num_classes = num_classes
         # Row: true class; column: predicted class, the last one for pixels of no class.
@@ -67,8 +68,9 @@ class SemanticIoU(Metric):
 
         Args:
             predictions: integer ``[h, w]`` each, train_id of every pixel.
-            targets: the true maps, of the same sizes; a segment's pixels belong to its class, crowds included.
-            runs: of each pair of maps, the target's first, where they are known already (``joint_runs``).
+            targets: the true maps, of the sizes of the predictions; the pixels of every segment, also of a crowd,
+                belong to its class.
+            runs: ``joint_runs`` of each target's and its prediction's map, if the caller has them.
 
         Raises:
             ValueError: if the numbers or sizes of predictions and targets differ, or a train_id is out of range.
@@ -80,7 +82,7 @@ class SemanticIoU(Metric):
             self.confusion += self._confusion(prediction, target, pair).to(self.confusion.device, non_blocking=True)
 
     def _confusion(self, prediction: Tensor, target: PanopticSegmentation, runs: JointRuns | None) -> Tensor:
-        """Return the confusion in one image: the areas that segments share with classes, summed by segment class."""
+        """Return the confusion matrix of one image: the segments' intersections with the predicted classes, summed."""
         if prediction.shape != target.segment_ids.shape:
             raise ValueError(
                 f"The prediction has the size {tuple(prediction.shape)} and the target "
@@ -102,7 +104,7 @@ class SemanticIoU(Metric):
         return torch.zeros(self.confusion.shape, dtype=torch.int64).index_add_(0, train_ids, areas[1:-1, :-1])
 
     def compute(self) -> SemanticIoUResult:
-        """Return the IoU of every class and their mean over all images shown so far."""
+        """Return the IoU of every class and the mIoU over all images since the last ``reset``, of all ranks."""
         confusion = self.confusion.cpu().numpy()
         intersection = confusion.diagonal()
         union = confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0) - intersection

@@ -1,11 +1,12 @@
-"""Data structures that data, models, metrics and training share.
+"""Data structures shared by data, networks, metrics and training.
 
-Letters used in every docstring of the package: B batch, C classes, N instances, H W the padded canvas that a
-network sees, h w the valid image inside it (top-left aligned), s the stride of a feature map.
+Letters used in every docstring of the package: B batch size, C classes, N instances, H and W height and width of the
+padded canvas that a network sees, h and w height and width of the valid image in the top-left corner of the canvas, s
+stride of a feature map.
 
 Three id spaces are never mixed:
 
-* ``label_id`` - the raw id of a dataset's files (7..33 in Cityscapes); it appears at the file borders only.
+* ``label_id`` - the raw id in a dataset's files (7..33 in Cityscapes); only code that reads or writes files uses it.
 * ``train_id`` - 0 .. num_stuff + num_things - 1, stuff classes first; the channel of the semantic logits.
 * ``thing_id`` - 0 .. num_things - 1; ``train_id == num_stuff + thing_id``. There is no background slot.
 """

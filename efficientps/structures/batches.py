@@ -1,4 +1,4 @@
-"""Samples of data sets and batches of them."""
+"""Samples and batches of samples."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ class PanopticSample(TypedDict):
     segment_ids: Tensor  # int32, [h, w] in training, the original size in evaluation; VOID = 0
     segments: list[Segment]
     image_id: str
-    original_size: tuple[int, int]  # of the image file
+    original_size: tuple[int, int]  # (h, w) of the image file
 
 
 class ImageBatch(TypedDict):
-    """Images on one canvas, each in its top-left corner."""
+    """Images on canvases of one size, each image in the top-left corner of its canvas."""
 
     images: Tensor  # uint8 [B, 3, H, W]
-    image_sizes: list[tuple[int, int]]  # valid (h, w) of each
+    image_sizes: list[tuple[int, int]]  # valid (h, w) of each image
     original_sizes: list[tuple[int, int]]  # (h, w) of each image file
     image_ids: list[str]
 
 
 class PanopticBatch(ImageBatch):
-    """Images with their ground truth, each map at its own size (the original size in evaluation)."""
+    """Images with their ground truth; each map has the size of its valid image (in evaluation: of its file)."""
 
     segment_ids: list[Tensor]  # int32 [h, w] each
     segments: list[list[Segment]]
 
 
 class TrainingBatch(PanopticBatch):
-    """A batch with the targets derived from its maps, on the canvas of the images."""
+    """A batch with the training targets derived from its maps, on the padded canvas."""
 
     semantic: Tensor  # int64 [B, H, W], train_id; IGNORE_INDEX where void or padding
     instances: Sequence[InstanceTargets]

@@ -1,4 +1,4 @@
-"""The table of classes of a dataset, and the way from the ids of its files to train ids."""
+"""The classes of a dataset, and the mapping from the ids in its files to train ids."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ class Categories(Sequence[Category]):
         return hash(self._categories)
 
     def __repr__(self) -> str:
-        """Name the sizes of the table."""
+        """Show the number of stuff and thing classes."""
         return f"Categories(num_stuff={self.num_stuff}, num_things={self.num_things})"
 
     def train_id(self, label_id: int) -> int:
-        """Return the train id of the class that the dataset's files call ``label_id``.
+        """Return the train id of the class with this label id.
 
         Raises:
             ValueError: if no class of the table has this label id.
@@ -98,7 +98,7 @@ class Categories(Sequence[Category]):
 
 
 def _validate(categories: tuple[Category, ...]) -> None:
-    """Refuse a table that would make train ids ambiguous or impossible."""
+    """Raise an error if the table would make train ids ambiguous or impossible."""
     if not categories:
         raise ValueError("The table of classes is empty; give at least one class.")
     if len(categories) > IGNORE_INDEX:

@@ -1,4 +1,4 @@
-"""Feature maps at four strides."""
+"""A feature pyramid with four strides."""
 
 from __future__ import annotations
 

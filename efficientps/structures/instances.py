@@ -1,4 +1,4 @@
-"""Instances: the targets of training, and what heads predict."""
+"""Instances: training targets and predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class InstanceTargets(TypedDict):
 
 
 class HostDetections(NamedTuple):
-    """What the host has to know of the instances of one image: everything but their mask logits, in its own memory.
+    """The predicted instances of one image without their mask logits, in CPU memory.
 
     Attributes:
         scores: float32 ``[N]``.
@@ -35,11 +35,12 @@ class HostDetections(NamedTuple):
 
 @dataclass
 class InstancePredictions:
-    """The instances that a head found in one image, with mask logits in the head's own frame.
+    """The instances that a head predicts in one image, with mask logits in the head's own frame.
 
-    The grid of ``mask_logits[i]`` covers exactly the rectangle ``mask_frames[i]`` of the image: the box itself for
-    a head that predicts masks inside boxes (Mask R-CNN), the whole padded canvas for one that predicts them over the
-    image (SOLOv2). ``render`` reads one instance's logits inside one window; nothing ever builds ``[N, h, w]``.
+    The grid of ``mask_logits[i]`` covers exactly the rectangle ``mask_frames[i]`` of the image. The rectangle is the
+    box for a head that predicts masks inside boxes (Mask R-CNN), and the padded canvas for a head that predicts masks
+    over the whole image (SOLOv2). ``render`` interpolates the logits of one instance inside a window, so no tensor
+    ``[N, h, w]`` is needed.
 
     Attributes:
         scores: float32 ``[N]`` in [0, 1].
@@ -60,7 +61,7 @@ class InstancePredictions:
         return len(self.scores)
 
     def __getitem__(self, index: Tensor | slice) -> InstancePredictions:
-        """Select instances by a boolean mask, an index tensor or a slice; all fields move together."""
+        """Select instances by a boolean mask, an index tensor or a slice, in all fields."""
         return InstancePredictions(
             scores=self.scores[index],
             labels=self.labels[index],
@@ -70,15 +71,15 @@ class InstancePredictions:
         )
 
     def resize(self, from_size: tuple[int, int], to_size: tuple[int, int]) -> InstancePredictions:
-        """Return the instances of an image of size ``(h, w)`` as those of the same image at another size.
+        """Return the instances scaled from an image size ``(h, w)`` to another.
 
-        Boxes and frames are scaled; the grids of the masks stay as they are, and render at the new size.
+        Boxes and frames are scaled; the mask logits are unchanged and are rendered at the new size.
         """
         boxes, frames = (_resize_boxes(boxes, from_size, to_size) for boxes in (self.boxes, self.mask_frames))
         return replace(self, boxes=boxes, mask_frames=frames)
 
     def on_host(self) -> HostDetections:
-        """Return everything but the mask logits in the host's memory, in one transfer from the device."""
+        """Copy everything except the mask logits to CPU memory, in one transfer."""
         if self.boxes.device.type == "cpu":
             return HostDetections(self.scores, self.labels, self.boxes, self.mask_frames)
         # The labels travel as float32, which holds every integer up to 2**24.
@@ -86,14 +87,14 @@ class InstancePredictions:
         return HostDetections(columns[:, 0], columns[:, 1].long(), columns[:, 2:6], columns[:, 6:])
 
     def windows(self, image_size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-        """Return each box as a half-open pixel window, see ``pixel_windows``, in one transfer from the device."""
+        """Return each box as a half-open pixel window (``pixel_windows``), in one transfer from the device."""
         return [(x0, y0, x1, y1) for x0, y0, x1, y1 in pixel_windows(self.boxes, image_size).tolist()]
 
     def render(self, index: int, window: tuple[int, int, int, int]) -> Tensor:
         """Return the mask logits of one instance in a window ``(x0, y0, x1, y1)``, float32 ``[y1-y0, x1-x0]``.
 
-        Bilinear between the grid's cell centres, constant beyond the outermost ones (``align_corners=False``).
-        The frame stays on the device: nothing here waits for it.
+        The logits are interpolated bilinearly between the centres of the grid's cells, and constant beyond the
+        outermost centres (``align_corners=False``). The host does not wait for the device.
         """
         x0, y0, x1, y1 = window
         grid = self.mask_logits[index].float()
@@ -105,25 +106,26 @@ class InstancePredictions:
 def pixel_windows(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     """Return boxes ``[N, 4]`` as half-open pixel windows ``(x0, y0, x1, y1)`` clipped to the image ``(h, w)``.
 
-    A pixel is inside where its centre is. The result is int64 ``[N, 4]``, on the device of the boxes.
+    A window contains the pixels whose centres are inside the box. The result is int64 ``[N, 4]``, on the device of the
+    boxes.
 
     >>> pixel_windows(torch.tensor([[0.4, 0.6, 3.5, 99.0]]), (6, 8))
     tensor([[0, 1, 3, 6]])
     """
-    edges = (boxes - 0.5).ceil().nan_to_num(nan=0)  # a box that is no number is empty
+    edges = (boxes - 0.5).ceil().nan_to_num(nan=0)  # a box with NaN becomes empty
     x, y = (edges[:, axis::2].clamp(0, image_size[1 - axis]).long() for axis in (0, 1))
     low, high = torch.stack([x, y], dim=2).unbind(dim=1)
     return torch.cat([low, high.maximum(low)], dim=1)
 
 
 def _resize_boxes(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
-    """Scale boxes ``[N, 4]`` of an image of size ``(h, w)`` to another size; nothing is copied to their device."""
+    """Scale boxes ``[N, 4]`` from an image size ``(h, w)`` to another, without a copy from the host to the device."""
     x, y = (boxes[:, axis::2] * (to_size[1 - axis] / from_size[1 - axis]) for axis in (0, 1))
     return torch.stack([x, y], dim=2).flatten(1)
 
 
 def _interpolate_axis(grid: Tensor, dim: int, start: int, stop: int, low: Tensor, high: Tensor) -> Tensor:
-    """Resample one axis of a 2-D grid that spans [low, high] at the pixel centres start+0.5 .. stop-0.5."""
+    """Resample one axis of a 2-D grid that covers [low, high] at the pixel centres start + 0.5 .. stop - 0.5."""
     cells = grid.shape[dim]
     centres = torch.arange(start, stop, device=grid.device, dtype=torch.float32) + 0.5
     position = ((centres - low) * (cells / (high - low)) - 0.5).clamp(0, cells - 1)

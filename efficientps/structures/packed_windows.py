@@ -1,9 +1,9 @@
-"""Windows of many instances, packed one behind the other, so that a device renders all of them at once.
+"""Rendering of many instances' mask logits together: the pixels of all windows are packed into one list.
 
-A device takes some microseconds for each operation, however little there is to do: to render thirty instances one by
-one costs it a thousand operations. Here the pixels of all windows form one list: window after window, row by row. An
-*entry* of the list is one pixel of one window. The number of operations does not depend on the number of instances,
-and nothing of size ``[N, h, w]`` is built.
+A GPU needs some microseconds for each operation, however small, and rendering instances one by one takes dozens of
+operations for each instance. Here the pixels of all windows form one list: window after window, row by row. An *entry*
+of the list is one pixel of one window. The number of operations does not depend on the number of instances, and no
+tensor of size ``[N, h, w]`` is built.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import torch
 from torch import Tensor
 
 ENTRIES_AT_ONCE = 2**22
-"""Entries that are rendered at once: as many as two images of Cityscapes have pixels. One takes about 70 bytes."""
+"""Entries that are rendered together: the pixels of two Cityscapes images. An entry needs about 70 bytes."""
 
 
 class Entries(NamedTuple):
     """The entries of one group of windows.
 
     Attributes:
-        window: int32 ``[T]``, the number of the window that the entry belongs to.
-        x: int32 ``[T]``, its column in the image.
-        y: int32 ``[T]``, its row in the image.
-        logits: float32 ``[T]``, the value there of the instance's mask logits.
+        window: int32 ``[T]``, index of the window that the entry belongs to.
+        x: int32 ``[T]``, column of the entry in the image.
+        y: int32 ``[T]``, row of the entry in the image.
+        logits: float32 ``[T]``, mask logit of the window's instance at this pixel.
     """
 
     window: Tensor
@@ -37,19 +37,20 @@ class Entries(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedWindows:
-    """Where each window's entries begin, and how they find their pixels and their cells of the grid of mask logits.
+    """Tables that map each entry to its window, its pixel and its cells in the grid of mask logits.
 
-    ``pack`` makes it in the host's memory. The windows are split into G groups of consecutive windows, so that memory
-    is bounded; ``render`` draws one group.
+    ``pack`` builds them in CPU memory. The M windows are split into G groups of consecutive windows, to bound memory;
+    ``render`` renders one group.
 
     Attributes:
         sizes: number of entries T of each group.
-        bounds: int32 ``[G, 2, M]``; the entries of window i in group g are those from ``bounds[g, 0, i]`` up to, and
-            without, ``bounds[g, 1, i]``.
-        places: int32 ``[G, 4, M]``; what is added to the number of an entry so that division by the width gives its
-            row; the width; the left edge; the first cell of the window's grid in the flat mask logits.
-        frames: float32 ``[2, 2, M]``, of the x and the y axis each: the low edge of the frame; cells per pixel.
-        cells: int32 ``[2, 2, 1]``, of the x and the y axis each: the number of the first cell, and of the last.
+        bounds: int32 ``[G, 2, M]``; in group g, window i has the entries ``bounds[g, 0, i]`` (inclusive) to
+            ``bounds[g, 1, i]`` (exclusive).
+        places: int32 ``[G, 4, M]``; four numbers per window: an offset, such that (entry + offset) divided by the
+            window's width is the row in the image; the width; the left edge; the index of the first cell of the
+            window's grid in the flattened mask logits.
+        frames: float32 ``[2, 2, M]``; for the x and the y axis, the low edge of the frame and the cells per pixel.
+        cells: int32 ``[2, 2, 1]``; for the x and the y axis, the index of the first and of the last cell.
     """
 
     sizes: Sequence[int]
@@ -59,7 +60,7 @@ class PackedWindows:
     cells: Tensor
 
     def to(self, device: torch.device, *others: Tensor) -> tuple[PackedWindows, list[Tensor]]:
-        """Copy everything to a device in one transfer, other tensors of 4-byte numbers with it."""
+        """Copy all tables, and other tensors with 4-byte elements, to a device in one transfer."""
         tensors = (self.bounds, self.places, self.frames, self.cells, *others)
         words = torch.cat([tensor.flatten().view(torch.int32) for tensor in tensors]).to(device)
         parts = [
@@ -77,14 +78,14 @@ def pack(
     *,
     entries_at_once: int = ENTRIES_AT_ONCE,
 ) -> PackedWindows:
-    """Pack the windows of instances; all tensors lie in the host's memory.
+    """Pack the windows of instances; all tensors are in CPU memory.
 
     Args:
-        windows: int64 ``[M, 4]``, half-open pixel windows ``(x0, y0, x1, y1)``; empty ones have no entry.
-        mask_frames: float32 ``[M, 4]``, see ``InstancePredictions``.
+        windows: int64 ``[M, 4]``, half-open pixel windows ``(x0, y0, x1, y1)``; an empty window has no entries.
+        mask_frames: float32 ``[M, 4]``, frames as in ``InstancePredictions``.
         grids: int64 ``[M]``, the index of each window's grid in the mask logits.
-        grid_size: ``(m, n)`` of the mask logits, which must be fewer than 2**31 numbers in all.
-        entries_at_once: windows are put into one group as long as they have no more entries together.
+        grid_size: ``(m, n)`` of the mask logits ``[N, m, n]``, which must have fewer than 2**31 elements.
+        entries_at_once: largest number of entries of a group; a single larger window forms a group of its own.
     """
     rows, columns = grid_size
     x0, y0, x1, y1 = windows.unbind(dim=1)
@@ -111,7 +112,7 @@ def pack(
 
 
 def _groups(areas: Sequence[int], entries_at_once: int) -> Iterator[tuple[int, int]]:
-    """Split windows into runs of at most so many entries, or of one window; runs without an entry are left out."""
+    """Split windows into ranges of at most ``entries_at_once`` entries, or one window; empty ranges are left out."""
     start, size = 0, 0
     for index, area in enumerate([*areas, entries_at_once + 1]):
         if size and size + area > entries_at_once:
@@ -121,16 +122,18 @@ def _groups(areas: Sequence[int], entries_at_once: int) -> Iterator[tuple[int, i
 
 
 def render(mask_logits: Tensor, packed: PackedWindows, group: int) -> Entries:
-    """Render the windows of a group, to the last bit as ``InstancePredictions.render`` does; nothing is waited for.
+    """Render the windows of a group without waiting for the device.
+
+    The logits equal those of ``InstancePredictions.render`` bit for bit.
 
     Args:
         mask_logits: float ``[N, m, n]``.
-        packed: on the device of the mask logits.
-        group: 0 .. G - 1.
+        packed: tables on the device of the mask logits.
+        group: index of the group, 0 .. G - 1.
     """
     size, columns = packed.sizes[group], mask_logits.shape[-1]
     entry = torch.arange(size, dtype=torch.int32, device=mask_logits.device)
-    # One thread for each entry; repeat_interleave gives a window, however large, to one warp.
+    # searchsorted uses one thread per entry; repeat_interleave would use one warp per window, however large.
     window = torch.searchsorted(packed.bounds[group, 1], entry, right=True, out_int32=True)
     shift, width, left, grid = packed.places[group].index_select(1, window)
     entry += shift

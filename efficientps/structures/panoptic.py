@@ -13,11 +13,11 @@ VOID = 0
 """Segment id of a pixel that belongs to no segment (COCO panoptic format)."""
 
 IGNORE_INDEX = 255
-"""Semantic target of a pixel that no loss and no metric may count (void and padding)."""
+"""Semantic target of a pixel that losses and metrics ignore (void and padding)."""
 
 
 class Segment(NamedTuple):
-    """One segment of a panoptic map: its id in the map, its class, and how sure a prediction is of it in [0, 1]."""
+    """One segment of a panoptic map: its id in the map, its class, and the score of a predicted segment in [0, 1]."""
 
     id: int
     train_id: int
@@ -31,7 +31,7 @@ class PanopticSegmentation:
     """A panoptic map and the list of its segments: the same type for predictions and for ground truth.
 
     Attributes:
-        segment_ids: int32 ``[h, w]``; each pixel's segment id, ``VOID`` (0) where there is none.
+        segment_ids: int32 ``[h, w]``; each pixel's segment id, or ``VOID`` (0).
         segments: one entry for each id that occurs in ``segment_ids``, ``VOID`` excepted.
     """
 

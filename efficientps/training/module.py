@@ -1,4 +1,4 @@
-"""The LightningModule of every panoptic network: steps, metrics and optimizers, and nothing of any architecture."""
+"""The LightningModule of every panoptic network: training, validation and prediction steps, metrics, optimizer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, TypedDict, cast
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.plugins.precision import MixedPrecision
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import GradClipAlgorithmType, rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import SGD, Optimizer
@@ -27,17 +27,18 @@ from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
 from efficientps.structures.categories import Categories
 from efficientps.training.checkpoints.read import explain_difference, init_from
+from efficientps.training.loss_scaling import clip_gradients, unscaling_closure
 from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
 from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
 _AUTOCAST_TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""What autocast casts to in each of the trainer's precisions that autocast."""
+"""The dtype of autocast, for the trainer's precisions that use it."""
 
 
 class EvaluatedBatch(TypedDict):
-    """What a validation step returns, for callbacks: an entry of each list for each image of the batch."""
+    """Result of a validation step, for callbacks; each list has one entry per image of the batch."""
 
     predictions: list[Prediction]
     counts: list[PanopticCounts]
@@ -47,25 +48,26 @@ class PanopticModule(pl.LightningModule):
     """Trains, evaluates and runs a panoptic network.
 
     Args:
-        network: builds the network for a number of stuff and of thing classes. The default is a family, whose parts
-            the configuration gives; in Python, bind them with ``functools.partial``.
+        network: builds the network from the number of stuff classes and the number of thing classes. A configuration
+            gives the other arguments of its constructor; in Python, bind them with ``functools.partial``.
         categories: the classes of the data.
-        batch_size: images per device and step, as the data has it; ``scale_lr`` counts with it.
-        optimizer: builds the optimizer for groups of parameters. The default is the recipe of the authors' code, for a
+        batch_size: images per device and step, equal to the batch size of the data module; ``scale_lr`` needs it.
+        optimizer: builds the optimizer from parameter groups. The default is the recipe of the authors' code for a
             total batch of 16 images: SGD, learning rate 0.07, momentum 0.9, weight decay 1e-4.
-        schedule: plan of the learning rate (see ``schedules``); the default is that of the authors' code.
-        scale_lr: total batch that the optimizer's learning rate is for; the rate is then scaled linearly to the batch
-            of this run, over all devices and accumulated batches. ``None`` takes the rate as it is.
-        weight_decay_norms: whether norms and biases are decayed like everything else (authors' code).
-        backbone_lr_factor: learning rate of the backbone as a factor of the others'.
-        init_from: file whose fitting weights the network starts from; not read where a checkpoint is resumed.
-        channels_last: memory layout of the network, faster on tensor cores and for depthwise convolutions.
-        inference_copy: validate, test and predict with a copy of the network that is made when each of them begins,
-            with norms folded and weights in the trainer's precision: the same predictions to rounding, in less time
-            and for the memory of a second set of weights. False runs the network itself.
+        schedule: learning-rate schedule; the default is that of the authors' code.
+        scale_lr: total batch size that the optimizer's learning rate is meant for. The rate is scaled linearly to the
+            total batch size of this run (all devices, accumulated batches included). ``None`` does not scale it.
+        weight_decay_norms: apply weight decay to norms and biases, too (authors' code).
+        backbone_lr_factor: learning rate of the backbone, as a factor of the rate of the other parts.
+        init_from: file with weights that the network starts from, where name and shape agree; ignored when a
+            checkpoint is resumed.
+        channels_last: store the network channels last, which is faster on tensor cores and for depthwise convolutions.
+        inference_copy: validate, test and predict with a faster copy of the network (``inference_copy`` in
+            ``efficientps.inference``). Predictions are equal up to rounding; the copy takes the memory of a second set
+            of weights. False uses the network itself.
 
     Attributes:
-        loss_terms: of the last training batch of this process.
+        loss_terms: loss terms of the last training batch of this process.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class PanopticModule(pl.LightningModule):
         self._shown_loss: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
-        """Check that network and data fit; start from other weights, unless Lightning is about to load a checkpoint."""
+        """Check that network and data fit; load the weights of ``init_from`` unless a checkpoint is resumed."""
         data = getattr(getattr(self.trainer, "datamodule", None), "train_dataset", None)
         if stage == "fit" and isinstance(data, PanopticDataset):
             self.network.check_data(max(sum(not s.is_crowd for s in entry.segments) for entry in data.entries))
@@ -129,19 +131,22 @@ class PanopticModule(pl.LightningModule):
         values = torch.stack(list(terms.values()))
         total = values.sum()
         size = len(batch["image_ids"])
-        # All at once: the means over the processes, which are the terms of their joint batch.
+        # One reduction for all terms; the means over the processes are the terms of their joint batch.
         logged = self.trainer.strategy.reduce(values.detach().clone(), reduce_op="mean")
         assert isinstance(logged, Tensor)
         self.log_dict({f"train/{name}": value for name, value in zip(terms, logged, strict=True)}, batch_size=size)
         loss = logged.sum()
         self.log("train/loss", loss, batch_size=size)
-        # Lightning puts a plain number on the device, and the program waits for the copy.
+        # A tensor, because Lightning copies a plain number to the device and waits for the copy.
         self.log("train/lr", torch.tensor(self.learning_rate), batch_size=size)
         self._show(loss, batch_idx)
         return total
 
     def _show(self, loss: Tensor, batch_idx: int) -> None:
-        """Give the progress bar a loss now and then: it reads a value in every step, and waits for the device."""
+        """Show the loss in the progress bar every ``log_every_n_steps`` batches.
+
+        The progress bar reads its values in every step. A value on the device would make it wait, so it gets a copy.
+        """
         every = max(1, self.trainer.log_every_n_steps)  # type: ignore[attr-defined] # set outside the class
         if (batch_idx + 1) % every == 0 or self.trainer.is_last_batch:
             self._shown_loss = {"loss": loss.cpu()}
@@ -156,12 +161,12 @@ class PanopticModule(pl.LightningModule):
     # ------------------------------------------------------------------ evaluation
 
     def on_validation_epoch_start(self) -> None:
-        """Forget what a sanity check or an interrupted validation left."""
+        """Reset the metrics, which a sanity check or an interrupted validation may have updated."""
         self.evaluator.reset()
         self._begin_predictions()
 
     def validation_step(self, batch: PanopticBatch, batch_idx: int) -> EvaluatedBatch:
-        """Predict and count, one image after the other; the predictions live on until the next batch, for pictures."""
+        """Predict and update the metrics; predictions and counts are returned for callbacks, such as the reports."""
         predictions = self._predict(batch)
         counts = [
             self.evaluator.update(prediction, PanopticSegmentation(segment_ids, segments))
@@ -172,21 +177,21 @@ class PanopticModule(pl.LightningModule):
         return {"predictions": predictions, "counts": counts}
 
     def on_validation_epoch_end(self) -> None:
-        """Compute and log all figures, over all ranks."""
+        """Compute and log all metrics, over all ranks."""
         self._end_predictions()
         self._evaluate("val")
 
     def on_test_epoch_start(self) -> None:
-        """Forget what an interrupted test left."""
+        """Reset the metrics, which an interrupted test may have updated."""
         self.evaluator.reset()
         self._begin_predictions()
 
     def test_step(self, batch: PanopticBatch, batch_idx: int) -> None:
-        """Predict and count, as in validation."""
+        """Predict and update the metrics, as in validation."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Compute and log all figures of the test, over all ranks."""
+        """Compute and log all metrics of the test, over all ranks."""
         self._end_predictions()
         self._evaluate("test")
 
@@ -196,23 +201,23 @@ class PanopticModule(pl.LightningModule):
             return
         self.evaluation = self.evaluator.compute()
         self.evaluator.reset()
-        # Every rank has the same figures already.
+        # Every rank has the same values already, so nothing is synchronised.
         for name, value in self.evaluation.figures().items():
             self.log(f"{split}/{name}", value, prog_bar=name == "PQ", batch_size=1)
         if self.trainer.state.fn == TrainerFn.FITTING:
             scheduler = self.lr_schedulers()
             assert isinstance(scheduler, ScheduledLR)
-            # Here, before the checkpoint of this validation is written, so that it holds what the schedule has seen.
+            # Before the checkpoint of this validation is written, so that it contains this value of the schedule.
             scheduler.observe(self.evaluation.panoptic.all.pq)
 
     # ------------------------------------------------------------------ prediction
 
     def on_predict_epoch_start(self) -> None:
-        """Allow the inference copy from here on."""
+        """Let the epoch use an inference copy."""
         self._begin_predictions()
 
     def predict_step(self, batch: PanopticBatch, batch_idx: int) -> list[Prediction]:
-        """Return one prediction for each image of the batch, at its valid size."""
+        """Return one prediction for each image of the batch, at the image's valid size."""
         return self._predict(batch)
 
     def on_predict_epoch_end(self) -> None:
@@ -222,9 +227,9 @@ class PanopticModule(pl.LightningModule):
     # -------------------------------------------------------------- the inference copy
 
     def _predict(self, batch: ImageBatch) -> list[Prediction]:
-        """Predict with the copy, which is made at the first batch: callbacks have put averaged weights in place then.
+        """Predict with the inference copy, or with the network if the step is called outside of a trainer's epoch.
 
-        A step that is called by itself, outside of an epoch of the trainer, runs the network.
+        The copy is made at the first batch, when callbacks of weight averaging have put their weights into the network.
         """
         if not self._runs_copy:
             return self.network.predict(batch)
@@ -232,9 +237,9 @@ class PanopticModule(pl.LightningModule):
         return self.copies.of(self.network, dtype=dtype).predict(batch)
 
     def _begin_predictions(self) -> None:
-        """Have a copy made for this epoch.
+        """Let this epoch use an inference copy, except in two cases.
 
-        The images of a sanity check are too few for one, and strategies that split weights over devices have no whole
+        A sanity check has too few images to need a copy. A strategy that splits weights over devices has no whole
         network to copy.
         """
         self.copies.drop()
@@ -242,14 +247,14 @@ class PanopticModule(pl.LightningModule):
         self._runs_copy = self.inference_copy and is_whole and not self.trainer.sanity_checking
 
     def _end_predictions(self) -> None:
-        """Free the memory of the copy, which training would soon leave behind."""
+        """Free the memory of the copy; training changes the weights, so the copy would be out of date."""
         self.copies.drop()
         self._runs_copy = False
 
     # ------------------------------------------------------------------ optimizers
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return the optimizer over the parameter groups, and its schedule, stepped after each optimizer step."""
+        """Return the optimizer over the parameter groups, and its scheduler, which steps after each optimizer step."""
         groups = parameter_groups(
             self.network.named_parameters(),
             weight_decay_norms=self.weight_decay_norms,
@@ -268,28 +273,8 @@ class PanopticModule(pl.LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Make an optimizer step; under a loss scale, a fused optimizer finds its gradients unscaled.
-
-        By itself it unscales them inside its step, after they were clipped. Lightning unscales those of every other
-        optimizer between backward pass and clipping; here those of a fused one are, at the same place: the step is then
-        told of an overflow alone, and leaves it out on the device, without a wait of the host.
-        """
-        inner = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        plugin = self.trainer.precision_plugin
-        scaler = plugin.scaler if isinstance(plugin, MixedPrecision) else None
-        closure = optimizer_closure
-        if scaler is not None:
-            # A resumed optimizer is fused where its checkpoint's was, while PyTorch has set this when it was built.
-            fused = any(group.get("fused") for group in inner.param_groups)
-            inner._step_supports_amp_scaling = fused  # type: ignore[attr-defined]
-            if fused and optimizer_closure is not None:
-
-                def closure() -> Any:
-                    loss = optimizer_closure()
-                    if loss is not None:
-                        scaler.unscale_(inner)
-                    return loss
-
+        """Make an optimizer step; with a loss scale, a fused optimizer's gradients are unscaled before clipping."""
+        closure = unscaling_closure(self.trainer.precision_plugin, optimizer, optimizer_closure)
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
 
     def configure_gradient_clipping(
@@ -298,20 +283,15 @@ class PanopticModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradients; those of a fused optimizer as well, which Lightning refuses in 16 bits.
-
-        Lightning cannot know that they are unscaled: in bfloat16 nothing scales them, and ``optimizer_step`` has
-        unscaled those of float16.
-        """
+        """Clip the gradients, also those of a fused optimizer in mixed precision, which Lightning refuses to clip."""
         plugin = self.trainer.precision_plugin
         if gradient_clip_val and isinstance(plugin, MixedPrecision):
-            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
-            Precision.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
+            clip_gradients(plugin, optimizer, gradient_clip_val, gradient_clip_algorithm)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def _lengths(self) -> dict[str, int]:
-        """Return the optimizer steps of the run and of an epoch; without an end, more than any run has."""
+        """Return the optimizer steps of the run and of an epoch; ``sys.maxsize`` stands for an endless run."""
         if self.trainer.train_dataloader is None:
             self.trainer.fit_loop.setup_data()
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
@@ -319,10 +299,10 @@ class PanopticModule(pl.LightningModule):
         return {name: math.ceil(steps) if steps < sys.maxsize else sys.maxsize for name, steps in lengths.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another network with a sentence.
+        """Check that the checkpoint belongs to this network.
 
         Raises:
-            ValueError: naming the first keys that differ.
+            ValueError: the keys of the state dict differ; the message names the first ones.
         """
         problem = explain_difference(self.state_dict(), checkpoint["state_dict"], path=str(self.trainer.ckpt_path))
         if problem:

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_info
 class RunConfig(SaveConfigCallback):
     """Saves the resolved configuration as ``config.yaml`` in the folder of the run, beside its checkpoints.
 
-    The checkpoint that the run itself went on from is left out: whoever runs the file again means a new run.
+    The path of a resumed checkpoint is left out, so that the saved file starts a new run.
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -25,7 +25,7 @@ class RunConfig(SaveConfigCallback):
 
 
 def run_loggers(root: str | Path) -> list[Logger]:
-    """Return the loggers of a new run below ``root``: TensorBoard, where it is installed, and CSV, in one folder."""
+    """Return the loggers of a new run below ``root``: TensorBoard (if installed) and CSV, both in one folder."""
     if find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
         rank_zero_info("TensorBoard is not installed: logging to metrics.csv alone (pip install tensorboard adds it).")
         return [CSVLogger(root, name="")]

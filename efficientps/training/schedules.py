@@ -1,7 +1,7 @@
 """Learning-rate schedules, as factors of each parameter group's own learning rate.
 
-Everything is counted in optimizer steps and written in closed form: the factor of a step follows from its number
-alone (and, on a plateau, from a few stored numbers), so that a resumed run goes on exactly where it stopped.
+All lengths are in optimizer steps. The factor of a step is a function of the step's number alone (of ``WarmupPlateau``:
+and of a few stored numbers), so a resumed run continues exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def cosine_decay(step: int, *, total_steps: int, final_factor: float) -> float:
 
 @dataclass(frozen=True)
 class Plateau:
-    """How a watched figure, the higher the better, has moved: its best value, the waits since, the cuts made.
+    """History of a monitored value (higher is better): its best, epochs without improvement, learning rate cuts.
 
     The rule is torch's ``ReduceLROnPlateau`` with ``mode="max"``, ``threshold_mode="rel"`` and no cooldown.
     """
@@ -67,7 +67,7 @@ class Plateau:
     reductions: int = 0
 
     def observe(self, value: float, *, patience: int, threshold: float = 1e-4) -> Plateau:
-        """Return the state after another value: a cut follows once ``patience`` + 1 values in a row bring no gain."""
+        """Return the history after another value; ``patience`` + 1 values in a row without improvement add a cut."""
         if value > self.best * (1.0 + threshold) or self.best == -math.inf:
             return replace(self, best=value, waits=0)
         if self.waits + 1 > patience:
@@ -76,14 +76,20 @@ class Plateau:
 
 
 class Schedule(ABC):
-    """A plan for the learning rate; ``scheduler`` binds it to an optimizer and to the length of a run."""
+    """A learning-rate schedule; ``scheduler`` binds it to an optimizer and to the length of a run."""
 
     @abstractmethod
     def factor(self, step: int, *, total_steps: int, steps_per_epoch: int) -> float:
-        """Return the factor of the learning rate in an optimizer step, counted from 0, of a run of given lengths."""
+        """Return the factor of the learning rate in an optimizer step.
+
+        Args:
+            step: number of the optimizer step, from 0.
+            total_steps: optimizer steps of the whole run.
+            steps_per_epoch: optimizer steps of one epoch.
+        """
 
     def scheduler(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> ScheduledLR:
-        """Return the torch scheduler that applies this plan, to be stepped after each optimizer step."""
+        """Return the torch scheduler that applies this schedule; call its ``step`` after each optimizer step."""
         return ScheduledLR(optimizer, self, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
 
 
@@ -91,8 +97,8 @@ class ScheduledLR(LRScheduler):
     """Sets each group's learning rate to its initial one times the factor of a ``Schedule``.
 
     Args:
-        optimizer: the optimizer whose groups are driven.
-        schedule: the plan.
+        optimizer: the optimizer whose learning rates are set.
+        schedule: the schedule.
         total_steps: optimizer steps of the whole run.
         steps_per_epoch: optimizer steps of one epoch.
     """
@@ -112,17 +118,17 @@ class ScheduledLR(LRScheduler):
         return [base_lr * factor for base_lr in self.base_lrs]
 
     def observe(self, value: float) -> None:
-        """Take note of the watched figure of an epoch (the panoptic quality); only ``WarmupPlateau`` reacts to it."""
+        """Report the panoptic quality of a validation; only the scheduler of ``WarmupPlateau`` reacts to it."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scheduler's progress as plain types, so that a checkpoint loads with ``weights_only=True``.
 
-        The plan and the length of the run are left to the configuration: a run can be resumed with more epochs.
+        The schedule and the length of the run come from the configuration, so a run can be resumed with more epochs.
         """
         return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs), "last_lr": list(self._last_lr)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a stored progress."""
+        """Restore a stored progress."""
         self.last_epoch = int(state_dict["last_epoch"])
         self._step_count = self.last_epoch + 1
         self.base_lrs = list(state_dict["base_lrs"])
@@ -131,13 +137,13 @@ class ScheduledLR(LRScheduler):
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupSteps(Schedule):
-    """Linear warm-up, then a cut at each milestone; the defaults are the recipe of the authors' code.
+    """Linear warm-up, then a reduction at each milestone; the defaults are those of the authors' code.
 
     Args:
         warmup_iterations: length of the warm-up; 500 in the authors' code, 200 in the paper.
         warmup_factor: factor of the first step (lr / 3 in both).
-        milestones: epochs after which the rate is cut (120 and 144 of 160 in the authors' code).
-        gamma: factor of each cut.
+        milestones: epochs after which the rate is reduced (120 and 144 of 160 in the authors' code).
+        gamma: factor of each reduction.
     """
 
     warmup_iterations: int = 500
@@ -154,14 +160,14 @@ class WarmupSteps(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupDecay(Schedule):
-    """Linear warm-up, then a smooth decay over the whole run: for short runs, where milestones would be guesses.
+    """Linear warm-up, then a smooth decay over the whole run; it suits runs that are too short for milestones.
 
     Args:
-        decay: ``"cosine"``, or ``"poly"`` with the power 0.9 of the DeepLab family.
-        warmup_iterations: length of the warm-up; at most a tenth of the run is taken.
+        decay: ``"cosine"``, or ``"poly"`` as in the DeepLab family.
+        warmup_iterations: length of the warm-up; it is limited to a tenth of the run.
         warmup_factor: factor of the first step.
-        final_factor: factor that the cosine ends at.
-        power: exponent of the polynomial.
+        final_factor: factor at the end of the cosine decay.
+        power: exponent of the polynomial decay (0.9 in the DeepLab family).
     """
 
     decay: Literal["cosine", "poly"] = "cosine"
@@ -181,14 +187,14 @@ class WarmupDecay(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupPlateau(Schedule):
-    """Linear warm-up, then a cut whenever the panoptic quality stops rising (the small-batch Adam recipe).
+    """Linear warm-up, then a reduction whenever the panoptic quality stops rising (the small-batch Adam recipe).
 
     Args:
         warmup_iterations: length of the warm-up.
         warmup_factor: factor of the first step.
-        patience: validations without a gain that are waited for; the next one cuts the rate.
-        gamma: factor of each cut.
-        min_lr: rate that no cut goes below; a group that starts below it keeps its own.
+        patience: number of validations without improvement that change nothing; the next one reduces the rate.
+        gamma: factor of each reduction.
+        min_lr: smallest rate that a reduction sets; a group that starts below it is not reduced.
     """
 
     warmup_iterations: int = 500
@@ -198,19 +204,20 @@ class WarmupPlateau(Schedule):
     min_lr: float = 1e-4
 
     def factor(self, step: int, *, total_steps: int, steps_per_epoch: int) -> float:
-        """Return the warm-up; the cuts are the scheduler's, which sees the figure."""
+        """Return the warm-up factor; ``PlateauLR`` applies the reductions."""
         return linear_warmup(step, iterations=self.warmup_iterations, start_factor=self.warmup_factor)
 
     def scheduler(self, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> ScheduledLR:
-        """Return the torch scheduler that applies this plan and cuts the rate on a plateau."""
+        """Return the torch scheduler that applies the warm-up and reduces the rate on a plateau."""
         return PlateauLR(optimizer, self, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
 
 
 class PlateauLR(ScheduledLR):
-    """``ScheduledLR`` of a ``WarmupPlateau``: it stores how the watched figure moved.
+    """``ScheduledLR`` of a ``WarmupPlateau``; it stores the history of the panoptic quality.
 
-    Lightning steps torch's own ``ReduceLROnPlateau`` after it has written the epoch's checkpoint, and not at all when
-    that epoch is resumed; here the figure is observed before the checkpoint is written, so nothing is lost.
+    Lightning steps torch's own ``ReduceLROnPlateau`` after it has written the epoch's checkpoint, and does not step it
+    when this checkpoint is resumed. This scheduler observes the value before the checkpoint is written, so the
+    checkpoint contains it.
     """
 
     schedule: WarmupPlateau
@@ -223,7 +230,7 @@ class PlateauLR(ScheduledLR):
         super().__init__(optimizer, schedule, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
 
     def get_lr(self) -> list[Any]:  # torch: list[float | Tensor]
-        """Return the learning rate of each group in the current step, cut as often as the figure asked for."""
+        """Return the learning rate of each group in the current step, after all reductions so far."""
         cut = self.schedule.gamma**self.plateau.reductions
         warmup = self.schedule.factor(
             self.last_epoch, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
@@ -231,7 +238,7 @@ class PlateauLR(ScheduledLR):
         return [warmup * max(base_lr * cut, min(base_lr, self.schedule.min_lr)) for base_lr in self.base_lrs]
 
     def observe(self, value: float) -> None:
-        """Take note of an epoch's panoptic quality and apply the cut, if there is one, at once."""
+        """Report the panoptic quality of a validation; a reduction takes effect immediately."""
         self.plateau = self.plateau.observe(value, patience=self.schedule.patience)
         self._last_lr = self.get_lr()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
@@ -243,6 +250,6 @@ class PlateauLR(ScheduledLR):
         return super().state_dict() | {"plateau": plateau}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a stored progress."""
+        """Restore a stored progress."""
         super().load_state_dict(state_dict)
         self.plateau = Plateau(**state_dict["plateau"])
