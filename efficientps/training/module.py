@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypedDict, cast
 
@@ -27,14 +25,11 @@ from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
 from efficientps.structures.categories import Categories
 from efficientps.training.checkpoints.read import explain_difference, init_from
-from efficientps.training.loss_scaling import clip_gradients, unscaling_closure
+from efficientps.training.mixed_precision import AUTOCAST_DTYPES, clip_gradients, unscaling_closure
 from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
-from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps
+from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps, lengths_of_run
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
-
-_AUTOCAST_TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""The dtype of autocast, for the trainer's precisions that use it."""
 
 
 class EvaluatedBatch(TypedDict):
@@ -233,7 +228,7 @@ class PanopticModule(pl.LightningModule):
         """
         if not self._runs_copy:
             return self.network.predict(batch)
-        dtype = _AUTOCAST_TYPES.get(str(self.trainer.precision))
+        dtype = AUTOCAST_DTYPES.get(str(self.trainer.precision))
         return self.copies.of(self.network, dtype=dtype).predict(batch)
 
     def _begin_predictions(self) -> None:
@@ -263,7 +258,7 @@ class PanopticModule(pl.LightningModule):
         optimizer = self.optimizer_factory(groups)
         total_batch = self.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
         scale_learning_rates(optimizer, linear_scale(total_batch=total_batch, reference_batch=self.scale_lr))
-        scheduler = self.schedule.scheduler(optimizer, **self._lengths())
+        scheduler = self.schedule.scheduler(optimizer, **lengths_of_run(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def optimizer_step(
@@ -289,14 +284,6 @@ class PanopticModule(pl.LightningModule):
             clip_gradients(plugin, optimizer, gradient_clip_val, gradient_clip_algorithm)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def _lengths(self) -> dict[str, int]:
-        """Return the optimizer steps of the run and of an epoch; ``sys.maxsize`` stands for an endless run."""
-        if self.trainer.train_dataloader is None:
-            self.trainer.fit_loop.setup_data()
-        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        lengths = {"total_steps": self.trainer.estimated_stepping_batches, "steps_per_epoch": batches}
-        return {name: math.ceil(steps) if steps < sys.maxsize else sys.maxsize for name, steps in lengths.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint belongs to this network.

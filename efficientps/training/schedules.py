@@ -7,11 +7,13 @@ and of a few stored numbers), so a resumed run continues exactly where it stoppe
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import pytorch_lightning as pl
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -253,3 +255,12 @@ class PlateauLR(ScheduledLR):
         """Restore a stored progress."""
         super().load_state_dict(state_dict)
         self.plateau = Plateau(**state_dict["plateau"])
+
+
+def lengths_of_run(trainer: pl.Trainer) -> dict[str, int]:
+    """Return ``total_steps`` and ``steps_per_epoch``, in optimizer steps; ``sys.maxsize`` stands for an endless run."""
+    if trainer.train_dataloader is None:
+        trainer.fit_loop.setup_data()
+    batches = trainer.num_training_batches / trainer.accumulate_grad_batches
+    lengths = {"total_steps": trainer.estimated_stepping_batches, "steps_per_epoch": batches}
+    return {name: math.ceil(steps) if steps < sys.maxsize else sys.maxsize for name, steps in lengths.items()}

@@ -1,4 +1,4 @@
-"""Fused optimizers under mixed precision: their gradients are unscaled before clipping, as those of other optimizers.
+"""Mixed precision: the dtype of autocast, and unscaled gradients for the clipping of fused optimizers.
 
 With a loss scale (float16), Lightning unscales the gradients of ordinary optimizers between backward pass and clipping.
 It leaves a fused optimizer to unscale its gradients inside its step, which is after clipping, and therefore refuses to
@@ -11,10 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch.optim import Optimizer
+
+AUTOCAST_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""The dtype of autocast, for the trainer's precisions that use it."""
 
 
 def unscaling_closure(
