@@ -45,7 +45,11 @@ class PanopticNetwork(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, batch: ImageBatch) -> list[Prediction]:
-        """Return one prediction for each image of the batch, at its valid size."""
+        """Return one prediction for each image of the batch.
+
+        It best has the size of the image file, which ``original_sizes`` gives. A prediction at the size of the image in
+        the batch is right as well: whoever reads it resizes its maps by nearest neighbour, with coarser edges.
+        """
 
     def adapt_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return weights to start from with this network's keys; a family that knows other layouts renames theirs."""

@@ -29,7 +29,8 @@ def _multiple(side: int) -> int:
 
 
 def predict_by_canvas(
-    batch: ImageBatch, predict: Callable[[Tensor, Sequence[tuple[int, int]]], list[Prediction]]
+    batch: ImageBatch,
+    predict: Callable[[Tensor, Sequence[tuple[int, int]], Sequence[tuple[int, int]]], list[Prediction]],
 ) -> list[Prediction]:
     """Predict on each image with no more padding than its own size needs, together with the images of that size.
 
@@ -37,16 +38,19 @@ def predict_by_canvas(
 
     Args:
         batch: images on the common canvas of the batch.
-        predict: returns the predictions for images uint8 ``[B', 3, H', W']`` of one canvas and their valid sizes.
+        predict: returns the predictions for images uint8 ``[B', 3, H', W']`` of one canvas. Its other arguments are the
+            valid size of each, and the size of its image file, at which it is to be predicted.
 
     Returns:
         One prediction for each image, in the order of the batch.
     """
+    sizes = batch.get("original_sizes") or batch["image_sizes"]
     predictions: dict[int, Prediction] = {}
     for (height, width), indices in by_canvas(batch["image_sizes"]).items():
         images = torch.stack([batch["images"][i, :, :height, :width] for i in indices])
         image_sizes = [batch["image_sizes"][i] for i in indices]
-        predictions.update(zip(indices, predict(images, image_sizes), strict=True))
+        found = predict(images, image_sizes, [sizes[i] for i in indices])
+        predictions.update(zip(indices, found, strict=True))
     return [predictions[i] for i in range(len(predictions))]
 
 

@@ -13,7 +13,7 @@ from efficientps.structures.panoptic import PanopticSegmentation
 
 @dataclass
 class Prediction:
-    """What a panoptic network says of one image, at the size of the valid image.
+    """What a panoptic network says of one image, all parts of it at one size: best that of the image file.
 
     Attributes:
         panoptic: the panoptic map.
@@ -28,7 +28,11 @@ class Prediction:
     boxes: BoxPredictions | None = None
 
     def resize(self, size: tuple[int, int]) -> Prediction:
-        """Return the prediction at another size ``(h, w)``, such as that of the ground truth; maps by nearest."""
+        """Return the prediction at another size ``(h, w)``, such as that of the ground truth; maps by nearest.
+
+        Networks of this package predict at the size of the image file already. One that predicts at the size of its
+        input is brought to that of the ground truth here, with edges as coarse as its input.
+        """
         height, width = self.semantic.shape
         if (height, width) == tuple(size):
             return self

@@ -240,14 +240,16 @@ class DETRPanoptic(PanopticNetwork):
     # -------------------------------------------------------------------------- prediction
 
     def predict(self, batch: ImageBatch) -> list[Prediction]:
-        """Return the panoptic map, the boxes of all queries and the masks of things of each image, at its valid size.
+        """Return the panoptic map, all queries' boxes and the masks of things of each image, at the image file's size.
 
         Each image runs on a canvas of its own size, rounded up to 32, together with those of the same size: what else
-        is in the batch changes nothing.
+        is in the batch changes nothing. Mask logits are enlarged from there to the image file.
         """
         return predict_by_canvas(batch, self._predict)
 
-    def _predict(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
+    def _predict(
+        self, images: Tensor, image_sizes: Sequence[tuple[int, int]], sizes: Sequence[tuple[int, int]]
+    ) -> list[Prediction]:
         canvas = (images.shape[-2], images.shape[-1])
         detection, levels = self.detect(images, image_sizes)
         probs = detection.class_logits[-1].softmax(dim=-1)
@@ -259,10 +261,10 @@ class DETRPanoptic(PanopticNetwork):
         chosen = choose_queries(scores, train_ids, in_map, is_thing)
         features = self.mask_head.features(detection, levels[:3]) if self.mask_head is not None else None
         predictions = []
-        for image, size in enumerate(image_sizes):
+        for image, (image_size, size) in enumerate(zip(image_sizes, sizes, strict=True)):
             boxes = BoxPredictions(scores[image], train_ids[image], _pixels(detection.boxes[-1, image], size))
             masks = self._masks(features, levels[0], image, chosen[image].queries)
-            predictions.append(self._prediction(boxes, chosen[image], masks, canvas, size))
+            predictions.append(self._prediction(boxes, chosen[image], masks, canvas, image_size, size))
         return predictions
 
     def _prediction(
@@ -272,14 +274,16 @@ class DETRPanoptic(PanopticNetwork):
         mask_logits: Tensor,
         canvas: tuple[int, int],
         image_size: tuple[int, int],
+        size: tuple[int, int],
     ) -> Prediction:
-        """Put together what an image's queries say, and their masks."""
+        """Put together what an image's queries say, and their masks, at the size of the image file."""
         panoptic = panoptic_map(
             mask_logits[chosen.in_map],
             chosen.train_ids,
             chosen.scores,
             canvas=canvas,
             image_size=image_size,
+            size=size,
             num_stuff=self.num_stuff,
             stuff_merge=self.stuff_merge,
         )
@@ -295,6 +299,8 @@ class DETRPanoptic(PanopticNetwork):
             mask_logits=of_things,
             mask_frames=frames,
         )
+        if image_size != size:
+            instances = instances.resize(image_size, size)
         return Prediction(panoptic, _semantic(panoptic), instances, boxes=boxes)
 
     def _masks(self, features: MaskFeatures | None, finest: Tensor, image: int, queries: Tensor) -> Tensor:
@@ -326,4 +332,4 @@ def _semantic(panoptic: PanopticSegmentation) -> Tensor:
     """Return the class uint8 ``[h, w]`` of each pixel, ``IGNORE_INDEX`` where there is no segment."""
     classes = [IGNORE_INDEX, *(segment.train_id for segment in panoptic.segments)]  # ids are 1, 2, 3 ...
     table = torch.tensor(classes, dtype=torch.uint8).to(panoptic.segment_ids.device, non_blocking=True)
-    return table[panoptic.segment_ids.long()]
+    return table.index_select(0, panoptic.segment_ids.flatten()).view(panoptic.segment_ids.shape)

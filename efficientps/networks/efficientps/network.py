@@ -13,9 +13,10 @@ from efficientps.layers.activation_checkpointing import checkpointed
 from efficientps.layers.norm_act import prepared_scales, set_norm_implementation
 from efficientps.layers.norm_implementation import Implementation
 from efficientps.networks.efficientps.instance_head import InstanceHead
-from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion
+from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion, semantic_maps
 from efficientps.networks.efficientps.semantic_head import SemanticHead
 from efficientps.networks.efficientps.two_way_fpn import TwoWayFPN
+from efficientps.networks.image_logits import logits_of_image
 from efficientps.networks.network import PanopticNetwork
 from efficientps.networks.padding import normalized, predict_by_canvas
 from efficientps.structures import COARSEST_STRIDE, FeaturePyramid, ImageBatch, Prediction, TrainingBatch
@@ -43,7 +44,7 @@ class EfficientPS(PanopticNetwork):
         neck: builds the two-way FPN for the backbone's channels.
         semantic_head: builds the semantic head for a number of classes and of pyramid channels.
         overlap_thresh: see ``panoptic_fusion``.
-        min_stuff_area: pixels at the size of the network's input; see ``panoptic_fusion``.
+        min_stuff_area: stuff classes with fewer pixels of the image file become void; see ``panoptic_fusion``.
         image_mean: of each channel R, G, B in [0, 255] (ImageNet's, which its weights expect). The authors' code takes
             those of Mapillary Vistas, 106.433, 116.617, 119.559.
         image_std: standard deviation of each channel, in the same range (Mapillary Vistas: 65.496, 67.6, 74.123).
@@ -153,10 +154,11 @@ class EfficientPS(PanopticNetwork):
             }
 
     def predict(self, batch: ImageBatch) -> list[Prediction]:
-        """Return the panoptic map, the semantic map and the instances of each image, at its valid size.
+        """Return the panoptic map, the semantic map and the instances of each image, at the size of the image file.
 
         Each image runs on a canvas of its own size, rounded up to 32, together with those of the same size: what else
-        is in the batch changes nothing, and no time goes into padding.
+        is in the batch changes nothing, and no time goes into padding. What the heads say is enlarged from there to the
+        image file before it is fused.
         """
         return predict_by_canvas(batch, self._predict)
 
@@ -169,27 +171,33 @@ class EfficientPS(PanopticNetwork):
         pyramid = self._pyramid(x)
         return pyramid, self.semantic_head(pyramid), self.instance_head.dense(pyramid)
 
-    def _predict(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
+    def _predict(
+        self, images: Tensor, image_sizes: Sequence[tuple[int, int]], sizes: Sequence[tuple[int, int]]
+    ) -> list[Prediction]:
+        canvas = (images.shape[2], images.shape[3])
         x = self.normalize(images, image_sizes)
         pyramid, semantic_logits, dense = self._trunk(x) if self.replay is None else self.replay(self._trunk, x)
         instances = self.instance_head.decode(pyramid, dense, image_sizes)
         del x, pyramid, dense
         predictions = []
-        for logits, (height, width), found in zip(semantic_logits, image_sizes, instances, strict=True):
-            # Upsampled to the padded canvas and then cropped: resizing to the valid size would shift everything.
+        for logits, image_size, size, found in zip(semantic_logits, image_sizes, sizes, instances, strict=True):
             # Channels first: of a view of one image PyTorch cannot tell the layout, and takes several times as long.
-            logits = self.semantic_head.upsample(logits.float().contiguous()[None])[0, :, :height, :width]
+            logits = logits.float().contiguous()
+            enlarged = logits_of_image(logits, canvas=canvas, image_size=image_size, size=size)
+            if image_size != size:
+                found = found.resize(image_size, size)
+            maps = semantic_maps(enlarged, self.num_stuff)
             panoptic = panoptic_fusion(
-                logits,
+                enlarged,
                 found,
                 num_stuff=self.num_stuff,
+                maps=maps,
                 score_thresh=self.instance_head.score_thresh,
                 overlap_thresh=self.overlap_thresh,
                 min_stuff_area=self.min_stuff_area,
                 mask_logit_scale=self.instance_head.mask_logit_scale,
             )
-            semantic = logits.max(dim=0).indices.to(torch.uint8)  # on a CPU a tenth of the time of argmax
-            predictions.append(Prediction(panoptic, semantic, found))
+            predictions.append(Prediction(panoptic, maps.classes, found))
         return predictions
 
 

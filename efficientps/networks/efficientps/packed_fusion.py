@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from efficientps.networks.efficientps.fused_logits import fused_logits
+from efficientps.networks.image_logits import ImageLogits
 from efficientps.structures import HostDetections, pixel_windows
 from efficientps.structures.packed_windows import ENTRIES_AT_ONCE, PackedWindows, pack, render
 
@@ -19,7 +20,7 @@ _NO_CODE = 2**31 - 1
 def draw_packed(
     code: Tensor,
     best: Tensor,
-    semantic_logits: Tensor,
+    semantic_logits: ImageLogits,
     mask_logits: Tensor,
     found: HostDetections,
     order: Tensor,
@@ -42,7 +43,7 @@ def draw_packed(
     Args:
         code: int64 ``[h, w]``, codes of void and stuff.
         best: float32 ``[h, w]``, the best stuff logit of each pixel.
-        semantic_logits: float ``[C, h, w]``, stuff channels first.
+        semantic_logits: of C classes at the size of the map, stuff channels first.
         mask_logits: float ``[N, m, n]``.
         found: the K instances that are drawn, by falling score.
         order: int64 ``[K]``, the position of each among the N; in the host's memory.
@@ -100,7 +101,7 @@ def renumber(code: Tensor, areas: Tensor, minimum_areas: Tensor) -> Tensor:
 def _draw(
     code: Tensor,
     best: Tensor,
-    semantic_logits: Tensor,
+    semantic_logits: ImageLogits,
     mask_logits: Tensor,
     packed: PackedWindows,
     codes: Tensor,
@@ -117,7 +118,7 @@ def _draw(
     decisions: list[Tensor] = []
     for group in range(len(packed.sizes)):
         window, x, y, logits = render(mask_logits, packed, group)
-        semantic = semantic_logits[channels.index_select(0, window), y, x].float()
+        semantic = semantic_logits.at(channels.index_select(0, window), y, x).float()
         pixel = torch.empty_like(x, dtype=torch.int64)
         torch.add(x, y, alpha=shape[1], out=pixel)
         del x, y

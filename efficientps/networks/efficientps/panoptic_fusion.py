@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from efficientps.networks.efficientps.fused_logits import fused_logits
 from efficientps.networks.efficientps.packed_fusion import draw_packed, renumber
+from efficientps.networks.image_logits import DenseLogits, ImageLogits, Window
 from efficientps.structures import (
     VOID,
     HostDetections,
@@ -16,20 +20,65 @@ from efficientps.structures import (
     pixel_windows,
 )
 
-__all__ = ["fused_logits", "panoptic_fusion"]
+__all__ = ["SemanticMaps", "fused_logits", "panoptic_fusion", "semantic_maps"]
+
+_PIXELS_AT_ONCE = 2**22
+"""Pixels of one instance that are drawn at once, twice those of an image of Cityscapes. One takes about 25 bytes."""
+
+_LARGEST_PACKED_WINDOW = 2**24
+"""Pixels. ``draw_packed`` takes about 70 bytes for each pixel of a window; larger ones are drawn in parts."""
+
+
+class SemanticMaps(NamedTuple):
+    """What the semantic logits of an image say of each pixel.
+
+    Attributes:
+        best: float32 ``[h, w]``, the highest stuff logit.
+        stuff: int64 or int32 ``[h, w]``, the class of the highest logit + 1 where that is a stuff class, 0 elsewhere.
+        classes: uint8 ``[h, w]``, the class of the highest logit, the first of equal ones.
+    """
+
+    best: Tensor
+    stuff: Tensor
+    classes: Tensor
+
+
+def semantic_maps(semantic_logits: ImageLogits, num_stuff: int) -> SemanticMaps:
+    """Find the highest semantic logits of each pixel, a stripe of the image at a time."""
+    whole: SemanticMaps | None = None
+    for rows, logits in semantic_logits.stripes():
+        # The maximum with its index takes a tenth of the time of argmax on a CPU; on equality both name the first.
+        best, stuff = logits[:num_stuff].max(dim=0)
+        code = stuff.add_(1) if _draws_at_once(logits.device) else stuff.to(torch.int32).add_(1)
+        classes = (code - 1).to(torch.uint8)
+        if len(logits) > num_stuff:
+            thing_logit, thing = logits[num_stuff:].max(dim=0)
+            is_thing = thing_logit > best
+            code.masked_fill_(is_thing, VOID)
+            classes = torch.where(is_thing, thing.add_(num_stuff).to(torch.uint8), classes)
+        stripe = SemanticMaps(best.float(), code, classes)
+        if len(best) == semantic_logits.size[0]:
+            return stripe
+        if whole is None:
+            whole = SemanticMaps(*(values.new_empty(semantic_logits.size) for values in stripe))
+        for to, values in zip(whole, stripe, strict=True):
+            to[rows] = values
+    assert whole is not None
+    return whole
 
 
 def panoptic_fusion(
-    semantic_logits: Tensor,
+    semantic_logits: Tensor | ImageLogits,
     instances: InstancePredictions,
     *,
     num_stuff: int,
+    maps: SemanticMaps | None = None,
     score_thresh: float = 0.5,
     overlap_thresh: float = 0.5,
     min_stuff_area: int = 2048,
     mask_logit_scale: float = 1.0,
 ) -> PanopticSegmentation:
-    """Fuse the two heads of one image into a panoptic map.
+    """Fuse the two heads of one image into a panoptic map, at the size of the image file.
 
     1. Instances above ``score_thresh`` are visited by falling score; one is dropped if more than ``overlap_thresh`` of
        its mask is already covered by masks that were accepted before.
@@ -40,16 +89,18 @@ def panoptic_fusion(
        where it is a thing class. Stuff classes left with less than ``min_stuff_area`` pixels become void.
 
     One running canvas of best scores is kept and each instance visits its box once: nothing of size ``[N, h, w]`` is
-    built. A GPU draws all instances at once, see ``draw_packed``, and is waited for twice: for the boxes and scores,
-    and for the areas.
+    built, and semantic logits are enlarged in stripes and windows. A GPU draws all instances at once, see
+    ``draw_packed``, and is waited for twice: for the boxes and scores, and for the areas.
 
     Args:
-        semantic_logits: float ``[C, h, w]``, before the softmax, stuff channels first.
-        instances: of the same image.
+        semantic_logits: before the softmax, stuff channels first: a float tensor ``[C, h, w]``, or logits of a
+            network's canvas (``logits_of_image``). The map has their size.
+        instances: of the same image, at the same size.
         num_stuff: number of stuff classes.
+        maps: the result of ``semantic_maps`` for these logits, where it is there already; it is overwritten.
         score_thresh: lowest score of an instance (0.5, DeepSceneSeg/EfficientPS:configs, ``test_cfg``).
         overlap_thresh: largest covered share of a mask (0.5, the same).
-        min_stuff_area: pixels (2048 at 1024x2048, the same).
+        min_stuff_area: pixels of the map (2048, the same; there the maps of Cityscapes are 1024x2048).
         mask_logit_scale: factor of the mask logits (1 in the paper, 4 in the authors' efficientPS.py).
 
     Returns:
@@ -69,28 +120,24 @@ def panoptic_fusion(
         >>> [(segment.id, segment.train_id) for segment in panoptic.segments]
         [(1, 0), (2, 1)]
     """
+    logits = DenseLogits(semantic_logits) if isinstance(semantic_logits, Tensor) else semantic_logits
     found, order = _sure_instances(instances.on_host(), score_thresh)
-    if len(order) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(semantic_logits) - num_stuff:
+    if len(order) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(logits) - num_stuff:
         raise ValueError(
             f"The instances have thing_ids from {int(found.labels.min())} to {int(found.labels.max())}; the semantic "
-            f"logits have channels for 0..{len(semantic_logits) - num_stuff - 1} behind those of stuff."
+            f"logits have channels for 0..{len(logits) - num_stuff - 1} behind those of stuff."
         )
-    # The maximum with its index takes a tenth of the time of argmax on a CPU; on equality both name the first.
-    best, stuff = semantic_logits[:num_stuff].max(dim=0)
-
+    windows = pixel_windows(found.boxes, logits.size)
     # Codes: stuff class t -> t + 1; instance i -> num_stuff + 1 + i; 0 is void.
-    is_packed = _draws_at_once(stuff.device)
-    code = (stuff if is_packed else stuff.to(torch.int32)).add_(1)
-    del stuff
-    if len(semantic_logits) > num_stuff:
-        code.masked_fill_(semantic_logits[num_stuff:].amax(dim=0) > best, VOID)
+    best, code, _ = semantic_maps(logits, num_stuff) if maps is None else maps
+    del maps
     never = 2**31 - 1
     minimum_areas = torch.tensor([never] + num_stuff * [max(1, min_stuff_area)] + len(order) * [1], dtype=torch.int32)
-    if is_packed:
+    if _draws_at_once(code.device) and _largest(windows) <= _LARGEST_PACKED_WINDOW:
         segment_ids, areas = draw_packed(
             code,
-            best.float(),
-            semantic_logits,
+            best,
+            logits,
             instances.mask_logits,
             found,
             order,
@@ -102,15 +149,16 @@ def panoptic_fusion(
     else:
         _draw_one_by_one(
             code,
-            best.float(),
-            semantic_logits,
+            best,
+            logits,
             instances[order.to(code.device)],
-            pixel_windows(found.boxes, (code.shape[0], code.shape[1])),
+            windows,
             num_stuff + found.labels,
             num_stuff,
             overlap_thresh=overlap_thresh,
             scale=mask_logit_scale,
         )
+        del best
         counts = torch.bincount(code.flatten(), minlength=len(minimum_areas))
         segment_ids, areas = renumber(code, counts, minimum_areas.to(code.device)), counts.tolist()
     return PanopticSegmentation(segment_ids, _segments(areas, minimum_areas.tolist(), found, num_stuff))
@@ -119,6 +167,12 @@ def panoptic_fusion(
 def _draws_at_once(device: torch.device) -> bool:
     """Tell whether to draw all instances at once: a CPU takes 4 times as long to do so, as windows fit its cache."""
     return device.type == "cuda"
+
+
+def _largest(windows: Tensor) -> int:
+    """Return the pixels of the largest window."""
+    extents = windows[:, 2:] - windows[:, :2]
+    return int(extents.prod(dim=1).max()) if len(windows) else 0
 
 
 def _sure_instances(detections: HostDetections, score_thresh: float) -> tuple[HostDetections, Tensor]:
@@ -147,7 +201,7 @@ def _segments(areas: list[int], minimum_areas: list[int], found: HostDetections,
 def _draw_one_by_one(
     code: Tensor,
     best: Tensor,
-    semantic_logits: Tensor,
+    semantic_logits: ImageLogits,
     instances: InstancePredictions,
     windows: Tensor,
     channels: Tensor,
@@ -159,9 +213,9 @@ def _draw_one_by_one(
     """Write ``num_stuff + 1 + i`` into each pixel that instance i takes, one instance after the other.
 
     Args:
-        code: int32 ``[h, w]``; written.
+        code: integer ``[h, w]``; written.
         best: the best stuff logit of each pixel, float32 ``[h, w]``; overwritten.
-        semantic_logits: ``[C, h, w]``.
+        semantic_logits: of C classes.
         instances: by falling score.
         windows: int64 ``[N, 4]``, in the host's memory.
         channels: int64 ``[N]``, of the instances' classes in the semantic logits; in the host's memory.
@@ -172,15 +226,33 @@ def _draw_one_by_one(
     height, width = best.shape
     occupied = torch.zeros(height, width, dtype=torch.bool, device=best.device)
     for index, (channel, (x0, y0, x1, y1)) in enumerate(zip(channels.tolist(), windows.tolist(), strict=True)):
-        if x0 == x1 or y0 == y1:
-            continue
-        inside = (slice(y0, y1), slice(x0, x1))
-        mask_logits = instances.render(index, (x0, y0, x1, y1))
-        mask = mask_logits > 0
+        parts = list(_parts((x0, y0, x1, y1)))
+        covered, area = torch.zeros((2,), dtype=torch.int64, device=best.device).unbind()
+        places, mask_logits = [], []
+        for part in parts:
+            inside = (slice(part[1], part[3]), slice(part[0], part[2]))
+            logits = instances.render(index, part)
+            mask = logits > 0
+            covered, area = covered + (mask & occupied[inside]).sum(), area + mask.sum()
+            places.append((inside, mask))
+            # Rendered a second time where the window is large, in place of being kept.
+            mask_logits.append(logits if len(parts) == 1 else None)
         # Decided on the device: a dropped instance goes on, and takes no pixel.
-        is_kept = (mask & occupied[inside]).sum() <= overlap_thresh * mask.sum()
-        occupied[inside] |= mask & is_kept
-        logits = fused_logits(scale * mask_logits, semantic_logits[channel][inside].float())
-        wins = (logits > best[inside]) & is_kept
-        best[inside] = torch.where(wins, logits, best[inside])
-        code[inside].masked_fill_(wins, num_stuff + 1 + index)
+        is_kept = covered <= overlap_thresh * area
+        for part, (inside, mask), rendered in zip(parts, places, mask_logits, strict=True):
+            occupied[inside] |= mask & is_kept
+            logits = instances.render(index, part) if rendered is None else rendered
+            logits = fused_logits(scale * logits, semantic_logits.window(channel, part).float())
+            wins = (logits > best[inside]) & is_kept
+            best[inside] = torch.where(wins, logits, best[inside])
+            code[inside].masked_fill_(wins, num_stuff + 1 + index)
+
+
+def _parts(window: Window) -> Iterator[Window]:
+    """Split a window into parts of whole rows, of at most ``_PIXELS_AT_ONCE`` pixels or of one row; none if empty."""
+    x0, y0, x1, y1 = window
+    if x0 == x1:
+        return
+    step = max(1, _PIXELS_AT_ONCE // (x1 - x0))
+    for top in range(y0, y1, step):
+        yield x0, top, x1, min(top + step, y1)

@@ -18,6 +18,8 @@ from efficientps.visualization import overlay
 class PredictionWriter(Callback):
     """Writes what ``predict`` finds: panoptic PNGs and their JSON at the size of the image files, and overlays.
 
+    Overlays have the size at which the network saw the image.
+
     Args:
         output_dir: folder for the results; ``predictions`` in the folder of the run by default.
         overlays: whether to paint each prediction with class names over its image.
@@ -51,7 +53,9 @@ class PredictionWriter(Callback):
             image_id = batch["image_ids"][index]
             self._writer.write(image_id, prediction.panoptic.resize(batch["original_sizes"][index]))
             if self.overlays:
-                picture = overlay(valid_image(batch, index), prediction.panoptic, colors, names)
+                image = valid_image(batch, index)
+                panoptic = prediction.panoptic.resize((image.shape[0], image.shape[1]))
+                picture = overlay(image, panoptic, colors, names)
                 Image.fromarray(picture).save(self._directory / "overlays" / f"{image_id}.png")
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -153,11 +153,11 @@ def test_as_many_segments_as_queries():
         network.loss(batch_of(1, 3))
 
 
-def predict(network, images, sizes):
+def predict(network, images, sizes, originals=None):
     names = [str(i) for i in range(len(sizes))]
     with torch.no_grad():
         return network.eval().predict(
-            ImageBatch(images=images, image_sizes=sizes, original_sizes=sizes, image_ids=names)
+            ImageBatch(images=images, image_sizes=sizes, original_sizes=originals or sizes, image_ids=names)
         )
 
 
@@ -171,12 +171,13 @@ class Says(torch.nn.Module):
         return logits.to(states.device).expand(*states.shape[:-1], -1)
 
 
-def test_predictions():
+@pytest.mark.parametrize("originals", [[(50, 90), (64, 96)], [(121, 203), (31, 64)]], ids=["own", "other"])
+def test_predictions(originals):
     network = small("joint", score_thresh=0.5, detection_thresh=0.2)
     network.detector.class_head = Says()
     sizes = [(50, 90), (64, 96)]
     images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    for prediction, (height, width) in zip(predict(network, images, sizes), sizes, strict=True):
+    for prediction, (height, width) in zip(predict(network, images, sizes, originals), originals, strict=True):
         panoptic, found, boxes = prediction.panoptic, prediction.instances, prediction.boxes
         assert panoptic.segment_ids.shape == prediction.semantic.shape == (height, width)
         assert panoptic.segments
@@ -191,10 +192,9 @@ def test_predictions():
         assert (found.scores.diff() <= 0).all()
         assert found.scores.min() > 0.2
         assert 0 <= found.labels.min() <= found.labels.max() < NUM_THINGS
-        whole = found.resize((height, width), (height, width))
         for index, (x0, y0, x1, y1) in enumerate(found.windows((height, width))):
             # Outside its box an instance has no pixel.
-            inside = whole.render(index, (0, 0, width, height)) > 0
+            inside = found.render(index, (0, 0, width, height)) > 0
             assert inside[y0:y1, x0:x1].sum() == inside.sum()
 
 

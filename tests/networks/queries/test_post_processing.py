@@ -5,22 +5,25 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from torch.nn.functional import interpolate
 
+from efficientps.networks.image_logits import ImageOnCanvas
 from efficientps.networks.queries import post_processing
 from efficientps.networks.queries.post_processing import panoptic_map
+from tests.networks.test_image_logits import naive as interpolated
 
 NUM_STUFF = 3
 
 
-def naive(mask_logits, train_ids, canvas, size, merge):
-    """The algorithm of PostProcessPanoptic, pixel by pixel; returns the query of each pixel and those that are left.
+def naive(mask_logits, train_ids, canvas, image_size, size, merge):
+    """The algorithm of PostProcessPanoptic, pixel by pixel in float64, at the size of the image file.
+
+    Returns the query of each pixel and those that are left.
 
     ``merge`` is "first" for the authors' code, in which classes are merged in the first round alone, and "union" for
     merging in every round, with the area of all of a class' pixels.
     """
     height, width = size
-    big = interpolate(mask_logits[None], size=canvas, mode="bilinear")[0, :, :height, :width].softmax(dim=0)
+    big = interpolated(mask_logits, canvas, image_size, size).softmax(dim=0)
     queries = list(range(len(train_ids)))
     merging = True
     while True:
@@ -57,6 +60,7 @@ def test_equals_a_naive_implementation(merge, settle, monkeypatch):
     monkeypatch.setattr(post_processing, "_settle_on_cpu", getattr(post_processing, settle))
     monkeypatch.setattr(post_processing, "_MAPS_AT_A_TIME", 3)
     monkeypatch.setattr(post_processing, "_AREAS_AT_A_TIME", 2)
+    monkeypatch.setattr(post_processing, "_PIXELS_AT_A_TIME", 60)
     dropped = merged = 0
     for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
@@ -64,11 +68,11 @@ def test_equals_a_naive_implementation(merge, settle, monkeypatch):
         logits = 2 * torch.randn(number, 4, 6, generator=generator)
         train_ids = torch.randint(0, 6, (number,), generator=generator).tolist()
         scores = [0.9 + 0.01 * i for i in range(number)]
-        canvas, size = (16, 24), (11, 13)
-        found = panoptic_map(
-            logits, train_ids, scores, canvas=canvas, image_size=size, num_stuff=NUM_STUFF, stuff_merge=merge
-        )
-        owner, left = naive(logits, train_ids, canvas, size, merge)
+        canvas, image_size = (16, 24), (11, 13)
+        size = (image_size, (17, 25), (1, 31))[seed % 3]
+        options = {"canvas": canvas, "image_size": image_size, "size": size, "num_stuff": NUM_STUFF}
+        found = panoptic_map(logits, train_ids, scores, stuff_merge=merge, **options)
+        owner, left = naive(logits, train_ids, canvas, image_size, size, merge)
         number_of = {query: i for i, query in enumerate(sorted(left), start=1)} | {None: 0}
         assert found.segment_ids.tolist() == [[number_of[query] for query in row] for row in owner]
         assert [s.train_id for s in found.segments] == [train_ids[query] for query in sorted(left)]
@@ -97,7 +101,10 @@ def test_both_ways_to_drop_segments_agree(merge, rounds, monkeypatch):
             logits[torch.rand(logits.shape, generator=generator) > 0.7] = (torch.nan, torch.inf, -torch.inf)[seed % 3]
         train_ids = torch.randint(0, 6, (number,), generator=generator).tolist()
         first = [train_ids.index(i) if i < NUM_STUFF else q for q, i in enumerate(train_ids)]
-        masks = post_processing.QueryMasks(logits, canvas=(8, 8), image_size=(1 + seed % 6, 5))
+        image_size = (1 + seed % 6, 5)
+        size = image_size if seed % 2 else (1 + seed % 13, 9)
+        place = ImageOnCanvas((3, 4), (8, 8), image_size, size, logits.device)
+        masks = post_processing.QueryMasks(logits, place)
         arguments = (masks, first, merge)
         owner, is_segment, left = post_processing._settle_on_cpu(*arguments)
         counted = Mock(wraps=post_processing._areas)
