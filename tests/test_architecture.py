@@ -27,6 +27,7 @@ ALLOWED = {
     "reporting": {"atomic_file", "metrics", "visualization"},
     "training": {
         "atomic_file",
+        "backbones",
         "data",
         "inference",
         "layers",
@@ -54,7 +55,7 @@ LIGHTNING_ROOMS = ("training", "cli", "data/loading", "data/sources")
 NOT_LOADED = {
     "efficientps": {"matplotlib", "pytorch_lightning", "timm", "torch", "transformers"},
     "efficientps.structures": {"matplotlib", "pytorch_lightning", "timm", "torchvision", "transformers"},
-    "efficientps.networks.efficientps.network": {"matplotlib", "pytorch_lightning", "transformers"},
+    "efficientps.networks.efficientps.network": {"matplotlib", "pytorch_lightning", "timm", "transformers"},
 }
 """What importing one module after the other must not load."""
 

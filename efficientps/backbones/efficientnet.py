@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import timm
-from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
-from efficientps.backbones import weights as weight_files
+from efficientps.backbones.backbone import Backbone
+from efficientps.backbones.efficientnet_weights import load_into, to_timm_keys
+from efficientps.backbones.weights import HubWeights, WeightFile
 from efficientps.layers.activation_checkpointing import checkpointed
 from efficientps.layers.norm_act import InPlaceABN, freeze_norms
 from efficientps.structures import FeaturePyramid
@@ -26,7 +27,7 @@ _TIMM_WEIGHTS: dict[str, str] = {"b0": "ra_in1k", "b1": "ft_in1k", "b2": "ra_in1
                                  "b4": "ra2_in1k", "b5": "sw_in12k_ft_in1k"}  # fmt: skip
 
 
-class EfficientNetBackbone(nn.Module):
+class EfficientNetBackbone(Backbone):
     """EfficientNet without squeeze-excitation and classifier, with in-place ABN (leaky ReLU 0.01) for BN and swish.
 
     The paper drops squeeze-excitation because it hurts localisation. Projections keep no activation (the linear
@@ -34,8 +35,8 @@ class EfficientNetBackbone(nn.Module):
 
     Args:
         variant: ``b0`` .. ``b7``; the paper uses B5 (width 1.6, depth 2.2).
-        pretrained: start from ImageNet weights. Their batch-norm statistics are kept, and negative batch-norm weights,
-            which in-place ABN cannot express, move exactly into the convolution before.
+        pretrained: let training start from ImageNet weights. Their batch-norm statistics are kept, and negative
+            batch-norm weights, which in-place ABN cannot express, move exactly into the convolution before.
         weights: a local weight file in the key format of timm or of ``efficientnet_pytorch`` instead of a download;
             implies ``pretrained``.
         padding: ``same`` pads like TensorFlow and uses a batch-norm eps of 1e-3: what weights ported from TensorFlow
@@ -67,6 +68,8 @@ class EfficientNetBackbone(nn.Module):
         frozen_norms: bool = False,
     ) -> None:
         super().__init__()
+        import timm
+
         prefix = "tf_efficientnet" if padding == "same" else "efficientnet"
         # nn.Identity removes squeeze-excitation; None would keep it.
         network: Any = timm.create_model(
@@ -79,15 +82,10 @@ class EfficientNetBackbone(nn.Module):
         if not 0 <= frozen_stages <= len(stages):
             raise ValueError(f"frozen_stages is {frozen_stages}; EfficientNet has 0 to {len(stages)} stages to freeze.")
         if weights is not None:
-            state_dict = weight_files.to_timm_keys(weight_files.read(weights), [len(s) for s in stages])
-            weight_files.load_into(network, state_dict, source=f"The weight file {weights}")
+            self.pretrained_weights = WeightFile(weights)
         elif pretrained:
-            name = f"{prefix}_{variant}.{_tag(variant, padding)}"
-            weight_files.load_into(network, weight_files.download(name), source=f"The hub's {name}")
-        self.channels: tuple[int, int, int, int] = (
-            *(_out_channels(stages[stage]) for stage in TAPPED_STAGES),
-            network.conv_head.out_channels,
-        )  # type: ignore[assignment]
+            self.pretrained_weights = HubWeights(f"timm/{prefix}_{variant}.{_tag(variant, padding)}")
+        self.channels = (*(_out_channels(stages[stage]) for stage in TAPPED_STAGES), network.conv_head.out_channels)
         if frozen_stages > 0:
             for module in (network.conv_stem, network.bn1, *stages[:frozen_stages]):
                 module.requires_grad_(False)
@@ -110,9 +108,30 @@ class EfficientNetBackbone(nn.Module):
         p4, p8, p16 = taps
         return FeaturePyramid(p4, p8, p16, self.network.bn2(self.network.conv_head(x)))
 
+    def load_weights(self, state: Mapping[str, Tensor], *, source: str) -> None:
+        """Load weights in the keys of timm or of ``efficientnet_pytorch``, fitted to in-place ABN.
+
+        Raises:
+            ValueError: a tensor of the backbone is missing or has another shape.
+        """
+        lengths = [len(stage) for stage in self.network.blocks]
+        load_into(self.network, to_timm_keys(state, lengths), source=source)
+
+    def parameter_depths(self) -> dict[str, int]:
+        """Return the depth of each parameter: 0 in the stem, then one more with each block and the head convolution."""
+        blocks = [f"blocks.{i}.{j}." for i, stage in enumerate(self.network.blocks) for j in range(len(stage))]
+        depths = {}
+        for name, _ in self.network.named_parameters():
+            inside = [depth for depth, block in enumerate(blocks, start=1) if name.startswith(block)]
+            is_head = name.startswith(("conv_head", "bn2"))
+            depths[f"network.{name}"] = inside[0] if inside else (len(blocks) + 1) * is_head
+        return depths
+
 
 def _replace_norms(network: nn.Module, *, eps: float, linear_first_stage: bool) -> None:
     """Put an ``InPlaceABN`` in the place of each batch norm with its activation."""
+    from timm.layers.norm_act import BatchNormAct2d
+
     for name, layer in list(network.named_modules()):
         if not isinstance(layer, BatchNormAct2d):
             continue

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import timm
-from timm.utils.model import freeze_batch_norm_2d  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 from torchvision.ops import FrozenBatchNorm2d
 
-from efficientps.backbones import weights as weight_files
+from efficientps.backbones.backbone import STRIDES, Backbone
+from efficientps.backbones.weights import HubWeights, WeightFile, load_matching
+from efficientps.layers.activation_checkpointing import checkpointed
+from efficientps.structures import FeaturePyramid
 
 ResNetVariant = Literal["resnet10t", "resnet14t", "resnet18", "resnet34", "resnet50", "resnet101"]
 
 _WEIGHTS: dict[str, str] = {"resnet10t": "c3_in1k", "resnet14t": "c3_in1k"}
 """timm's tags; the others have torchvision's first weights, ``tv_in1k``, as DETR does."""
 
+_STAGE = "network.layer"
+"""What the keys of a stage's parameters begin with, before its number."""
 
-class ResNetBackbone(nn.Module):
+
+class ResNetBackbone(Backbone):
     """A ResNet of timm, tapped after its four stages (facebookresearch/detr:models/backbone.py).
 
     Args:
         variant: DETR is published with ``resnet50`` and ``resnet101``; ``resnet10t`` and ``resnet14t`` are timm's small
             ones, for CPUs.
-        pretrained: start from ImageNet weights.
+        pretrained: let training start from ImageNet weights.
         weights: a local weight file in the keys of torchvision and timm instead of a download; implies ``pretrained``.
         frozen_stages: leading stages that are not trained, the stem with the first (0 to 4; 1 in DETR).
         frozen_norms: fix the batch norms to the statistics and scales of the weights (DETR). From random weights such
@@ -33,6 +38,7 @@ class ResNetBackbone(nn.Module):
 
     Attributes:
         channels: of the four levels, finest first: ``(256, 512, 1024, 2048)`` for ResNet-50.
+        strides: of the four levels; the last is 16 with ``dilation``.
     """
 
     def __init__(
@@ -48,26 +54,54 @@ class ResNetBackbone(nn.Module):
         super().__init__()
         if not 0 <= frozen_stages <= 4:
             raise ValueError(f"frozen_stages is {frozen_stages}; a ResNet has 0 to 4 stages to freeze.")
+        import timm
+        from timm.utils.model import freeze_batch_norm_2d  # type: ignore[attr-defined]
+
         network: Any = timm.create_model(
             variant, features_only=True, out_indices=(1, 2, 3, 4), output_stride=16 if dilation else 32
         )
-        self.channels: tuple[int, ...] = tuple(network.feature_info.channels())
+        self.channels = tuple(network.feature_info.channels())
+        self.strides = (4, 8, 16, 16) if dilation else STRIDES
         if weights is not None:
-            _load(network, weight_files.read(weights), source=weights)
+            self.pretrained_weights = WeightFile(weights)
         elif pretrained:
-            name = f"{variant}.{_WEIGHTS.get(variant, 'tv_in1k')}"
-            _load(network, weight_files.download(name), source=name)
-        self.network: nn.Module = network
+            self.pretrained_weights = HubWeights(f"timm/{variant}.{_WEIGHTS.get(variant, 'tv_in1k')}")
+        self.network: Any = network
         if frozen_norms:
             self.network = _with_fixed_norms(freeze_batch_norm_2d(network))  # type: ignore[no-untyped-call]
         trained = tuple(f"layer{stage}." for stage in range(frozen_stages + 1, 5))
         for key, parameter in self.network.named_parameters():
             parameter.requires_grad_(key.startswith(trained) or frozen_stages == 0)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the levels of images, float ``[B, 3, H, W]``: ``[B, C, H/s, W/s]``, s = 4, 8, 16, 32 (dilated: 16)."""
-        levels: list[Tensor] = self.network(images)
-        return levels
+    def forward(self, images: Tensor, *, checkpoint_blocks: bool = False) -> FeaturePyramid:
+        """Return the features at strides 4, 8, 16 and 32 (dilated: 16) of normalised images, float ``[B, 3, H, W]``.
+
+        With ``checkpoint_blocks`` the backward pass computes each block a second time, see ``checkpointed``.
+        """
+        x, levels = images, []
+        for name, part in self.network.items():
+            is_stage = name.startswith("layer")
+            if is_stage and checkpoint_blocks:
+                for block in part:
+                    x = checkpointed(block, x)
+            else:
+                x = part(x)
+            if is_stage:
+                levels.append(x)
+        return FeaturePyramid(*levels)
+
+    def load_weights(self, state: Mapping[str, Tensor], *, source: str) -> None:
+        """Load weights in the keys of torchvision and timm.
+
+        Raises:
+            ValueError: a tensor of the backbone is missing or has another shape.
+        """
+        load_matching(self.network, state, source=source)
+
+    def parameter_depths(self) -> dict[str, int]:
+        """Return the depth of each parameter: 0 in the stem, then the number of its stage."""
+        names = [name for name, _ in self.named_parameters()]
+        return {name: int(name[len(_STAGE)]) if name.startswith(_STAGE) else 0 for name in names}
 
 
 class FixedNorm(FrozenBatchNorm2d):
@@ -94,22 +128,3 @@ def _with_fixed_norms(network: nn.Module) -> nn.Module:
                     fixed.register_buffer(key, tensor)
                 setattr(parent, name, fixed)
     return network
-
-
-def _load(network: nn.Module, state_dict: dict[str, Tensor], *, source: str) -> None:
-    """Load the tensors that a backbone has; the classifier is left over.
-
-    Raises:
-        ValueError: a tensor of the backbone is missing or has another shape.
-    """
-    expected = network.state_dict()
-    for key, value in expected.items():
-        if key.endswith("num_batches_tracked"):
-            state_dict.setdefault(key, value)
-        elif key not in state_dict or state_dict[key].shape != value.shape:
-            found = f"of shape {list(state_dict[key].shape)}" if key in state_dict else "nowhere"
-            raise ValueError(
-                f"{source} has {key!r} {found}, the backbone wants it of shape {list(value.shape)}; choose the variant "
-                "that the weights belong to."
-            )
-    network.load_state_dict({key: state_dict[key] for key in expected})

@@ -1,143 +1,173 @@
-"""ImageNet weights of EfficientNet: where they come from and how they are fitted to in-place activated batch norm."""
+"""Weight files: the one reader of them, and descriptions of the weights that training starts from."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
-import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from efficientps.layers.norm_act import InPlaceABN
-
-StateDict = dict[str, Tensor]
-
-_FLAT_BLOCK = re.compile(r"_blocks\.(\d+)\.(.*)")
-_EXPANDED_BLOCK = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
-                   "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
-_PLAIN_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_OUTSIDE_BLOCKS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+_REACHABLE_WITHIN = 3.0
+"""Seconds in which the hub must answer before a download is tried."""
 
 
-def download(name: str) -> StateDict:
-    """Return timm's ImageNet weights of a model by its name in timm's hub, for instance ``tf_efficientnet_b5.ra_in1k``.
+def read_file(path: str | Path, *, kind: str = "weight file") -> dict[str, Any]:
+    """Read a checkpoint or a state dict: tensors and plain types only, on the CPU, mapped rather than copied.
 
-    Raises:
-        OSError: they are not cached and the hub cannot be reached.
-    """
-    try:
-        return dict(timm.create_model(name, pretrained=True).state_dict())
-    except Exception as error:
-        raise OSError(
-            f"The ImageNet weights {name!r} could not be downloaded ({type(error).__name__}); set "
-            "model.network.backbone.weights to a local file, or model.network.backbone.pretrained to false."
-        ) from error
-
-
-def read(path: str | Path) -> StateDict:
-    """Return the tensors of a local weight file, ``.safetensors`` or written by ``torch.save``; never executes code.
+    Args:
+        path: a file in the ``.safetensors`` format, or written by ``torch.save``.
+        kind: what messages call the file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, not a weight file, or holds more than tensors.
+        ValueError: the file is truncated, holds no dictionary, or holds pickled objects.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"The weight file {path} does not exist; correct model.network.backbone.weights.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+        raise FileNotFoundError(f"There is no {kind} {path}; check the path.")
+    if path.suffix == ".safetensors":  # plain tensors by their format
+        from safetensors.torch import load_file
 
+        try:
             return dict(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"The weight file {path} cannot be read as plain tensors ({type(error).__name__}); fetch it again."
-        ) from error
-    loaded = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ValueError(f"The weight file {path} does not hold a state dict of tensors; give the weights alone.")
-    return dict(loaded)
+        except Exception as error:
+            raise ValueError(_unreadable(path, kind)) from error
+    try:
+        is_zip = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:  # a damaged directory of its parts
+        raise ValueError(_unreadable(path, kind)) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except PermissionError:
+        raise
+    except pickle.UnpicklingError as error:
+        if is_zip:
+            raise ValueError(
+                f"The {kind} {path} holds objects that are not tensors or plain types; it was refused, because "
+                "loading it could run code. Save its tensors alone, with torch.save(model.state_dict(), ...)."
+            ) from error
+        raise ValueError(_unreadable(path, kind)) from error
+    except Exception as error:  # torch.load raises half a dozen types on damaged files, even KeyError
+        raise ValueError(_unreadable(path, kind)) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"The file {path} holds a {type(content).__name__}, not a checkpoint or a state dict.")
+    return content
 
 
-def to_timm_keys(state_dict: Mapping[str, Tensor], stage_lengths: Sequence[int]) -> StateDict:
-    """Rename the keys of ``efficientnet_pytorch`` to timm's; a state dict that has timm's keys is returned as it is.
+def _unreadable(path: Path, kind: str) -> str:
+    return (
+        f"The {kind} {path} cannot be read: the file is truncated, damaged, or not a {kind}. "
+        f"Take an earlier {kind}, or copy the file again."
+    )
 
-    Args:
-        state_dict: weights in either format.
-        stage_lengths: number of blocks of each stage; ``efficientnet_pytorch`` counts blocks through.
+
+def state_dict_in(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint (under ``state_dict``), of DETR's files (``model``) or of a plain state dict.
+
+    >>> state_dict_in({"epoch": 3, "state_dict": {"a": torch.tensor(1.0)}})
+    {'a': tensor(1.)}
     """
-    if "_conv_stem.weight" not in state_dict:
-        return dict(state_dict)
-    position = [(stage, block) for stage, length in enumerate(stage_lengths) for block in range(length)]
-    renamed: StateDict = {}
-    for key, value in state_dict.items():
-        match = _FLAT_BLOCK.fullmatch(key)
-        layer, _, rest = (match[2] if match else key).partition(".")
-        if match is None:
-            names, prefix = _OUTSIDE_BLOCKS, ""
-        else:
-            stage, block = position[int(match[1])] if int(match[1]) < len(position) else (-1, -1)
-            names = _PLAIN_BLOCK if stage == 0 else _EXPANDED_BLOCK
-            prefix = f"blocks.{stage}.{block}."
-        # What has no name here (squeeze-excitation, classifier) is not part of the backbone.
-        renamed[f"{prefix}{names[layer]}.{rest}" if layer in names else f"unused.{key}"] = value
-    return renamed
+    state = content.get("state_dict", content.get("model", content))
+    if not isinstance(state, Mapping):
+        return {}
+    return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 
-def fit_to_norms(state_dict: Mapping[str, Tensor], convs: Mapping[str, str], *, eps: float) -> StateDict:
-    """Rewrite batch-norm weights so that an ``InPlaceABN``, whose scale is ``abs(weight) + eps``, computes the same.
-
-    A negative weight moves, with the sign of the running mean, into the convolution before it; eps is taken off. Only
-    a scale nearer to 0 than eps cannot be reached: it becomes eps.
+def load_matching(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Load every tensor of a module from a state dict, which may hold more, such as a classifier.
 
     Args:
-        state_dict: timm's keys.
-        convs: name of each norm -> name of the convolution (without bias) right before it.
-        eps: of the norms.
-    """
-    fitted = dict(state_dict)
-    for norm, conv in convs.items():
-        weight = fitted[f"{norm}.weight"]
-        sign = torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
-        fitted[f"{norm}.weight"] = (weight.abs() - eps).clamp(min=0)
-        fitted[f"{norm}.running_mean"] = fitted[f"{norm}.running_mean"] * sign
-        fitted[f"{conv}.weight"] = fitted[f"{conv}.weight"] * sign[:, None, None, None]
-    return fitted
-
-
-def load_into(model: torch.nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
-    """Load the tensors that a backbone has; squeeze-excitation, classifier and batch counters are left over.
-
-    Args:
-        model: a timm EfficientNet without squeeze-excitation whose norms are ``InPlaceABN``.
-        state_dict: timm's keys.
-        source: named in errors.
+        module: changed in place. Batch counters that the state dict lacks keep their values.
+        state: tensors by the module's keys.
+        source: where they come from, for messages.
 
     Raises:
-        ValueError: a tensor of the backbone is missing or has another shape.
+        ValueError: a tensor of the module is missing or has another shape; the module is then as before.
     """
-    expected = model.state_dict()
+    expected = module.state_dict()
+    chosen = dict(expected)
     for key, value in expected.items():
-        if key not in state_dict:
-            raise ValueError(f"{source} has no tensor {key!r}; it is not a weight file of this EfficientNet variant.")
-        if state_dict[key].shape != value.shape:
+        if key in state and state[key].shape == value.shape:
+            chosen[key] = state[key]
+        elif key in state or not key.endswith("num_batches_tracked"):
+            found = f"of shape {list(state[key].shape)}" if key in state else "nowhere"
             raise ValueError(
-                f"{source} has {key!r} of shape {list(state_dict[key].shape)}, the backbone wants {list(value.shape)}; "
-                "choose the variant that the weights belong to."
+                f"{source} has {key!r} {found}, the backbone wants it of shape {list(value.shape)}; choose the variant "
+                "that the weights belong to."
             )
-    norms = {name: layer for name, layer in model.named_modules() if isinstance(layer, InPlaceABN)}
-    names = list(dict(model.named_modules()))
-    convs = {norm: _conv_before(norm, names) for norm in norms}
-    eps = next(iter(norms.values())).eps
-    fitted = fit_to_norms({key: state_dict[key] for key in expected}, convs, eps=eps)
-    model.load_state_dict(fitted)
+    module.load_state_dict(chosen)
 
 
-def _conv_before(norm: str, names: Sequence[str]) -> str:
-    """Return the last convolution that stands before a norm in the module order, inside the same block."""
-    parent = norm.rpartition(".")[0]
-    before = names[: names.index(norm)]
-    return next(name for name in reversed(before) if "conv" in name and name.rpartition(".")[0] == parent)
+@dataclass(frozen=True)
+class WeightFile:
+    """Weights in a local file.
+
+    Attributes:
+        path: ``.safetensors``, or written by ``torch.save``: a state dict, or a checkpoint with one in it.
+    """
+
+    path: str
+
+    def __str__(self) -> str:
+        """Return what messages call these weights."""
+        return f"the weight file {self.path}"
+
+    def read(self) -> dict[str, Tensor]:
+        """Return the tensors.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file cannot be read, or holds no tensors.
+        """
+        state = state_dict_in(read_file(self.path))
+        if not state:
+            raise ValueError(f"The weight file {self.path} holds no tensors; give a state dict.")
+        return state
+
+
+@dataclass(frozen=True)
+class HubWeights:
+    """Weights in a repository of the Hugging Face hub, or in its local cache.
+
+    Attributes:
+        repository: its name, for instance ``timm/tf_efficientnet_b5.ra_in1k``.
+        file: the file in it.
+    """
+
+    repository: str
+    file: str = "model.safetensors"
+
+    def __str__(self) -> str:
+        """Return what messages call these weights."""
+        return f"the hub's weights {self.repository}"
+
+    def read(self) -> dict[str, Tensor]:
+        """Return the tensors; a file in the cache is taken without asking the hub, any other is downloaded once.
+
+        Raises:
+            OSError: they are not in the cache, and the hub does not answer within a few seconds or lacks them.
+        """
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+        try:
+            cached = try_to_load_from_cache(self.repository, self.file)
+            if not isinstance(cached, str):
+                # A download that fails is tried again for minutes; this question is asked once.
+                get_hf_file_metadata(hf_hub_url(self.repository, self.file), timeout=_REACHABLE_WITHIN)
+                cached = hf_hub_download(self.repository, self.file)
+        except Exception as error:  # of the hub's client and of the HTTP library under it
+            raise OSError(
+                f"The pretrained weights {self.repository} are not in the local cache and could not be downloaded "
+                f"({type(error).__name__}); give a local file as weights, or set pretrained to false, or connect this "
+                "machine to the network once."
+            ) from error
+        return state_dict_in(read_file(cached))
+
+
+PretrainedWeights: TypeAlias = WeightFile | HubWeights
+"""Where weights come from. Nothing is read or fetched before ``read`` is called."""

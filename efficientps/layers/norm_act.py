@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from efficientps.layers.abn_scale import Scale, scales_of_layers
 from efficientps.layers.in_place_abn_function import InPlaceABNFunction
@@ -205,16 +206,26 @@ def _world_size() -> int:
 
 
 def freeze_norms(module: nn.Module) -> None:
-    """Freeze every ``InPlaceABN`` inside a module.
+    """Freeze every norm with running statistics inside a module: ``InPlaceABN`` and the batch norms of PyTorch.
 
     A frozen layer normalises by its running statistics and does not update them; its weight and bias are not trained.
-    The paper trains its last 10 epochs this way (DeepSceneSeg/EfficientPS issue 18).
+    The paper trains its last 10 epochs this way (DeepSceneSeg/EfficientPS issue 18). Lightning's ``sync_batchnorm``
+    would replace frozen batch norms of PyTorch by new ones that are not frozen.
     """
     for layer in module.modules():
         if isinstance(layer, InPlaceABN):
             layer.frozen = True
-            layer.weight.requires_grad_(False)
-            layer.bias.requires_grad_(False)
+        elif isinstance(layer, _BatchNorm) and layer.track_running_stats:
+            layer.register_forward_pre_hook(_to_evaluation_mode)
+        else:
+            continue
+        for parameter in layer.parameters():
+            parameter.requires_grad_(False)
+
+
+def _to_evaluation_mode(norm: nn.Module, _inputs: object) -> None:
+    """Let a batch norm use its running statistics, whatever mode the network was put in."""
+    norm.training = False
 
 
 def set_norm_implementation(module: nn.Module, implementation: Implementation) -> None:

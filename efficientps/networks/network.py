@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from efficientps.backbones import Backbone
 from efficientps.structures import ImageBatch, Prediction, TrainingBatch
 
 T = TypeVar("T")
@@ -50,6 +51,28 @@ class PanopticNetwork(nn.Module, ABC):
         It best has the size of the image file, which ``original_sizes`` gives. A prediction at the size of the image in
         the batch is right as well: whoever reads it resizes its maps by nearest neighbour, with coarser edges.
         """
+
+    def backbones(self) -> list[nn.Module]:
+        """Return the parts that ``backbone_lr_factor`` of ``PanopticModule`` is for.
+
+        By default every ``Backbone`` of the network; if it has none, its attribute ``backbone``. A family whose
+        backbone is another module overrides this.
+        """
+        found = [module for module in self.modules() if isinstance(module, Backbone)]
+        attribute = getattr(self, "backbone", None)
+        return list(found) or ([attribute] if isinstance(attribute, nn.Module) else [])
+
+    def undecayed_parameters(self) -> set[str]:
+        """Return the names of parameters that take no weight decay where norms and biases are exempt from it.
+
+        By default those of at most one dimension; a ``Backbone`` names its own.
+        """
+        inside: dict[str, bool] = {}
+        for prefix, module in self.named_modules():
+            if isinstance(module, Backbone):
+                undecayed = module.undecayed_parameters()
+                inside |= {f"{prefix}.{name}": name in undecayed for name, _ in module.named_parameters()}
+        return {name for name, parameter in self.named_parameters() if inside.get(name, parameter.ndim <= 1)}
 
     def adapt_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return weights to start from with this network's keys; a family that knows other layouts renames theirs."""

@@ -14,7 +14,10 @@ COARSEST_STRIDE = STRIDES[-1]
 
 
 class FeaturePyramid(NamedTuple):
-    """Feature maps of the two-way FPN, finest first; each float ``[B, C, H/s, W/s]`` with the stride s in its name."""
+    """Feature maps of a backbone or of the two-way FPN, finest first; each float ``[B, C, H/s, W/s]``.
+
+    The stride s is in the name of each; a backbone that dilates its last stage has stride 16 there.
+    """
 
     p4: Tensor
     p8: Tensor

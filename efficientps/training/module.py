@@ -11,7 +11,6 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.plugins.precision import MixedPrecision
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import SGD, Optimizer
@@ -24,7 +23,8 @@ from efficientps.networks.efficientps.network import EfficientPS
 from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
 from efficientps.structures.categories import Categories
-from efficientps.training.checkpoints.read import explain_difference, init_from
+from efficientps.training.checkpoints.read import explain_difference
+from efficientps.training.initial_weights import start_network
 from efficientps.training.mixed_precision import AUTOCAST_DTYPES, clip_gradients, unscaling_closure
 from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
 from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps, lengths_of_run
@@ -54,8 +54,9 @@ class PanopticModule(pl.LightningModule):
             total batch size of this run (all devices, accumulated batches included). ``None`` does not scale it.
         weight_decay_norms: apply weight decay to norms and biases, too (authors' code).
         backbone_lr_factor: learning rate of the backbone, as a factor of the rate of the other parts.
-        init_from: file with weights that the network starts from, where name and shape agree; ignored when a
-            checkpoint is resumed.
+        backbone_layer_decay: factor of the learning rate from one layer of the backbone to the one before it.
+        init_from: file with weights that the network starts from, where name and shape agree; they take precedence over
+            pretrained weights of the backbone. Ignored when a checkpoint is resumed.
         channels_last: store the network channels last, which is faster on tensor cores and for depthwise convolutions.
         inference_copy: validate, test and predict with a faster copy of the network (``inference_copy`` in
             ``efficientps.inference``). Predictions are equal up to rounding; the copy takes the memory of a second set
@@ -76,6 +77,7 @@ class PanopticModule(pl.LightningModule):
         scale_lr: int | None = None,
         weight_decay_norms: bool = True,
         backbone_lr_factor: float = 1.0,
+        backbone_layer_decay: float = 1.0,
         init_from: str | None = None,
         channels_last: bool = False,
         inference_copy: bool = True,
@@ -99,6 +101,7 @@ class PanopticModule(pl.LightningModule):
         self.scale_lr = scale_lr
         self.weight_decay_norms = weight_decay_norms
         self.backbone_lr_factor = backbone_lr_factor
+        self.backbone_layer_decay = backbone_layer_decay
         self.init_from = init_from
         self.inference_copy = inference_copy
         self.copies = InferenceCopies()
@@ -109,13 +112,13 @@ class PanopticModule(pl.LightningModule):
         self._shown_loss: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
-        """Check that network and data fit; load the weights of ``init_from`` unless a checkpoint is resumed."""
+        """Check that network and data fit; load the initial weights unless a checkpoint is resumed."""
         data = getattr(getattr(self.trainer, "datamodule", None), "train_dataset", None)
         if stage == "fit" and isinstance(data, PanopticDataset):
             self.network.check_data(max(sum(not s.is_crowd for s in entry.segments) for entry in data.entries))
-        if self.init_from and not self.trainer.ckpt_path:
-            rank_zero_info(init_from(self.network, self.init_from))
-            self.init_from = None
+        if not self.trainer.ckpt_path:
+            start_network(self.network, self.trainer.strategy, file=self.init_from, pretrained=stage == "fit")
+            self.init_from = None if stage == "fit" else self.init_from
 
     # -------------------------------------------------------------------- training
 
@@ -251,9 +254,10 @@ class PanopticModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer over the parameter groups, and its scheduler, which steps after each optimizer step."""
         groups = parameter_groups(
-            self.network.named_parameters(),
+            self.network,
             weight_decay_norms=self.weight_decay_norms,
             backbone_lr_factor=self.backbone_lr_factor,
+            backbone_layer_decay=self.backbone_layer_decay,
         )
         optimizer = self.optimizer_factory(groups)
         total_batch = self.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TypedDict
 
 from torch import nn
 from torch.optim import Optimizer
+
+from efficientps.backbones import Backbone
+from efficientps.networks.network import PanopticNetwork
 
 
 class ParameterGroup(TypedDict, total=False):
@@ -19,41 +21,65 @@ class ParameterGroup(TypedDict, total=False):
 
 
 def parameter_groups(
-    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    network: PanopticNetwork,
     *,
     weight_decay_norms: bool = True,
     backbone_lr_factor: float = 1.0,
+    backbone_layer_decay: float = 1.0,
 ) -> list[ParameterGroup]:
-    """Divide the trainable parameters into at most four groups; each is in exactly one, empty groups are left out.
+    """Divide the trainable parameters into groups; each is in exactly one, and empty groups are left out.
+
+    There are at most four groups; with a layer decay, the backbone has two for each of its depths.
 
     Args:
-        named_parameters: of a network; those of the backbone have names that begin with ``backbone.``.
-        weight_decay_norms: ``False`` exempts the weights of norms and all biases, that is every parameter of at most
-            one dimension, from weight decay. The published recipe decays them (authors' code).
+        network: says which of its parts are backbones, and which parameters take no weight decay.
+        weight_decay_norms: ``False`` exempts the network's ``undecayed_parameters`` from weight decay, by default every
+            parameter of at most one dimension. The published recipe decays them (authors' code).
         backbone_lr_factor: learning rate of the backbone as a factor of the others'.
+        backbone_layer_decay: factor of the learning rate from one depth of the backbone to the one before it; the last
+            depth has it once. 1 gives all depths the same rate.
 
     Raises:
         ValueError: nothing is trainable, or a factor is asked for and no parameter is of a backbone.
     """
-    trainable = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
+    trainable = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     if not trainable:
         raise ValueError("The network has no trainable parameter; unfreeze a part of it.")
+    undecayed = set() if weight_decay_norms else network.undecayed_parameters()
+    changes_rates = backbone_lr_factor != 1.0 or backbone_layer_decay != 1.0
+    distances = _distances_from_the_end(network) if changes_rates else {}
     groups: dict[str, ParameterGroup] = {}
     for name, parameter in trainable:
-        is_backbone = backbone_lr_factor != 1.0 and name.startswith("backbone.")
-        is_undecayed = not weight_decay_norms and parameter.ndim <= 1
-        key = ("backbone" if is_backbone else "network") + ("_norms" if is_undecayed else "")
+        distance = distances.get(id(parameter))
+        key, lr_factor = "network", 1.0
+        if distance is not None:
+            key, lr_factor = "backbone", backbone_lr_factor
+            if backbone_layer_decay != 1.0:
+                key, lr_factor = f"backbone_{distance}", backbone_lr_factor * backbone_layer_decay**distance
+        is_undecayed = name in undecayed
+        key += "_norms" * is_undecayed
         if key not in groups:
-            groups[key] = ParameterGroup(params=[], name=key, lr_factor=backbone_lr_factor if is_backbone else 1.0)
+            groups[key] = ParameterGroup(params=[], name=key, lr_factor=lr_factor)
             if is_undecayed:
                 groups[key]["weight_decay"] = 0.0
         groups[key]["params"].append(parameter)
-    if backbone_lr_factor != 1.0 and not any(key.startswith("backbone") for key in groups):
+    if changes_rates and not any(key.startswith("backbone") for key in groups):
         raise ValueError(
-            f"model.backbone_lr_factor is {backbone_lr_factor}, but no trainable parameter belongs to a backbone; "
-            "leave it at 1."
+            f"backbone_lr_factor is {backbone_lr_factor} and backbone_layer_decay {backbone_layer_decay}, but no "
+            "trainable parameter belongs to a backbone; leave both at 1, or let backbones() of the network name it."
         )
     return list(groups.values())
+
+
+def _distances_from_the_end(network: PanopticNetwork) -> dict[int, int]:
+    """Return, by the id of each parameter of a backbone, how many depths it lies before what follows the backbone."""
+    distances: dict[int, int] = {}
+    for module in network.backbones():
+        depths = module.parameter_depths() if isinstance(module, Backbone) else {}
+        end = max(depths.values(), default=0) + 1
+        for name, parameter in module.named_parameters():
+            distances[id(parameter)] = end - depths.get(name, 0)
+    return distances
 
 
 def linear_scale(*, total_batch: int, reference_batch: int | None) -> float:

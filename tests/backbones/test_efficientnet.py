@@ -1,7 +1,5 @@
 """The backbone against efficientnet_pytorch, and its weight files."""
 
-import pickle
-
 import efficientnet_pytorch
 import pytest
 import timm
@@ -10,6 +8,13 @@ from torch import nn
 
 from efficientps.backbones.efficientnet import EfficientNetBackbone
 from efficientps.layers.norm_act import InPlaceABN
+
+
+def loaded(**options) -> EfficientNetBackbone:
+    """A backbone with the weights that it describes, in evaluation mode."""
+    backbone = EfficientNetBackbone(**options)
+    backbone.load_pretrained_weights()
+    return backbone.eval()
 
 
 def reference_network(name: str, image_size: int) -> efficientnet_pytorch.EfficientNet:
@@ -36,7 +41,7 @@ def test_outputs_equal_efficientnet_pytorch(variant, image_size, tmp_path):
     """Oracle: efficientnet_pytorch with the same weights, squeeze-excitation off and the activation matched."""
     network = reference_network(f"efficientnet-{variant}", image_size)
     torch.save(network.state_dict(), tmp_path / "weights.pth")
-    backbone = EfficientNetBackbone(variant=variant, weights=str(tmp_path / "weights.pth")).eval()
+    backbone = loaded(variant=variant, weights=str(tmp_path / "weights.pth"))
     images = torch.randn(2, 3, image_size, image_size)
     with torch.no_grad():
         endpoints = network.extract_endpoints(images)
@@ -57,7 +62,7 @@ def test_outputs_equal_timm(padding, name, tmp_path):
             layer.weight.data[::2] *= -1
             nn.init.normal_(layer.running_mean, std=0.1)
     torch.save({"state_dict": network.state_dict()}, tmp_path / "weights.pth")
-    backbone = EfficientNetBackbone(variant="b0", padding=padding, weights=str(tmp_path / "weights.pth")).eval()
+    backbone = loaded(variant="b0", padding=padding, weights=str(tmp_path / "weights.pth"))
     images = torch.randn(1, 3, 75, 101)
     with torch.no_grad():
         expected = network.forward_features(images)
@@ -125,33 +130,14 @@ def test_stochastic_depth_is_off_by_default():
 def test_weights_of_another_variant(tmp_path):
     torch.save(timm.create_model("tf_efficientnet_b1", se_layer=nn.Identity).state_dict(), tmp_path / "b1.pth")
     with pytest.raises(ValueError, match=r"b1\.pth has .* the backbone wants .* choose the variant"):
-        EfficientNetBackbone(variant="b4", weights=str(tmp_path / "b1.pth"))
+        loaded(variant="b4", weights=str(tmp_path / "b1.pth"))
 
 
-def test_weight_file_that_is_missing_truncated_or_foreign(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.pth does not exist"):
-        EfficientNetBackbone(variant="b0", weights=str(tmp_path / "none.pth"))
-    (tmp_path / "short.pth").write_bytes(b"PK\x03\x04 not much")
-    with pytest.raises(ValueError, match=r"short\.pth cannot be read as plain tensors"):
-        EfficientNetBackbone(variant="b0", weights=str(tmp_path / "short.pth"))
-    torch.save({"a": "text"}, tmp_path / "text.pth")
-    with pytest.raises(ValueError, match=r"text\.pth does not hold a state dict of tensors"):
-        EfficientNetBackbone(variant="b0", weights=str(tmp_path / "text.pth"))
-
-
-class Payload:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (self.path, "w"))
-
-
-def test_weight_file_with_a_payload_is_refused_and_does_not_run(tmp_path):
-    with open(tmp_path / "evil.pth", "wb") as file:
-        pickle.dump(Payload(str(tmp_path / "ran")), file)
-    with pytest.raises(ValueError, match=r"evil\.pth cannot be read as plain tensors"):
-        EfficientNetBackbone(variant="b0", weights=str(tmp_path / "evil.pth"))
-    assert not (tmp_path / "ran").exists()
+def test_depths_grow_with_the_blocks():
+    # Oracle: hand-worked; B0 has 16 blocks, 1, 2, 2, 3, 3, 4, 1 in its stages.
+    backbone = EfficientNetBackbone(variant="b0", pretrained=False)
+    depths = backbone.parameter_depths()
+    assert depths.keys() == dict(backbone.named_parameters()).keys()
+    expected = {"conv_stem.weight": 0, "bn1.bias": 0, "blocks.0.0.conv_dw.weight": 1, "blocks.1.1.bn2.weight": 3}
+    expected |= {"blocks.6.0.conv_pw.weight": 16, "conv_head.weight": 17, "bn2.weight": 17}
+    assert {name: depths[f"network.{name}"] for name in expected} == expected

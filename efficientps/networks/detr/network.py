@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from efficientps.backbones.resnet import ResNetBackbone
+from efficientps.backbones import Backbone, ResNetBackbone
+from efficientps.backbones.backbone import STRIDES, build_backbone
 from efficientps.networks.detr.detector import Detection, Detector
 from efficientps.networks.detr.losses import box_losses, class_loss, mask_losses, matched_labels, matched_masks
 from efficientps.networks.detr.mask_head import MaskFeatures, MaskHead
@@ -26,6 +27,7 @@ from efficientps.structures import (
     COARSEST_STRIDE,
     IGNORE_INDEX,
     BoxPredictions,
+    FeaturePyramid,
     ImageBatch,
     InstancePredictions,
     PanopticSegmentation,
@@ -51,7 +53,7 @@ class DETRPanoptic(PanopticNetwork):
     Args:
         num_stuff: number of stuff classes; they are the first train ids.
         num_things: number of thing classes.
-        backbone: gives four levels and declares their channels.
+        backbone: a ``Backbone``, or what builds one: four levels, of which the coarsest has stride 32 or 16.
         detector: builds transformer and heads for the channels of the coarsest level and a number of classes.
         step: ``detector`` trains backbone and detector on the boxes of things and stuff; there are no masks yet, and
             panoptic maps are void. ``masks`` trains the mask head alone, on a frozen detector: start it from the first
@@ -64,8 +66,8 @@ class DETRPanoptic(PanopticNetwork):
         stuff_merge: see ``panoptic_map``.
         normalizer_scope: what the losses are divided by in many processes, see ``normalizer``; the authors take all
             processes together.
-        image_mean: of each channel R, G, B in [0, 255] (ImageNet's).
-        image_std: standard deviation of each channel, in the same range (ImageNet's).
+        image_mean: of each channel R, G, B in [0, 255]; ``None`` takes what the backbone's weights expect.
+        image_std: standard deviation of each channel, in the same range, or ``None``.
     """
 
     image_mean: Tensor
@@ -76,7 +78,7 @@ class DETRPanoptic(PanopticNetwork):
         num_stuff: int,
         num_things: int,
         *,
-        backbone: ResNetBackbone,
+        backbone: Callable[[], Backbone] = ResNetBackbone,
         detector: Callable[[int, int], Detector] = Detector,
         step: Step = "joint",
         frozen_dropout: bool = True,
@@ -85,8 +87,8 @@ class DETRPanoptic(PanopticNetwork):
         detection_thresh: float = 0.05,
         stuff_merge: StuffMerge = "union",
         normalizer_scope: NormalizerScope = "global",
-        image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53),
-        image_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
+        image_mean: tuple[float, float, float] | None = None,
+        image_std: tuple[float, float, float] | None = None,
     ) -> None:
         super().__init__()
         if not 0 < no_object_weight <= 1:
@@ -100,16 +102,18 @@ class DETRPanoptic(PanopticNetwork):
         self.detection_thresh = detection_thresh
         self.stuff_merge: StuffMerge = stuff_merge
         self.normalizer_scope: NormalizerScope = normalizer_scope
-        self.backbone = backbone
-        self.detector = detector(backbone.channels[-1], self.num_classes)
+        self.backbone = build_backbone(backbone, strides=(STRIDES, (4, 8, 16, 16)))
+        channels = self.backbone.channels
+        self.detector = detector(channels[-1], self.num_classes)
         self.mask_head: MaskHead | None = None
         if step != "detector":
-            self.mask_head = MaskHead(self.detector.channels, self.detector.num_heads, backbone.channels[:3])
+            self.mask_head = MaskHead(self.detector.channels, self.detector.num_heads, channels[:3])
         if step == "masks":
             self.backbone.requires_grad_(False)
             self.detector.requires_grad_(False)
-        self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1), persistent=False)
+        mean, std = image_mean or self.backbone.image_mean, image_std or self.backbone.image_std
+        self.register_buffer("image_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("image_std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.train()  # Lightning trains modules in the mode that it finds them in
 
     def train(self, mode: bool = True) -> DETRPanoptic:
@@ -144,7 +148,7 @@ class DETRPanoptic(PanopticNetwork):
                 f"for instance {round(1.5 * most_segments)}."
             )
 
-    def detect(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> tuple[Detection, list[Tensor]]:
+    def detect(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> tuple[Detection, FeaturePyramid]:
         """Return what the detector says of images uint8 ``[B, 3, H, W]``, and the backbone's four levels.
 
         Raises:
@@ -222,7 +226,7 @@ class DETRPanoptic(PanopticNetwork):
         self,
         mask_head: MaskHead,
         detection: Detection,
-        levels: list[Tensor],
+        levels: Sequence[Tensor],
         matches: Matches,
         targets: list[SegmentTargets],
         number: Tensor,

@@ -8,7 +8,8 @@ from typing import Literal, ParamSpec, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from efficientps.backbones.efficientnet import EfficientNetBackbone
+from efficientps.backbones import Backbone, EfficientNetBackbone
+from efficientps.backbones.backbone import build_backbone
 from efficientps.layers.activation_checkpointing import checkpointed
 from efficientps.layers.norm_act import prepared_scales, set_norm_implementation
 from efficientps.layers.norm_implementation import Implementation
@@ -39,14 +40,14 @@ class EfficientPS(PanopticNetwork):
     Args:
         num_stuff: number of stuff classes; they are the first train ids.
         num_things: number of thing classes.
-        backbone: gives four levels and declares their channels.
+        backbone: a ``Backbone``, or what builds one: four levels at the strides 4, 8, 16 and 32.
         instance_head: builds the instance head for a number of thing classes and of pyramid channels.
         neck: builds the two-way FPN for the backbone's channels.
         semantic_head: builds the semantic head for a number of classes and of pyramid channels.
         overlap_thresh: see ``panoptic_fusion``.
         min_stuff_area: stuff classes with fewer pixels of the image file become void; see ``panoptic_fusion``.
-        image_mean: of each channel R, G, B in [0, 255] (ImageNet's, which its weights expect). The authors' code takes
-            those of Mapillary Vistas, 106.433, 116.617, 119.559.
+        image_mean: of each channel R, G, B in [0, 255]; ``None`` takes what the backbone's weights expect. The authors'
+            code takes those of Mapillary Vistas, 106.433, 116.617, 119.559.
         image_std: standard deviation of each channel, in the same range (Mapillary Vistas: 65.496, 67.6, 74.123).
         activation_checkpointing: parts that training computes a second time in the backward pass, in place of keeping
             what is inside them: memory for time, with the same result. Of the backbone each block is a part.
@@ -65,14 +66,14 @@ class EfficientPS(PanopticNetwork):
         num_stuff: int,
         num_things: int,
         *,
-        backbone: EfficientNetBackbone,
+        backbone: Callable[[], Backbone] = EfficientNetBackbone,
         instance_head: Callable[[int, int], InstanceHead],
         neck: Callable[[Sequence[int]], TwoWayFPN] = TwoWayFPN,
         semantic_head: Callable[[int, int], SemanticHead] = SemanticHead,
         overlap_thresh: float = 0.5,
         min_stuff_area: int = 2048,
-        image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53),
-        image_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
+        image_mean: tuple[float, float, float] | None = None,
+        image_std: tuple[float, float, float] | None = None,
         activation_checkpointing: Sequence[Part] = (),
         norm_implementation: Implementation = "in_place",
         torch_compile: Sequence[CompiledPart] = (),
@@ -92,14 +93,15 @@ class EfficientPS(PanopticNetwork):
         self.num_stuff = num_stuff
         self.overlap_thresh = overlap_thresh
         self.min_stuff_area = min_stuff_area
-        self.backbone = backbone
-        self.neck = neck(backbone.channels)
+        self.backbone = build_backbone(backbone)
+        self.neck = neck(self.backbone.channels)
         self.semantic_head = semantic_head(num_stuff + num_things, self.neck.out_channels)
         self.instance_head = instance_head(num_things, self.neck.out_channels)
         set_norm_implementation(self, norm_implementation)
         self.compile_parts(torch_compile)
-        self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1), persistent=False)
+        mean, std = image_mean or self.backbone.image_mean, image_std or self.backbone.image_std
+        self.register_buffer("image_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("image_std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def compile_parts(self, parts: Sequence[CompiledPart]) -> None:
         """Let ``torch.compile`` make code of parts when they next run; the state dict stays the same."""
@@ -139,7 +141,7 @@ class EfficientPS(PanopticNetwork):
         return function(*inputs, **options)
 
     def normalize(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
-        """Return float32 images of mean 0 and deviation 1 on ImageNet; padding becomes 0, the mean colour."""
+        """Return float32 images, normalised by mean and standard deviation; padding becomes 0, the mean colour."""
         x = normalized(images, image_sizes, mean=self.image_mean, std=self.image_std)
         # Depthwise convolutions on a CPU are many times faster so; on a GPU it feeds tensor cores.
         return x.contiguous(memory_format=torch.channels_last) if _is_channels_last(self) else x

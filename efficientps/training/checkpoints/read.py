@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from efficientps.backbones import Backbone
+from efficientps.backbones.weights import read_file, state_dict_in
 from efficientps.networks.network import PanopticNetwork
 
 NETWORK_PREFIX = "network."
@@ -26,41 +25,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated, is no checkpoint, or holds pickled objects.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint {path}; check the path.")
-    if path.suffix == ".safetensors":  # plain tensors by their format
-        try:
-            return dict(load_file(path))
-        except Exception as error:
-            raise ValueError(_unreadable(path)) from error
-    try:
-        is_zip = zipfile.is_zipfile(path)
-    except zipfile.BadZipFile as error:  # a damaged directory of its parts
-        raise ValueError(_unreadable(path)) from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except PermissionError:
-        raise
-    except pickle.UnpicklingError as error:
-        if is_zip:
-            raise ValueError(
-                f"The checkpoint {path} holds objects that are not tensors or plain types; it was refused, because "
-                "loading it could run code. Save its tensors alone, with torch.save(model.state_dict(), ...)."
-            ) from error
-        raise ValueError(_unreadable(path)) from error
-    except Exception as error:  # torch.load raises half a dozen types on damaged files, even KeyError
-        raise ValueError(_unreadable(path)) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"The file {path} holds a {type(content).__name__}, not a checkpoint or a state dict.")
-    return content
-
-
-def _unreadable(path: Path) -> str:
-    return (
-        f"The checkpoint {path} cannot be read: the file is truncated, damaged, or not a checkpoint. "
-        "Take an earlier checkpoint, or copy the file again."
-    )
+    return read_file(path, kind="checkpoint")
 
 
 def check_checkpoint(path: str | Path, *, resume: bool) -> None:
@@ -166,19 +131,14 @@ def network_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
     >>> network_state({"a": torch.tensor(1.0)})
     {'a': tensor(1.)}
     """
-    state = content.get("state_dict", content.get("model", content))
-    if not isinstance(state, Mapping):
-        return {}
-    return {
-        key.removeprefix(NETWORK_PREFIX): value
-        for key, value in state.items()
-        if isinstance(key, str) and isinstance(value, Tensor)
-    }
+    return {key.removeprefix(NETWORK_PREFIX): value for key, value in state_dict_in(content).items()}
 
 
 @torch.no_grad()
 def init_from(network: nn.Module, path: str | Path) -> str:
     """Copy into a network every tensor of a file that has its name and shape; return one line that says what was done.
+
+    A backbone of which the file has every tensor needs no pretrained weights any more.
 
     Args:
         network: changed in place; what the file does not fit keeps its values.
@@ -202,6 +162,9 @@ def init_from(network: nn.Module, path: str | Path) -> str:
         )
     for key in fitting:
         expected[key].copy_(found[key])
+    for name, module in network.named_modules():
+        if isinstance(module, Backbone) and {f"{name}.{key}" for key in module.state_dict()} <= set(fitting):
+            module.pretrained_weights = None
     of_part = Counter(map(_part, expected))
     loaded = Counter(map(_part, fitting))
     shares = ", ".join(f"{part} {loaded[part]} of {number}" for part, number in of_part.items())

@@ -1,0 +1,130 @@
+"""The reader of weight files, and descriptions of weights that are loaded once."""
+
+import pickle
+import time
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from efficientps.backbones import EfficientNetBackbone, ResNetBackbone, TimmBackbone
+from efficientps.backbones.weights import HubWeights, WeightFile
+
+BUILDERS = {
+    "EfficientNet": lambda **options: EfficientNetBackbone(variant="b0", **options),
+    "ResNet": lambda **options: ResNetBackbone(variant="resnet10t", **options),
+    "timm": lambda **options: TimmBackbone(name="test_convnext", **options),
+}
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """No hub and an empty cache; returns the list of tries to reach the hub."""
+    import huggingface_hub
+
+    tries = []
+
+    def refused(*arguments, **options):
+        tries.append(arguments)
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("get_hf_file_metadata", "hf_hub_download"):
+        monkeypatch.setattr(huggingface_hub, name, refused)
+    return tries
+
+
+@pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
+def test_building_a_backbone_never_asks_the_hub(build, no_network):
+    backbone = build()
+    assert isinstance(backbone.pretrained_weights, HubWeights)
+    assert backbone.pretrained_weights.repository.startswith("timm/")
+    assert not no_network
+
+
+@pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
+def test_without_the_hub_one_sentence_comes_at_once(build, no_network):
+    # Oracle: the hub is asked once; its client would repeat a failed download for minutes.
+    start = time.monotonic()
+    with pytest.raises(
+        OSError, match=r"weights timm/.* could not be downloaded \(ConnectionError\); give a local file"
+    ):
+        build().load_pretrained_weights()
+    assert time.monotonic() - start < 5
+    assert len(no_network) == 1
+
+
+def test_weights_in_the_cache_need_no_hub(no_network, monkeypatch, tmp_path):
+    # Oracle: the tensors that were put into the cache.
+    path = tmp_path / "model.safetensors"
+    network = timm.create_model("resnet10t")
+    save_file(network.state_dict(), path)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, file: str(path))
+    backbone = ResNetBackbone(variant="resnet10t")
+    assert backbone.load_pretrained_weights() == "The backbone starts from the hub's weights timm/resnet10t.c3_in1k."
+    torch.testing.assert_close(backbone.network.layer4[0].conv2.weight.data, network.layer4[0].conv2.weight.data)
+    assert not no_network
+
+
+@pytest.mark.parametrize("frozen_norms", [True, False])
+def test_resnet_computes_what_timm_does(frozen_norms, tmp_path):
+    # Oracle: timm's own network with the weights of the file.
+    network = timm.create_model("resnet10t").eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.running_mean, std=0.1)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    backbone = ResNetBackbone(variant="resnet10t", weights=str(tmp_path / "weights.pth"), frozen_norms=frozen_norms)
+    backbone.load_pretrained_weights()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.eval()(images).p32, network.forward_features(images))
+
+
+def test_weights_are_loaded_once_and_not_over_others(tmp_path):
+    torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "weights.pth")
+    backbone = ResNetBackbone(variant="resnet10t", weights=str(tmp_path / "weights.pth"))
+    assert backbone.load_pretrained_weights() == f"The backbone starts from the weight file {tmp_path / 'weights.pth'}."
+    assert backbone.load_pretrained_weights() is None
+    # A network with a backbone that was given the state of a checkpoint keeps it.
+    given = nn.ModuleDict({"backbone": ResNetBackbone(variant="resnet10t", weights=str(tmp_path / "weights.pth"))})
+    given.load_state_dict({f"backbone.{key}": value for key, value in backbone.state_dict().items()})
+    assert given["backbone"].pretrained_weights is None
+
+
+def test_weight_file_that_is_missing_truncated_or_foreign(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no weight file .*none\.pth; check the path"):
+        WeightFile(str(tmp_path / "none.pth")).read()
+    (tmp_path / "short.pth").write_bytes(b"PK\x03\x04 not much")
+    with pytest.raises(ValueError, match=r"weight file .*short\.pth cannot be read: the file is truncated"):
+        WeightFile(str(tmp_path / "short.pth")).read()
+    torch.save({"a": "text"}, tmp_path / "text.pth")
+    with pytest.raises(ValueError, match=r"text\.pth holds no tensors; give a state dict"):
+        WeightFile(str(tmp_path / "text.pth")).read()
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_weight_file_with_a_payload_is_refused_and_does_not_run(tmp_path):
+    with open(tmp_path / "evil.pth", "wb") as file:
+        pickle.dump(Payload(str(tmp_path / "ran")), file)
+    with pytest.raises(ValueError, match=r"evil\.pth cannot be read"):
+        WeightFile(str(tmp_path / "evil.pth")).read()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_of_another_variant(tmp_path):
+    torch.save(timm.create_model("resnet14t").state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth has 'layer1\.0\.conv1\.weight' of shape .* choose the variant"):
+        ResNetBackbone(variant="resnet10t", weights=str(tmp_path / "other.pth")).load_pretrained_weights()
