@@ -11,6 +11,6 @@ if [ ! -f "$stamp" ] || [ setup.py -nt "$stamp" ] || [ requirements.txt -nt "$st
   echo "Installing the package and its requirements (PyTorch is several gigabytes) ..."
   # torch and torchvision in one call, so that both come from the same index.
   python -m pip install --quiet torch torchvision
-  python -m pip install --quiet --editable '.[dev,albumentations]'
+  python -m pip install --quiet --editable '.[dev,albumentations,docs]'
   touch "$stamp"
 fi
