@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,31 +25,49 @@ class LSFE(nn.Sequential):
         )
 
 
+Dilation: TypeAlias = tuple[int, int]
+"""Of a 3x3 convolution, (rows, columns)."""
+
+DPC_DILATIONS: tuple[Dilation, Dilation, Dilation, Dilation, Dilation] = ((1, 6), (1, 1), (6, 21), (18, 15), (6, 3))
+"""EfficientPS, Fig. 2, in the order of ``DPC``."""
+
+
 class DPC(nn.Module):
     """Dense Prediction Cells: five dilated 3x3 separable convolutions that see far, joined by a 1x1 convolution.
 
-    The first, of dilation (1, 6), feeds three others, (1, 1), (6, 21) and (18, 15); the fifth, (6, 3), follows the one
-    of (18, 15) (EfficientPS, Fig. 2; Chen et al., "Searching for Efficient Multi-Scale Architectures for Dense Image
-    Prediction", 2018). Padding equals dilation, so that the size is kept however small the map is.
+    The first convolution feeds three others; the fifth follows the last of these (EfficientPS, Fig. 2; Chen et al.,
+    "Searching for Efficient Multi-Scale Architectures for Dense Image Prediction", 2018). Padding equals dilation, so
+    that the size is kept however small the map is.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        dilations: of the five convolutions: the first, the three that follow it, and the one after the last of these.
+        intermediate_norm: whether the separable convolutions have a second norm, see ``SeparableConv``.
+        norm_act: builds the normalisation with its activation.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, intermediate_norm: bool, norm_act: NormAct) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        dilations: Sequence[Dilation] = DPC_DILATIONS,
+        intermediate_norm: bool,
+        norm_act: NormAct,
+    ) -> None:
         super().__init__()
 
-        def branch(rows: int, columns: int) -> SeparableConv:
+        def branch(dilation: Dilation) -> SeparableConv:
             return SeparableConv(
                 in_channels,
                 in_channels,
-                dilation=(rows, columns),
+                dilation=dilation,
                 intermediate_norm=intermediate_norm,
                 norm_act=norm_act,
             )
 
-        self.first = branch(1, 6)
-        self.near = branch(1, 1)
-        self.wide = branch(6, 21)
-        self.far = branch(18, 15)
-        self.after_far = branch(6, 3)
+        self.first, self.near, self.wide, self.far, self.after_far = map(branch, dilations)
         self.project = ConvNormAct(5 * in_channels, out_channels, norm_act=norm_act)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,12 +95,17 @@ class SemanticHead(nn.Module):
 
     Args:
         num_classes: stuff and thing classes, C.
-        in_channels: of the pyramid.
-        channels: of the head (128 in Fig. 2 and the authors' code).
-        hard_pixel_fraction: see ``hard_pixel_cross_entropy``.
-        hard_pixel_scope: the same.
-        intermediate_norm: of the separable convolutions, see ``SeparableConv``.
+        in_channels: channels of the pyramid.
+        channels: channels inside the head (128 in Fig. 2 and the authors' code).
+        dpc_dilations: (rows, columns) of the five convolutions of each DPC, see ``DPC``.
+        hard_pixel_fraction: share of the pixels, those with the highest losses, that the loss counts (0.25).
+        hard_pixel_scope: whether that share is taken of each ``image`` or of the whole ``batch``, see
+            ``hard_pixel_cross_entropy``.
+        intermediate_norm: whether the separable convolutions have a second norm, see ``SeparableConv``.
         norm_act: builds the normalisation with its activation.
+
+    Raises:
+        ValueError: ``hard_pixel_fraction`` is not in (0, 1].
     """
 
     def __init__(
@@ -90,6 +114,7 @@ class SemanticHead(nn.Module):
         in_channels: int = 256,
         *,
         channels: int = 128,
+        dpc_dilations: tuple[Dilation, Dilation, Dilation, Dilation, Dilation] = DPC_DILATIONS,
         hard_pixel_fraction: float = 0.25,
         hard_pixel_scope: Literal["image", "batch"] = "image",
         intermediate_norm: bool = False,
@@ -100,8 +125,18 @@ class SemanticHead(nn.Module):
             raise ValueError(f"hard_pixel_fraction is {hard_pixel_fraction}; it is a share of the pixels, in (0, 1].")
         self.hard_pixel_fraction = hard_pixel_fraction
         self.hard_pixel_scope: Literal["image", "batch"] = hard_pixel_scope
-        self.dpc32 = DPC(in_channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act)
-        self.dpc16 = DPC(in_channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act)
+
+        def dpc() -> DPC:
+            return DPC(
+                in_channels,
+                channels,
+                dilations=dpc_dilations,
+                intermediate_norm=intermediate_norm,
+                norm_act=norm_act,
+            )
+
+        self.dpc32 = dpc()
+        self.dpc16 = dpc()
         self.lsfe8 = LSFE(in_channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act)
         self.lsfe4 = LSFE(in_channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act)
         self.mc16_to_8 = MC(channels, intermediate_norm=intermediate_norm, norm_act=norm_act)

@@ -19,9 +19,6 @@ from efficientps.networks.efficientps.mask_rcnn.suppression import grouped_nms
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
 from efficientps.structures import FeaturePyramid, InstanceTargets
 
-_CENTRE_WEIGHT, _SIZE_WEIGHT = 10.0, 5.0
-"""Of the deltas (Ren et al., "Faster R-CNN": py-faster-rcnn, BBOX_NORMALIZE_STDS)."""
-
 _SMALLEST_SIDE = 1e-2
 """Detections with a shorter side, in pixels, are left out (torchvision's number)."""
 
@@ -53,7 +50,7 @@ class BoxBranch(nn.Module):
 
     Args:
         num_things: number of thing classes.
-        in_channels: of the pyramid.
+        in_channels: channels of the pyramid.
         hidden: width of the fully connected layers.
         norm_act: normalisation and activation after them (as Fig. 2 draws); None is a plain ReLU, as in the authors'
             code and the paper's parameter count.
@@ -61,19 +58,23 @@ class BoxBranch(nn.Module):
         samples_per_image: proposals that count in the loss.
         positive_fraction: largest share of positives among them.
         positive_iou: overlap from which a proposal is positive.
-        box_loss_beta: where the smooth L1 loss turns linear.
+        box_loss_beta: difference at which the smooth L1 loss becomes linear.
+        delta_weights: factors of the offsets of a box's centre and of its logarithmic size, before they are compared
+            (10 and 5, rbgirshick/py-faster-rcnn: the inverse of BBOX_NORMALIZE_STDS).
         detection_thresh: lowest score of a detection; low, for average precision.
         nms_thresh: IoU above which the weaker of two detections of a class goes.
-        max_detections: of one image.
-        aligned: see ``pyramid_roi_align``.
-        normalizer_scope: see ``normalizer``.
+        max_detections: most detections of one image.
+        sampling_ratio: samples of RoIAlign along each side of a bin, see ``pyramid_roi_align``.
+        aligned: where RoIAlign has the centres of pixels, see ``pyramid_roi_align``.
+        finest_scale: side of the boxes that are read from the finest levels, see ``assign_levels``.
+        normalizer_scope: whose samples the losses are divided by, see ``normalizer``.
     """
 
     def __init__(
         self,
         num_things: int,
-        *,
         in_channels: int = 256,
+        *,
         hidden: int = 1024,
         norm_act: NormAct | None = None,
         output_size: int = 7,
@@ -81,10 +82,13 @@ class BoxBranch(nn.Module):
         positive_fraction: float = 0.25,
         positive_iou: float = 0.5,
         box_loss_beta: float = 1.0,
+        delta_weights: tuple[float, float] = (10.0, 5.0),
         detection_thresh: float = 0.05,
         nms_thresh: float = 0.5,
         max_detections: int = 100,
+        sampling_ratio: int = 2,
         aligned: bool = True,
+        finest_scale: float = 56.0,
         normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
@@ -107,12 +111,22 @@ class BoxBranch(nn.Module):
         self.detection_thresh = detection_thresh
         self.nms_thresh = nms_thresh
         self.max_detections = max_detections
+        self.centre_weight, self.size_weight = delta_weights
+        self.sampling_ratio = sampling_ratio
         self.aligned = aligned
+        self.finest_scale = finest_scale
         self.normalizer_scope: NormalizerScope = normalizer_scope
 
     def forward(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return class logits ``[R, 1 + num_things]`` and deltas ``[R, 1 + num_things, 4]`` in float32."""
-        features = pyramid_roi_align(pyramid, boxes, output_size=self.output_size, aligned=self.aligned)
+        features = pyramid_roi_align(
+            pyramid,
+            boxes,
+            output_size=self.output_size,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
+            finest_scale=self.finest_scale,
+        )
         class_logits, deltas = self.predictor(self.fc(features))
         return class_logits.float(), deltas.float().unflatten(1, (-1, 4))
 
@@ -143,7 +157,7 @@ class BoxBranch(nn.Module):
         boxes, owners, classes = (field.index_select(0, sampled.positives) for field in sampled[:3])
         objects = torch.cat([target["boxes"] for target in targets])
         box_targets = encode_boxes(
-            objects.index_select(0, owners), boxes, centre_weight=_CENTRE_WEIGHT, size_weight=_SIZE_WEIGHT
+            objects.index_select(0, owners), boxes, centre_weight=self.centre_weight, size_weight=self.size_weight
         )
         box_loss = smooth_l1_loss(
             deltas[sampled.positives, classes], box_targets, beta=self.box_loss_beta, reduction="sum"
@@ -161,7 +175,7 @@ class BoxBranch(nn.Module):
         counts = [len(p) for p in proposals]
         references = torch.cat(list(proposals))[:, None]
         # Class 0 is the background, which has no box.
-        boxes = decode_boxes(deltas[:, 1:], references, centre_weight=_CENTRE_WEIGHT, size_weight=_SIZE_WEIGHT)
+        boxes = decode_boxes(deltas[:, 1:], references, centre_weight=self.centre_weight, size_weight=self.size_weight)
         probs = class_logits.softmax(dim=1)[:, 1:]
         return [
             self._detect(p, b, size)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from efficientps.layers.norm_act import InPlaceABN, NormAct
+from efficientps.networks.efficientps.branches import PassedOn, build_branch
 from efficientps.networks.efficientps.instance_head import InstanceHead
 from efficientps.networks.efficientps.mask_rcnn.box_branch import BoxBranch
 from efficientps.networks.efficientps.mask_rcnn.mask_branch import MaskBranch
@@ -19,24 +20,36 @@ from efficientps.structures import FeaturePyramid, InstancePredictions, Instance
 class MaskRCNNHead(InstanceHead):
     """Region proposals, boxes and masks in boxes, with separable convolutions and iABN (EfficientPS, Sec. 3.4).
 
+    Every number of a part is an option of that part: ``rpn``, ``box_branch`` and ``mask_branch``. The options from
+    ``anchor_sizes`` on are short for some of these; None leaves the value to the part. A number that is given in both
+    places is refused.
+
     Args:
         num_things: number of thing classes.
-        in_channels: of the pyramid.
-        anchor_sizes: side in pixels of the anchors of each level.
-        box_hidden: width of the box branch's fully connected layers.
-        mask_channels: of the mask branch.
-        fc_norm: see ``BoxBranch``, ``norm_act``.
-        deconv_norm: see ``MaskBranch``.
-        intermediate_norm: of the separable convolutions, see ``SeparableConv``.
-        norm_act: builds the normalisation with its activation.
-        rpn_proposals_train: candidates of each level before, and proposals of an image after suppression, in training.
-        rpn_proposals_test: the same two numbers in prediction.
-        box_samples_per_image: proposals that count in the losses of the box branch.
-        detection_thresh: lowest score of a detection; low, for average precision.
-        max_detections: of one image.
-        score_thresh: lowest score in the panoptic fusion (0.5, DeepSceneSeg/EfficientPS:configs, ``test_cfg``).
-        mask_logit_scale: 1 in the paper's formula, 4 in the authors' efficientPS.py.
-        normalizer_scope: what the losses are divided by in many processes, see ``normalizer``.
+        in_channels: channels of the pyramid.
+        rpn: builds the region proposal network for a number of pyramid channels.
+        box_branch: builds the box branch for a number of thing classes and of pyramid channels.
+        mask_branch: builds the mask branch for a number of thing classes and of pyramid channels.
+        score_thresh: lowest score of an instance in the panoptic fusion (0.5, DeepSceneSeg/EfficientPS:configs,
+            ``test_cfg``).
+        mask_logit_scale: factor of the mask logits in the fusion: 1 in the paper's formula, 4 in the authors'
+            efficientPS.py.
+        anchor_sizes: ``rpn.anchor_sizes``.
+        box_hidden: ``box_branch.hidden``.
+        mask_channels: ``mask_branch.channels``.
+        fc_norm: whether ``norm_act`` follows the box branch's fully connected layers (``box_branch.norm_act``).
+        deconv_norm: ``mask_branch.deconv_norm``.
+        intermediate_norm: ``mask_branch.intermediate_norm``.
+        norm_act: ``mask_branch.norm_act``, and ``box_branch.norm_act`` if ``fc_norm`` is true; by default in-place ABN.
+        rpn_proposals_train: both ``rpn.pre_nms_train`` and ``rpn.post_nms_train``.
+        rpn_proposals_test: both ``rpn.pre_nms_test`` and ``rpn.post_nms_test``.
+        box_samples_per_image: ``box_branch.samples_per_image``.
+        detection_thresh: ``box_branch.detection_thresh``.
+        max_detections: ``box_branch.max_detections``.
+        normalizer_scope: ``normalizer_scope`` of all three parts.
+
+    Raises:
+        ValueError: an option of this list and the part's own option are both given.
     """
 
     def __init__(
@@ -44,52 +57,63 @@ class MaskRCNNHead(InstanceHead):
         num_things: int,
         in_channels: int = 256,
         *,
-        anchor_sizes: tuple[int, int, int, int] = (32, 64, 128, 256),
-        box_hidden: int = 1024,
-        mask_channels: int = 256,
-        fc_norm: bool = False,
-        deconv_norm: bool = False,
-        intermediate_norm: bool = False,
-        norm_act: NormAct = InPlaceABN,
-        rpn_proposals_train: int = 2000,
-        rpn_proposals_test: int = 1000,
-        box_samples_per_image: int = 256,
-        detection_thresh: float = 0.05,
-        max_detections: int = 100,
+        rpn: Callable[[int], RegionProposalNetwork] = RegionProposalNetwork,
+        box_branch: Callable[[int, int], BoxBranch] = BoxBranch,
+        mask_branch: Callable[[int, int], MaskBranch] = MaskBranch,
         score_thresh: float = 0.5,
         mask_logit_scale: float = 1.0,
-        normalizer_scope: NormalizerScope = "global",
+        anchor_sizes: tuple[int, int, int, int] | None = None,
+        box_hidden: int | None = None,
+        mask_channels: int | None = None,
+        fc_norm: bool | None = None,
+        deconv_norm: bool | None = None,
+        intermediate_norm: bool | None = None,
+        norm_act: NormAct | None = None,
+        rpn_proposals_train: int | None = None,
+        rpn_proposals_test: int | None = None,
+        box_samples_per_image: int | None = None,
+        detection_thresh: float | None = None,
+        max_detections: int | None = None,
+        normalizer_scope: NormalizerScope | None = None,
     ) -> None:
         super().__init__()
         self.score_thresh = score_thresh
         self.mask_logit_scale = mask_logit_scale
-        self.rpn = RegionProposalNetwork(
-            in_channels=in_channels,
-            anchor_sizes=anchor_sizes,
-            pre_nms_train=rpn_proposals_train,
-            post_nms_train=rpn_proposals_train,
-            pre_nms_test=rpn_proposals_test,
-            post_nms_test=rpn_proposals_test,
-            normalizer_scope=normalizer_scope,
+        scope = PassedOn("normalizer_scope", "normalizer_scope", normalizer_scope)
+        proposals = [
+            PassedOn(f"rpn_proposals_{mode}", f"{stage}_{mode}", number)
+            for mode, number in (("train", rpn_proposals_train), ("test", rpn_proposals_test))
+            for stage in ("pre_nms", "post_nms")
+        ]
+        self.rpn = build_branch(
+            "rpn", rpn, in_channels, options=[PassedOn("anchor_sizes", "anchor_sizes", anchor_sizes), *proposals, scope]
         )
-        self.box_branch = BoxBranch(
+        self.box_branch = build_branch(
+            "box_branch",
+            box_branch,
             num_things,
-            in_channels=in_channels,
-            hidden=box_hidden,
-            norm_act=norm_act if fc_norm else None,
-            samples_per_image=box_samples_per_image,
-            detection_thresh=detection_thresh,
-            max_detections=max_detections,
-            normalizer_scope=normalizer_scope,
+            in_channels,
+            options=[
+                PassedOn("box_hidden", "hidden", box_hidden),
+                PassedOn("fc_norm", "norm_act", (norm_act or InPlaceABN) if fc_norm else None),
+                PassedOn("box_samples_per_image", "samples_per_image", box_samples_per_image),
+                PassedOn("detection_thresh", "detection_thresh", detection_thresh),
+                PassedOn("max_detections", "max_detections", max_detections),
+                scope,
+            ],
         )
-        self.mask_branch = MaskBranch(
+        self.mask_branch = build_branch(
+            "mask_branch",
+            mask_branch,
             num_things,
-            in_channels=in_channels,
-            channels=mask_channels,
-            deconv_norm=deconv_norm,
-            intermediate_norm=intermediate_norm,
-            norm_act=norm_act,
-            normalizer_scope=normalizer_scope,
+            in_channels,
+            options=[
+                PassedOn("mask_channels", "channels", mask_channels),
+                PassedOn("deconv_norm", "deconv_norm", deconv_norm),
+                PassedOn("intermediate_norm", "intermediate_norm", intermediate_norm),
+                PassedOn("norm_act", "norm_act", norm_act),
+                scope,
+            ],
         )
 
     def loss(self, pyramid: FeaturePyramid, targets: Sequence[InstanceTargets]) -> dict[str, Tensor]:

@@ -27,30 +27,34 @@ class MaskBranch(nn.Module):
 
     Args:
         num_things: number of thing classes.
-        in_channels: of the pyramid.
-        channels: of the convolutions.
-        num_convs: of them (4).
+        in_channels: channels of the pyramid.
+        channels: channels of the convolutions.
+        num_convs: number of separable convolutions (4).
         deconv_norm: normalise and activate after the transposed convolution, as Fig. 2 draws; False is a ReLU, as in
             the authors' code and the paper's parameter count.
         intermediate_norm: of the separable convolutions, see ``SeparableConv``.
         norm_act: builds the normalisation with its activation.
-        output_size: bins of RoIAlign; masks are twice as large.
-        aligned: see ``pyramid_roi_align``.
-        normalizer_scope: see ``normalizer``.
+        output_size: bins of RoIAlign along each side (14); masks are twice as large.
+        sampling_ratio: samples of RoIAlign along each side of a bin, see ``pyramid_roi_align``.
+        aligned: where RoIAlign has the centres of pixels, see ``pyramid_roi_align``.
+        finest_scale: side of the boxes that are read from the finest levels, see ``assign_levels``.
+        normalizer_scope: whose samples the losses are divided by, see ``normalizer``.
     """
 
     def __init__(
         self,
         num_things: int,
-        *,
         in_channels: int = 256,
+        *,
         channels: int = 256,
         num_convs: int = 4,
         deconv_norm: bool = False,
         intermediate_norm: bool = False,
         norm_act: NormAct = InPlaceABN,
         output_size: int = 14,
+        sampling_ratio: int = 2,
         aligned: bool = True,
+        finest_scale: float = 56.0,
         normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
@@ -64,13 +68,22 @@ class MaskBranch(nn.Module):
         self.deconv_act = norm_act(channels) if deconv_norm else nn.ReLU(inplace=True)
         self.predictor = nn.Conv2d(channels, num_things + 1, 1)
         self.output_size = output_size
+        self.sampling_ratio = sampling_ratio
         self.aligned = aligned
+        self.finest_scale = finest_scale
         self.normalizer_scope: NormalizerScope = normalizer_scope
         xavier_init(self)
 
     def forward(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor]) -> Tensor:
         """Return mask logits of every class, float32 ``[R, 1 + num_things, 28, 28]``, R over all images."""
-        x = pyramid_roi_align(pyramid, boxes, output_size=self.output_size, aligned=self.aligned)
+        x = pyramid_roi_align(
+            pyramid,
+            boxes,
+            output_size=self.output_size,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
+            finest_scale=self.finest_scale,
+        )
         logits: Tensor = self.predictor(self.deconv_act(self.deconv(self.convs(x))))
         return logits.float()
 
@@ -81,17 +94,17 @@ class MaskBranch(nn.Module):
         boxes, owners, classes = (field.index_select(0, sampled.positives) for field in sampled[:3])
         boxes_of, owners_of = (torch.split(field, sampled.positive_counts) for field in (boxes, owners))
         logits = self(pyramid, boxes_of)
-        goals, first = [], 0
+        by_image, first = [], 0
         for image_boxes, image_owners, target in zip(boxes_of, owners_of, targets, strict=True):
             matched = image_owners - first
-            goals.append(
+            by_image.append(
                 mask_targets(target["masks"], image_boxes, matched, size=logits.shape[-1], aligned=self.aligned)
             )
             first += len(target["masks"])
-        goal = torch.cat(goals)
+        wanted = torch.cat(by_image)
         chosen = logits[torch.arange(len(logits), device=logits.device), classes]
-        loss = binary_cross_entropy_with_logits(chosen, goal, reduction="sum")
-        return {"loss_mask": loss / normalizer(goal.numel(), scope=self.normalizer_scope, device=logits.device)}
+        loss = binary_cross_entropy_with_logits(chosen, wanted, reduction="sum")
+        return {"loss_mask": loss / normalizer(wanted.numel(), scope=self.normalizer_scope, device=logits.device)}
 
     def predict(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
         """Return the mask logits of each image's detections for their class, float32 ``[N_i, 28, 28]``."""
@@ -115,9 +128,9 @@ def mask_targets(masks: Tensor, boxes: Tensor, matched: Tensor, *, size: int, al
     chunk = matched // _MASKS_AT_A_TIME
     rois = torch.cat([(matched % _MASKS_AT_A_TIME).to(boxes.dtype)[:, None], boxes], dim=1)
     # A few masks at a time: at 1024x2048 every float mask weighs 8 MB.
-    for index, some in enumerate(torch.split(masks, _MASKS_AT_A_TIME)):
+    for index, part in enumerate(torch.split(masks, _MASKS_AT_A_TIME)):
         inside = chunk == index
         # The boxes of other masks shrink to a point, which takes no time; choosing them would need their number.
-        pooled = roi_align(some[:, None].to(boxes.dtype), rois * inside[:, None], size, 1.0, -1, aligned)[:, 0]
+        pooled = roi_align(part[:, None].to(boxes.dtype), rois * inside[:, None], size, 1.0, -1, aligned)[:, 0]
         result = torch.where(inside[:, None, None], pooled, result)
     return result

@@ -16,17 +16,21 @@ _FAR_OUTSIDE = -1e6
 """Pixels; more than a cell outside of every map."""
 
 
-def assign_levels(boxes: Tensor) -> Tensor:
+def assign_levels(boxes: Tensor, finest_scale: float = 56.0) -> Tensor:
     """Return for each box ``[R, 4]`` the index of its pyramid level, int64 ``[R]``.
 
     A box of 224x224 pixels belongs to stride 16 and each halving of its side to the next finer level (Lin et al.,
-    "Feature Pyramid Networks for Object Detection", Eq. 1; DeepSceneSeg/EfficientPS: finest scale 56).
+    "Feature Pyramid Networks for Object Detection", Eq. 1).
+
+    Args:
+        boxes: xyxy in pixels.
+        finest_scale: boxes of less than twice this side belong to stride 4 (56, DeepSceneSeg/EfficientPS:configs).
 
         >>> assign_levels(torch.tensor([[0.0, 0, 60, 60], [0, 0, 112, 112], [0, 0, 223, 223], [0, 0, 900, 900]]))
         tensor([0, 1, 1, 3])
     """
     sides = boxes[:, 2:] - boxes[:, :2]
-    scales = (sides[:, 0] * sides[:, 1]).sqrt() / 56
+    scales = (sides[:, 0] * sides[:, 1]).sqrt() / finest_scale
     return (scales + 1e-6).log2().clamp(0, len(STRIDES) - 1).long()  # floors, as all are positive
 
 
@@ -37,6 +41,7 @@ def pyramid_roi_align(
     output_size: int,
     sampling_ratio: int = 2,
     aligned: bool = True,
+    finest_scale: float = 56.0,
 ) -> Tensor:
     """Return the features of boxes, ``[R, channels, output_size, output_size]``, R over all images in order.
 
@@ -48,9 +53,10 @@ def pyramid_roi_align(
         output_size: bins along each side.
         sampling_ratio: samples along each side of a bin.
         aligned: pixel centres at half-integers; False is the legacy half-pixel shift of torchvision's own heads.
+        finest_scale: see ``assign_levels``.
     """
     rois = torch.cat([pad(image, (1, 0), value=float(index)) for index, image in enumerate(boxes)])
-    levels = assign_levels(rois[:, 1:])
+    levels = assign_levels(rois[:, 1:], finest_scale)
     dtype = torch.promote_types(pyramid.p4.dtype, torch.float32)
     rois, features = rois.to(dtype), [level.to(dtype) for level in pyramid]
     # torchvision's deterministic kernel reads something even far outside of a map.
@@ -97,8 +103,8 @@ def align_all(
     boxes = rois[:, 1:].masked_fill(others[..., None], _FAR_OUTSIDE)
     level_rois = torch.cat([rois[:, :1].expand(len(features), -1, -1), boxes], dim=2)
     pooled: Iterator[Tensor] = (
-        roi_align(maps, some, output_size, 1 / stride, sampling_ratio, aligned)
-        for maps, some, stride in zip(features, level_rois, STRIDES, strict=True)
+        roi_align(maps, level_boxes, output_size, 1 / stride, sampling_ratio, aligned)
+        for maps, level_boxes, stride in zip(features, level_rois, STRIDES, strict=True)
     )
     total = next(pooled)
     for values in pooled:

@@ -31,27 +31,33 @@ class RegionProposalNetwork(nn.Module):
     paper's parameter count fits no other.
 
     Args:
-        in_channels: of the pyramid.
-        anchor_sizes: side in pixels of the anchors of each level, at ratios 0.5, 1 and 2.
+        in_channels: channels of the pyramid.
+        anchor_sizes: side in pixels of the anchors of each level.
+        aspect_ratios: height divided by width of the anchors in each cell.
         positive_iou: anchors with a larger overlap are positive, as is the best anchor of each object.
         negative_iou: anchors with a smaller overlap are negative.
-        samples_per_image: anchors that count in the loss, half of them positive at most.
+        samples_per_image: anchors that count in the loss.
+        positive_fraction: largest share of positives among them.
+        box_loss_beta: difference at which the smooth L1 loss becomes linear (1/9, facebookresearch/detectron).
         pre_nms_train: candidates of each level in training.
         pre_nms_test: candidates of each level in prediction.
         post_nms_train: proposals of an image in training.
         post_nms_test: proposals of an image in prediction.
         nms_thresh: IoU above which the weaker of two candidates of a level goes.
-        normalizer_scope: see ``normalizer``.
+        normalizer_scope: whose samples the losses are divided by, see ``normalizer``.
     """
 
     def __init__(
         self,
-        *,
         in_channels: int = 256,
-        anchor_sizes: Sequence[int] = (32, 64, 128, 256),
+        *,
+        anchor_sizes: tuple[int, int, int, int] = (32, 64, 128, 256),
+        aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
         positive_iou: float = 0.7,
         negative_iou: float = 0.3,
         samples_per_image: int = 256,
+        positive_fraction: float = 0.5,
+        box_loss_beta: float = 1 / 9,
         pre_nms_train: int = 2000,
         pre_nms_test: int = 1000,
         post_nms_train: int = 2000,
@@ -60,10 +66,11 @@ class RegionProposalNetwork(nn.Module):
         normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
-        self.anchors = PyramidAnchors(anchor_sizes, strides=STRIDES)
+        self.anchors = PyramidAnchors(anchor_sizes, aspect_ratios=aspect_ratios, strides=STRIDES)
         self.head = RPNHead(in_channels, self.anchors.per_cell)
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
-        self.sampler = BalancedSampler(samples_per_image, 0.5)
+        self.sampler = BalancedSampler(samples_per_image, positive_fraction)
+        self.box_loss_beta = box_loss_beta
         self.pre_nms_train, self.pre_nms_test = pre_nms_train, pre_nms_test
         self.post_nms_train, self.post_nms_test = post_nms_train, post_nms_test
         self.nms_thresh = nms_thresh
@@ -106,7 +113,7 @@ class RegionProposalNetwork(nn.Module):
             size_weight=1.0,
         )
         box_loss = smooth_l1_loss(
-            deltas.reshape(-1, 4).index_select(0, positives), box_targets, beta=1 / 9, reduction="sum"
+            deltas.reshape(-1, 4).index_select(0, positives), box_targets, beta=self.box_loss_beta, reduction="sum"
         )
         count = normalizer(len(sample.indices), scope=self.normalizer_scope, device=deltas.device)
         return proposals, {"loss_objectness": objectness_loss / count, "loss_rpn_box_reg": box_loss / count}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from efficientps.layers.conv import ConvNormAct
 from efficientps.layers.norm_act import GroupNormReLU, NormAct
+from efficientps.networks.efficientps.branches import PassedOn, build_branch
 from efficientps.networks.efficientps.instance_head import InstanceHead
 from efficientps.networks.efficientps.solov2.coordinates import append_maps, is_channels_last
+from efficientps.networks.efficientps.solov2.decoding import Candidates, decode_image
 from efficientps.networks.efficientps.solov2.levels import (
     LEVEL_STRIDES,
     cell_strides,
@@ -22,33 +23,18 @@ from efficientps.networks.efficientps.solov2.levels import (
     maps_of_level,
     resize,
 )
-from efficientps.networks.efficientps.solov2.mask_drawing import draw_masks, dynamic_convolution, masks_at_a_time
 from efficientps.networks.efficientps.solov2.mask_features import MaskFeatureBranch
-from efficientps.networks.efficientps.solov2.matrix_nms import matrix_nms
+from efficientps.networks.efficientps.solov2.mask_losses import mask_loss_of_batch
 from efficientps.networks.efficientps.solov2.points_nms import suppress_neighbours
 from efficientps.networks.efficientps.solov2.targets import (
-    CellTargets,
     assign_cells_of_batch,
     default_scale_ranges,
-    stride4_masks,
 )
 from efficientps.networks.efficientps.solov2.tensor_cache import TensorCache
-from efficientps.networks.efficientps.solov2.tight_boxes import boxes_from_ends, tight_boxes
+from efficientps.networks.efficientps.solov2.widths import WIDTHS
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
-from efficientps.networks.losses import dice_loss, focal_loss
+from efficientps.networks.losses import focal_loss
 from efficientps.structures import FeaturePyramid, InstancePredictions, InstanceTargets
-
-
-class Width(NamedTuple):
-    """The size of the head: convolutions of each tower, their channels, and the length of a kernel."""
-
-    num_convs: int
-    channels: int
-    kernel_channels: int
-
-
-WIDTHS = {"full": Width(4, 512, 256), "light": Width(2, 256, 128)}
-"""WXinlong/SOLO:configs/solov2/solov2_r50_fpn_8gpu_3x.py and solov2_light_448_r50_fpn_8gpu_3x.py."""
 
 
 class SOLOv2Head(InstanceHead):
@@ -61,41 +47,46 @@ class SOLOv2Head(InstanceHead):
     Args:
         num_things: number of thing classes.
         in_channels: of the pyramid.
+        mask_features: builds the branch of the mask features for a number of pyramid channels and of its own (E).
         preset: ``full`` or ``light``; the next three follow it unless they are given.
         num_convs: convolutions in the tower of categories and in that of kernels (4; light 2).
         channels: of the towers (512; light 256).
         kernel_channels: E, length of a kernel and channels of the mask features (256; light 128).
-        mask_hidden: channels inside the branch of the mask features (128).
+        mask_hidden: short for ``mask_features.hidden``.
         kernel_scale: factor of the kernels. Published is 1, with SGD; under Adam, whose steps do not shrink with the
             gradient, one step can then move a mask logit by tens: masks turn empty, and the Dice loss of an empty
             mask has no gradient that would bring it back. A tenth prevents it.
-        fourier_octaves: of the waves that the kernels and the mask features see beside the published linear
-            coordinates, see ``with_fourier_features``; 0 as published. With six, a training tells neighbouring objects
-            apart much earlier.
+        fourier_octaves: number of frequencies of the waves that kernels and mask features see beside the published
+            linear coordinates, see ``with_fourier_features``; 0 as published. With six, a training tells neighbouring
+            objects apart much earlier.
         num_grids: of each level, the cells along both sides or (rows, columns). The published grids are square, 40,
             36, 24, 16 and 12 cells; these are for images twice as wide as high.
         scale_ranges: of each level, the least and the greatest square root of an object's box area in pixels. They
             follow the short side of the images unless given, see ``default_scale_ranges``.
         sigma: size of an object's centre region as a share of its box (0.2).
-        conflict: which object supervises a cell that several claim, see ``assign_cells``.
-        category_weight: of the focal loss (1).
-        mask_weight: of the Dice loss (3).
-        norm_act: builds the normalisation with its activation.
+        conflict: which object supervises a cell that several objects claim, see ``assign_cells``.
+        category_weight: weight of the focal loss (1).
+        mask_weight: weight of the Dice loss (3).
+        focal_alpha: weight of the positives in the focal loss (0.25).
+        focal_gamma: exponent of the focal loss (2).
+        norm_act: builds the normalisation with its activation, for the towers and the mask features; by default group
+            norm with ReLU.
         detection_thresh: lowest category score of a cell (0.1).
-        nms_pre: best cells whose masks are drawn (500).
-        nms_kernel: decay of Matrix NMS.
-        nms_sigma: of the Gaussian decay (2).
+        nms_pre: number of cells with the highest scores whose masks are drawn (500).
+        nms_kernel: how Matrix NMS turns overlaps into factors of the scores, see ``matrix_nms``.
+        nms_sigma: sigma of the Gaussian kernel (2).
         update_thresh: lowest score after Matrix NMS (0.05).
-        max_detections: of one image (100).
-        score_thresh: lowest score in the panoptic fusion. Scores here are products of three factors, hence lower than
-            those of a classifier.
-        mask_logit_scale: see ``InstanceHead``.
+        max_detections: most instances of one image (100).
+        score_thresh: lowest score in the panoptic fusion. It is lower than that of a classifier, because scores here
+            are products of three factors.
+        mask_logit_scale: factor of the mask logits in the panoptic fusion.
         mask_prob_margin: mask probabilities are kept this far from 0 and 1. The Dice loss drives them to the ends,
             where the semantic head would lose its vote in the fusion.
-        normalizer_scope: what the losses are divided by in many processes, see ``normalizer``.
+        normalizer_scope: whose samples the losses are divided by, see ``normalizer``.
 
     Raises:
-        ValueError: there are not five grids, or not as many ranges as grids.
+        ValueError: there are not five grids, or not as many ranges as grids; or an option of the mask features is
+            given both here and in ``mask_features``.
     """
 
     def __init__(
@@ -103,11 +94,12 @@ class SOLOv2Head(InstanceHead):
         num_things: int,
         in_channels: int = 256,
         *,
+        mask_features: Callable[[int, int], MaskFeatureBranch] = MaskFeatureBranch,
         preset: Literal["full", "light"] = "full",
         num_convs: int | None = None,
         channels: int | None = None,
         kernel_channels: int | None = None,
-        mask_hidden: int = 128,
+        mask_hidden: int | None = None,
         kernel_scale: float = 0.1,
         fourier_octaves: int = 0,
         num_grids: Sequence[int | tuple[int, int]] = ((40, 80), (36, 72), (24, 48), (16, 32), (12, 24)),
@@ -116,7 +108,9 @@ class SOLOv2Head(InstanceHead):
         conflict: Literal["smaller", "last", "all"] = "smaller",
         category_weight: float = 1.0,
         mask_weight: float = 3.0,
-        norm_act: NormAct = GroupNormReLU,
+        focal_alpha: float = 0.25,
+        focal_gamma: float = 2.0,
+        norm_act: NormAct | None = None,
         detection_thresh: float = 0.1,
         nms_pre: int = 500,
         nms_kernel: Literal["gaussian", "linear"] = "gaussian",
@@ -148,6 +142,8 @@ class SOLOv2Head(InstanceHead):
         self.conflict: Literal["smaller", "last", "all"] = conflict
         self.category_weight = category_weight
         self.mask_weight = mask_weight
+        self.focal_alpha = focal_alpha
+        self.focal_gamma = focal_gamma
         self.detection_thresh = detection_thresh
         self.nms_pre = nms_pre
         self.nms_kernel: Literal["gaussian", "linear"] = nms_kernel
@@ -162,7 +158,7 @@ class SOLOv2Head(InstanceHead):
 
         def tower(first: int) -> nn.Sequential:
             return nn.Sequential(*(
-                ConvNormAct(first if i == 0 else channels, channels, kernel_size=3, norm_act=norm_act)
+                ConvNormAct(first if i == 0 else channels, channels, kernel_size=3, norm_act=norm_act or GroupNormReLU)
                 for i in range(num_convs)
             ))  # fmt: skip
 
@@ -170,8 +166,16 @@ class SOLOv2Head(InstanceHead):
         self.category = nn.Conv2d(channels, num_things, 3, padding=1)
         self.kernel_tower = tower(in_channels + 2 + 4 * fourier_octaves)
         self.kernel = nn.Conv2d(channels, kernel_channels, 3, padding=1)
-        self.mask_features = MaskFeatureBranch(
-            in_channels, kernel_channels, hidden=mask_hidden, norm_act=norm_act, fourier_octaves=fourier_octaves
+        self.mask_features = build_branch(
+            "mask_features",
+            mask_features,
+            in_channels,
+            kernel_channels,
+            options=[
+                PassedOn("mask_hidden", "hidden", mask_hidden),
+                PassedOn("fourier_octaves", "fourier_octaves", fourier_octaves or None),
+                PassedOn("norm_act", "norm_act", norm_act),
+            ],
         )
         self._init_weights()
 
@@ -236,36 +240,16 @@ class SOLOv2Head(InstanceHead):
             tables=self.tensors,
         )
         categories = torch.stack([cells.categories for cells in assigned])
-        goals = categories[..., None] == torch.arange(self.num_things, device=device)
+        is_category = categories[..., None] == torch.arange(self.num_things, device=device)
         positives = (categories < self.num_things).sum()
-        mask_losses = torch.cat(
-            [self._mask_losses(*image) for image in zip(kernels, features, assigned, targets, strict=True)]
-        )
-        mask_loss = mask_losses.sum()
-        if len(mask_losses) == 0:
-            # Without any pair the mask loss is zero, and still connected to every parameter.
-            mask_loss = mask_loss + 0.0 * (features.float().mean() + kernels.float().mean())
-        pairs = torch.full((), float(len(mask_losses)), device=device)  # filled there, not sent there
+        mask_loss, number = mask_loss_of_batch(kernels, features, assigned, targets)
+        pairs = torch.full((), float(number), device=device)  # filled there, not sent there
+        category_loss = focal_loss(logits, is_category, alpha=self.focal_alpha, gamma=self.focal_gamma)
         cells, pairs = (normalizer(count, scope=self.normalizer_scope, device=device) for count in (positives, pairs))
         return {
-            "loss_category": self.category_weight * focal_loss(logits, goals) / cells,
+            "loss_category": self.category_weight * category_loss / cells,
             "loss_mask": self.mask_weight * mask_loss / pairs,
         }
-
-    def _mask_losses(self, kernels: Tensor, features: Tensor, cells: CellTargets, target: InstanceTargets) -> Tensor:
-        """Return the Dice loss of each pair of one image, ``[P]``; its masks are drawn anew in the backward pass."""
-        goals = stride4_masks(target["masks"]).flatten(1)  # one for each object, not for each pair
-        losses = [features.new_zeros(0, dtype=torch.float32)]
-        if len(cells.cells) == 0:
-            return losses[0]
-        number = masks_at_a_time(features)
-        for some, objects in zip(torch.split(cells.cells, number), torch.split(cells.objects, number), strict=True):
-            losses.append(
-                checkpoint(
-                    _pair_losses, kernels[some], features, goals, objects, use_reentrant=False, preserve_rng_state=False
-                )
-            )
-        return torch.cat(losses)
 
     # ------------------------------------------------------------------ prediction
 
@@ -285,80 +269,32 @@ class SOLOv2Head(InstanceHead):
         scores = list_of_cells([suppress_neighbours(level.float().sigmoid()) for level in logits]).flatten(1)
         scores, index = scores.topk(min(self.nms_pre, scores.shape[1]))
         cells, labels = index // self.num_things, index % self.num_things
-        strides = self.tensors.get(cell_strides, tuple(self.grids), device=cells.device)[cells]
+        least_areas = self.tensors.get(cell_strides, tuple(self.grids), device=cells.device)[cells]
         all_kernels = list_of_cells(kernels)
         best = all_kernels.gather(1, cells[..., None].expand(-1, -1, all_kernels.shape[2]))
         features = self.mask_features(pyramid)
         kind = features.device.type
         if torch.is_autocast_enabled(kind):  # once, and not in every multiplication with kernels
             features = features.to(torch.get_autocast_dtype(kind))
-        return scores, labels, self.kernel_scale * best, strides, features
+        return scores, labels, self.kernel_scale * best, least_areas, features
 
     def decode(
         self, pyramid: FeaturePyramid, dense: tuple[Tensor, ...], image_sizes: Sequence[tuple[int, int]]
     ) -> list[InstancePredictions]:
-        """Return the instances of ``predict``, of which ``dense`` is the first part."""
-        scores, labels, kernels, strides, features = dense
+        """Return the instances of ``predict`` from the result of ``dense``."""
+        scores, labels, kernels, least_areas, features = dense
         numbers = (scores > self.detection_thresh).sum(dim=1).tolist()
         return [
-            self._decode(scores[i, :n], labels[i, :n], kernels[i, :n], strides[i, :n], features[i], image_size)
+            decode_image(
+                Candidates(scores[i, :n], labels[i, :n], kernels[i, :n], least_areas[i, :n]),
+                features[i],
+                image_size,
+                nms_kernel=self.nms_kernel,
+                nms_sigma=self.nms_sigma,
+                update_thresh=self.update_thresh,
+                max_detections=self.max_detections,
+                mask_logit_limit=self.mask_logit_limit,
+                tables=self.tensors,
+            )
             for i, (n, image_size) in enumerate(zip(numbers, image_sizes, strict=True))
         ]
-
-    def _decode(
-        self,
-        scores: Tensor,
-        labels: Tensor,
-        kernels: Tensor,
-        strides: Tensor,
-        features: Tensor,
-        image_size: tuple[int, int],
-    ) -> InstancePredictions:
-        """Find the instances of one image among N candidates.
-
-        Args:
-            scores: ``[N]``, falling.
-            labels: ``[N]``.
-            kernels: ``[N, E]``.
-            strides: ``[N]``.
-            features: ``[E, H/4, W/4]``.
-            image_size: valid ``(h, w)``; nothing beyond it is looked at.
-        """
-        height, width = (math.ceil(side / 4) for side in image_size)
-        features = features[:, :height, :width].flatten(1).view(-1, height, width)  # copied once, if at all
-
-        masks, maskness = draw_masks(kernels, features)
-        large = masks.sum(dim=1) > strides
-        found = scores * maskness
-        if masks.is_cuda:
-            found = (
-                found * large
-            )  # At a score of 0 they come last and go below. To drop them now is to wait for the GPU.
-        else:
-            masks, kernels, labels, found = masks[large], kernels[large], labels[large], found[large]
-
-        found = matrix_nms(masks, labels, found, kernel=self.nms_kernel, sigma=self.nms_sigma)
-        found, order = found.topk(min(self.max_detections, len(found)))
-        number = int((found > max(self.update_thresh, 0.0)).sum())
-        found, order = found[:number], order[:number]
-        labels, kernels = labels[order], kernels[order]
-
-        limit = self.mask_logit_limit
-        mask_logits = dynamic_convolution(kernels, features).clamp(-limit, limit)
-        frame = self.tensors.get(_frame, height, width, mask_logits.dtype, device=mask_logits.device)
-        frames = frame.repeat(number, 1)
-        boxes, sure = boxes_from_ends(mask_logits, image_size)
-        if bool((sure & (boxes[:, 2] > boxes[:, 0])).all()):
-            return InstancePredictions(found, labels, boxes, mask_logits, frames)
-        boxes = tight_boxes(mask_logits, image_size)
-        instances = InstancePredictions(found, labels, boxes, mask_logits, frames)
-        return instances[(boxes[:, 2] > boxes[:, 0]).nonzero().flatten()]
-
-
-def _frame(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
-    """Return the rectangle in pixels that masks of a height and a width at stride 4 cover, ``[4]``."""
-    return torch.tensor([0, 0, 4 * width, 4 * height], dtype=dtype, device=device)
-
-
-def _pair_losses(kernels: Tensor, features: Tensor, goals: Tensor, objects: Tensor) -> Tensor:
-    return dice_loss(dynamic_convolution(kernels, features).flatten(1), goals[objects])

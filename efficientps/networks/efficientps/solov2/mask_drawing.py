@@ -34,8 +34,8 @@ def draw_masks(kernels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         float32 ``[N]``, 0 for an empty one.
     """
     masks, maskness = [], []
-    for some in torch.split(kernels, masks_at_a_time(features)):
-        probs = dynamic_convolution(some, features).flatten(1).sigmoid()
+    for chunk in torch.split(kernels, masks_at_a_time(features)):
+        probs = dynamic_convolution(chunk, features).flatten(1).sigmoid()
         inside = probs > 0.5
         masks.append(inside)
         maskness.append((probs * inside).sum(dim=1) / inside.sum(dim=1).clamp(min=1))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from efficientps.layers.conv import ConvNormAct
-from efficientps.layers.norm_act import NormAct
+from efficientps.layers.norm_act import GroupNormReLU, NormAct
 from efficientps.networks.efficientps.solov2.coordinates import (
     append_maps,
     coordinates,
@@ -27,15 +27,22 @@ class MaskFeatureBranch(nn.Module):
     coarsest level alone. WXinlong/SOLO:mmdet/models/mask_heads/mask_feat_head.py.
 
     Args:
-        in_channels: of the pyramid.
-        out_channels: E, of the result (256, light 128).
+        in_channels: channels of the pyramid.
+        out_channels: E, channels of the result (256, light 128).
         hidden: channels of the convolutions (128).
-        fourier_octaves: of the waves of the coordinates that the last convolution sees beside the sum (0).
+        fourier_octaves: number of frequencies of the waves that the last convolution sees beside the sum, see
+            ``with_fourier_features``; 0 as published.
         norm_act: builds the normalisation with its activation.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, hidden: int, norm_act: NormAct, fourier_octaves: int = 0
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden: int = 128,
+        fourier_octaves: int = 0,
+        norm_act: NormAct = GroupNormReLU,
     ) -> None:
         super().__init__()
         self.fourier_octaves = fourier_octaves

@@ -115,7 +115,7 @@ def assign_cells_of_batch(
     table = (tables or TensorCache()).get(_level_table, tuple(grids), tuple(scale_ranges), canvas, device=device)
     grid, sides_of_canvas, low, high, before = torch.split(table, [2, 2, 1, 1, 1], dim=1)  # each [L, 2] or [L, 1]
     num_cells = sum(rows * columns for rows, columns in grids)
-    numbers = [len(some) for some in masks]
+    numbers = [len(of_image) for of_image in masks]
 
     centres, areas = _mass_centres(*(torch.cat(sums) for sums in zip(*map(_pixels_of_lines, masks), strict=True)))
     boxes = torch.cat([target["boxes"] for target in targets]).double()
@@ -191,8 +191,8 @@ def _pixels_of_lines(masks: Tensor) -> tuple[Tensor, Tensor]:
     """Return the number of pixels in each row ``[N, H]`` and in each column ``[N, W]`` of masks ``[N, H, W]``."""
     in_row, in_column = [], []
     # A few masks at a time: sums of booleans copy their whole input to a wider type.
-    for some in torch.split(masks, _masks_at_a_time(masks)):
-        pixels = some.float()
+    for chunk in torch.split(masks, _masks_at_a_time(masks)):
+        pixels = chunk.float()
         in_row.append(pixels.sum(dim=2))
         in_column.append(pixels.sum(dim=1))
     return torch.cat(in_row), torch.cat(in_column)
@@ -231,7 +231,7 @@ def stride4_masks(masks: Tensor) -> Tensor:
     """
     # A few at a time, as for the number of pixels.
     return torch.cat(
-        [avg_pool2d(some[:, None].float(), 4)[:, 0] for some in torch.split(masks, _masks_at_a_time(masks))]
+        [avg_pool2d(chunk[:, None].float(), 4)[:, 0] for chunk in torch.split(masks, _masks_at_a_time(masks))]
     )
 
 
