@@ -5,6 +5,7 @@ import torch
 
 from efficientps.structures import InstanceTargets
 from scripts.grid_coverage import DEFAULT, PUBLISHED, left_out, main, parse_grids, table
+from tests.sweep import sweep
 
 ONE_CELL = ((1, 1),) * 5
 
@@ -54,8 +55,8 @@ def test_command_line(synthetic_root, tmp_path, capsys):
     assert shares["0.25"][0] > shares["1"][0]
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
+@sweep(
+    "content, sentence",
     [
         ("model: {}", "has no section 'data'"),
         ("data: {rot: nowhere}", "there is no such key: 'rot'"),
@@ -69,7 +70,7 @@ def test_bad_configurations(tmp_path, capsys, content, sentence):
     assert error.startswith("error: ") and sentence in error
 
 
-@pytest.mark.parametrize("text", ["40x80,20x40", "a,b,c,d,e", "1x2x3,4,5,6,7", "0,1,2,3,4"])
+@sweep("text", ["40x80,20x40", "a,b,c,d,e", "1x2x3,4,5,6,7", "0,1,2,3,4"])
 def test_bad_grids(text, capsys):
     with pytest.raises(SystemExit):
         main(["config.yaml", "--grids", text])

@@ -4,6 +4,7 @@ import torch
 
 from efficientps.structures import PanopticSegmentation, Segment
 from efficientps.visualization import colorize, comparison, grid, overlay
+from tests.sweep import sweep
 
 COLORS = [(128, 64, 128), (70, 130, 180), (0, 0, 142), (220, 20, 60)]
 NAMES = ["road", "sky", "car", "person"]
@@ -111,7 +112,7 @@ def test_small_instances_are_named_beside_themselves():
     assert written[84:100, 190:222].sum() > 100
 
 
-@pytest.mark.parametrize("size", [(3, 5), (1, 40), (32, 64), (333, 517)])
+@sweep("size", [(3, 5), (1, 40), (32, 64), (333, 517)])
 def test_any_size_and_empty_maps(size):
     # Oracle: by contract; shape and type, for odd and tiny pictures, and for maps with no segment.
     for panoptic in (scene(size).resize(size), PanopticSegmentation(torch.zeros(size, dtype=torch.int32))):

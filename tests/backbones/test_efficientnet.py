@@ -8,6 +8,7 @@ from torch import nn
 
 from efficientps.backbones.efficientnet import EfficientNetBackbone
 from efficientps.layers.norm_act import InPlaceABN
+from tests.sweep import sweep
 
 
 def loaded(**options) -> EfficientNetBackbone:
@@ -69,8 +70,8 @@ def test_outputs_equal_timm(padding, name, tmp_path):
         torch.testing.assert_close(backbone(images).p32, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("variant", "channels"),
+@sweep(
+    "variant, channels",
     [("b0", (24, 40, 112, 1280)), ("b4", (32, 56, 160, 1792)), ("b5", (40, 64, 176, 2048))],
 )
 def test_declared_channels_and_strides_are_the_real_ones(variant, channels):

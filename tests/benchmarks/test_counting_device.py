@@ -6,6 +6,7 @@ from torchvision.ops import nms
 
 from benchmarks.counting_device import counting_device, on_device
 from efficientps.structures import FeaturePyramid
+from tests.sweep import sweep
 
 
 def write_scalar(x):
@@ -42,7 +43,7 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@sweep("name", PROGRAMS)
 def test_counts_of_single_operations(name):
     program, *expected = PROGRAMS[name]
     with counting_device() as count:

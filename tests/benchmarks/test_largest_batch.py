@@ -1,9 +1,10 @@
 import pytest
 
 from benchmarks import largest_batch
+from tests.sweep import sweep
 
 
-@pytest.mark.parametrize("limit", [*range(20), 511, 512, 600])
+@sweep("limit", [*range(20), 511, 512, 600])
 def test_search_finds_the_limit_and_asks_seldom(limit):
     # Oracle: by definition, for every limit; each number is asked for once.
     asked = []

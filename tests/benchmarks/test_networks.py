@@ -11,9 +11,14 @@ from benchmarks.batches import street_batch
 SIZE = (128, 256)
 
 
-def test_model_counts_and_times():
+@pytest.fixture(scope="module")
+def report():
+    """The demo's, of random weights."""
+    return networks.run(size=SIZE, names=("demo",), rounds=1, with_peers=False)
+
+
+def test_model_counts_and_times(report):
     # Oracle: by hand; multiply-adds of a convolution, and as many instances as were put in.
-    report = networks.run(size=SIZE, names=("demo",), rounds=1, with_peers=False)
     sides = ["demo", "demo, 30 instances", "demo, inference copy", "demo, inference copy, 30 instances"]
     assert [row.side for row in report.rows] == sides
     plain, crowded, _, crowded_copy = report.rows
@@ -24,16 +29,16 @@ def test_model_counts_and_times():
     assert plain.figures["parameters_m"] > 1 and plain.figures["saved_activations_mb"] > 1
 
 
-def test_trained_weights_are_timed(tmp_path):
+def test_trained_weights_are_timed(report, tmp_path):
     # Oracle: weights by hand that find the first thing class in every box, where random ones find nothing.
     state = presets.build("demo").state_dict()
     state["instance_head.box_branch.predictor.cls_score.bias"][1] = 20.0
     state["instance_head.mask_branch.predictor.bias"][1] = 20.0
     torch.save({"state_dict": state}, tmp_path / "weights.ckpt")
     shared = {"size": SIZE, "names": ("demo",), "rounds": 1, "with_peers": False}
-    report = networks.run(**shared, checkpoints=[tmp_path / "weights.ckpt"])
-    assert report.rows[0].figures["instances_fused"] > 0 == networks.run(**shared).rows[0].figures["instances_fused"]
-    assert report.options["checkpoints"] == [str(tmp_path / "weights.ckpt")]
+    trained = networks.run(**shared, checkpoints=[tmp_path / "weights.ckpt"])
+    assert trained.rows[0].figures["instances_fused"] > 0 == report.rows[0].figures["instances_fused"]
+    assert trained.options["checkpoints"] == [str(tmp_path / "weights.ckpt")]
     torch.save({"state_dict": {"network.a": torch.ones(1)}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other.ckpt is of another network than the preset .*: \d+ tensors differ"):
         networks.run(**shared, checkpoints=[tmp_path / "other.ckpt"])
@@ -59,16 +64,10 @@ def one_peer(monkeypatch):
     monkeypatch.setattr(peers, "builders", lambda size, training: {"Mask2Former Swin-T": Peer})
 
 
-@pytest.mark.parametrize("counted", [True, False])
-def test_what_the_training_of_peers_keeps_is_counted_on_request(counted, one_peer):
+def test_a_peer_is_counted_on_request_or_left_out_by_name(one_peer):
     # Oracle: by hand; the gradient of a convolution needs its input, 3 numbers of 4 bytes for each pixel.
-    report = networks.run(size=SIZE, names=("demo",), rounds=1, peer_activations=counted)
-    kept = report.rows[-1].figures.get("saved_activations_mb", 0.0)
-    assert kept >= 3 * 4 * SIZE[0] * SIZE[1] / 1e6 if counted else kept == 0.0
-
-
-def test_a_peer_is_left_out_by_name(one_peer):
-    # Oracle: by hand; its row is missing, and the report says so.
+    report = networks.run(size=SIZE, names=("demo",), rounds=1, peer_activations=True)
+    assert report.rows[-1].figures["saved_activations_mb"] >= 3 * 4 * SIZE[0] * SIZE[1] / 1e6
     report = networks.run(size=SIZE, names=("demo",), rounds=1, without=["Mask2Former Swin-T"])
     assert report.rows[-1].side == "demo, inference copy, 30 instances" and "Mask2Former Swin-T" in report.skipped[0]
     with pytest.raises(ValueError, match="no peer 'Mask3Former' to leave out; the peers are Mask2Former Swin-T"):

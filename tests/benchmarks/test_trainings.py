@@ -16,6 +16,7 @@ def test_metrics_are_columns_without_their_empty_cells(tmp_path):
     assert math.isnan(metrics.last("val/AP")) and not Metrics.of(tmp_path / "nothing").columns
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_named_with_what_it_said(tmp_path):
     # Oracle: the sentence of train_net.py about data that is not there.
     report = run(names=["demo_bf16"], scenes=tmp_path / "none", folder=tmp_path, workers=0, steps=1)

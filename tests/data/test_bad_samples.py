@@ -13,6 +13,7 @@ from efficientps.data.bad_samples import BadSamples, TooManyBadSamplesError
 from efficientps.data.formats import image_file
 from efficientps.data.loading.samplers import EvaluationSampler, SampleIndex, TrainingSampler
 from efficientps.data.sources.cityscapes import CityscapesDataModule, CityscapesPanoptic
+from tests.sweep import sweep
 
 
 class Draw:
@@ -177,7 +178,7 @@ def test_errors_of_the_machine_and_of_transforms_are_not_skipped(cityscapes_root
     assert data.bad_samples.positions == []
 
 
-@pytest.mark.parametrize(("length", "limit", "expected"), [(1, None, 1), (250, None, 2), (2975, None, 29), (9, 0, 0)])
+@sweep("length, limit, expected", [(1, None, 1), (250, None, 2), (2975, None, 29), (9, 0, 0)])
 def test_default_limit_is_a_hundredth(length, limit, expected):
     assert BadSamples(length, limit=limit).limit == expected
 

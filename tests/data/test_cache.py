@@ -12,6 +12,7 @@ from efficientps.data.cache import SampleCache
 from efficientps.data.loading.samplers import SampleIndex
 from efficientps.data.sources.cityscapes import CityscapesDataModule, CityscapesPanoptic
 from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule, CocoPanopticSplit
+from tests.sweep import sweep
 
 pytest.importorskip("blosc2")
 ROOT = Path(__file__).parents[2]
@@ -127,7 +128,7 @@ def test_a_second_run_writes_what_is_missing_only(cached, prepare, capsys):
     assert sorted((cache / "train").iterdir()) == files
 
 
-@pytest.mark.parametrize("pixels", [1, 7 * 13, 64 * 100])
+@sweep("pixels", [1, 7 * 13, 64 * 100])
 def test_any_ids_and_pixels_survive(tmp_path, pixels):
     # Oracle: the arrays that were written; noise, which does not compress, and the extremes of int32.
     rng = np.random.default_rng(pixels)

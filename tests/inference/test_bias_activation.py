@@ -9,11 +9,12 @@ from torch.nn.functional import leaky_relu
 
 from efficientps.inference.bias_activation import BiasLeakyReLU, kernel_runs, move_biases
 from tests.layers.test_norm_act_triton import DEVICE, needs_kernels
+from tests.sweep import sweep
 
 
 @needs_kernels
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("slope", [0.01, 1.0])
+@sweep("dtype", [torch.float32, torch.bfloat16])
+@sweep("slope", [0.01, 1.0])
 def test_the_kernel_adds_the_bias_and_activates_in_place(dtype, slope):
     """Oracle: PyTorch's addition and leaky ReLU in float64; one rounding in the type of the map."""
     torch.manual_seed(0)

@@ -12,6 +12,7 @@ from efficientps.inference.cuda_graphs import CUDAGraphs
 from efficientps.inference.inference_copy import inference_copy
 from tests.inference.networks import HEADS, equal, ready_network
 from tests.networks.efficientps.test_network import image_batch
+from tests.sweep import sweep
 
 
 class Recorder:
@@ -123,7 +124,7 @@ def test_copies_and_pickles_have_no_graphs():
     assert not deepcopy(graphs)._recordings and not loads(dumps(graphs))._recordings
 
 
-@pytest.mark.parametrize("head", HEADS)
+@sweep("head", HEADS)
 def test_predictions_do_not_share_memory_with_the_graph(head):
     # Oracle: the network without graphs; predictions are compared after all images have gone through the same buffers.
     network = inference_copy(ready_network(head))

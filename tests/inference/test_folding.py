@@ -13,6 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from efficientps.inference.inference_copy import fold_norms, inference_copy
 from efficientps.layers import InPlaceABN
 from efficientps.networks.network import PanopticNetwork
+from tests.sweep import sweep
 
 
 def random_norms(module: nn.Module) -> nn.Module:
@@ -71,8 +72,8 @@ NORMS = {
 }
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("layer", LAYERS)
+@sweep("norm", NORMS)
+@sweep("layer", LAYERS)
 def test_every_layer_takes_every_norm(layer, norm):
     # Oracle: the layer and the norm, one after the other.
     conv = deepcopy(LAYERS[layer])
@@ -115,7 +116,7 @@ WIRES = {
 }
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@sweep("wire", WIRES)
 def test_pairs_that_data_flow_forbids_stay(wire):
     # Oracle: by hand; folding any of these would give other numbers.
     fold_and_compare(Wired(WIRES[wire]), folded=0, kept=1)

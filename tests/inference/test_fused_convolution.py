@@ -2,12 +2,12 @@
 
 from copy import deepcopy
 
-import pytest
 import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
 from efficientps.inference.fused_convolution import ConvLeakyReLU, join_activations
+from tests.sweep import sweep
 
 CONVOLUTIONS = {
     "1x1": {"in_channels": 5, "out_channels": 7, "kernel_size": 1},
@@ -24,8 +24,8 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS.keys())
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@sweep("options", CONVOLUTIONS.values())
+@sweep("layout", [torch.channels_last, torch.contiguous_format])
 def test_equals_one_after_the_other(options, layout):
     """Oracle: PyTorch's convolution and leaky ReLU in float64."""
     torch.manual_seed(0)

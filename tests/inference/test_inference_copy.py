@@ -18,6 +18,7 @@ from efficientps.networks.efficientps import InstanceHead
 from tests.inference.networks import HEADS, NUM_STUFF, NUM_THINGS, ready_network
 from tests.inference.networks import network as small_network
 from tests.networks.efficientps.test_network import image_batch
+from tests.sweep import sweep
 from tests.tiny_network import TinyNetwork
 
 
@@ -101,7 +102,7 @@ class Casts(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("head", HEADS)
+@sweep("head", HEADS)
 def test_autocast_casts_no_weight_of_a_copy(head):
     # Oracle: by hand; no operation of a prediction casts a tensor of a weight's shape, and the maps stay close.
     network, batch = ready_network(head), image_batch([(64, 96)])

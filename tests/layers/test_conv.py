@@ -1,10 +1,10 @@
 """Convolutions with norm and activation."""
 
-import pytest
 import torch
 from torch import nn
 
 from efficientps.layers.conv import ConvNormAct, SeparableConv
+from tests.sweep import sweep
 
 
 def count(module: nn.Module) -> int:
@@ -17,7 +17,7 @@ def test_parameters_of_a_separable_conv():
     assert count(SeparableConv(8, 16, intermediate_norm=True)) == 9 * 8 + 2 * 8 + 8 * 16 + 2 * 16
 
 
-@pytest.mark.parametrize("dilation", [1, (1, 6), (18, 15)])
+@sweep("dilation", [1, (1, 6), (18, 15)])
 def test_size_is_kept_whatever_the_dilation(dilation):
     """Oracle: invariance; the map is smaller than the dilation."""
     x = torch.randn(2, 4, 5, 7)

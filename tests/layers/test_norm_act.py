@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from efficientps.layers import norm_act, norm_implementation, norm_statistics
 from efficientps.layers.norm_act import InPlaceABN, eager_abn, freeze_norms, prepared_scales, set_norm_implementation
+from tests.sweep import sweep
 
 
 def random_norm(channels: int, *, slope: float = 0.01, seed: int = 0) -> InPlaceABN:
@@ -26,10 +27,10 @@ def random_norm(channels: int, *, slope: float = 0.01, seed: int = 0) -> InPlace
     return norm
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 5, 6), (7, 4)])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("slope", [0.01, 1.0])
+@sweep("shape", [(3, 4, 5, 6), (7, 4)])
+@sweep("memory_format", [torch.contiguous_format, torch.channels_last])
+@sweep("training", [True, False])
+@sweep("slope", [0.01, 1.0])
 def test_equals_batch_norm_and_leaky_relu(slope, training, memory_format, shape):
     """Oracle: torch's batch_norm with |weight| + eps followed by leaky_relu, in outputs, gradients and statistics."""
     norm = random_norm(4, slope=slope).train(training)
@@ -149,8 +150,8 @@ def test_low_precision_input_keeps_its_dtype_and_is_near(dtype):
     torch.testing.assert_close(y.float(), InPlaceABN(4)(x), atol=3e-2, rtol=3e-2)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@sweep("dtype", [torch.float32, torch.bfloat16])
+@sweep("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_statistics_of_large_maps_are_exact(memory_format, dtype):
     """Oracle: torch's variance in double precision; means far from 0, where a single pass would lose digits."""
     spread, level = torch.linspace(0.1, 5, 8).view(-1, 1, 1), torch.linspace(-30, 30, 8).view(-1, 1, 1)

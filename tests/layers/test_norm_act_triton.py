@@ -13,6 +13,7 @@ from torch import multiprocessing as mp
 from efficientps.layers import norm_implementation
 from efficientps.layers.norm_act import InPlaceABN, eager_abn, freeze_norms, set_norm_implementation
 from tests.layers.test_norm_act import CASES, run_rank
+from tests.sweep import sweep
 
 triton = pytest.importorskip("triton")
 
@@ -84,9 +85,9 @@ def ours(norm, x, grad):
 
 
 @needs_kernels
-@pytest.mark.parametrize("mode", ["training", "evaluation", "frozen"])
-@pytest.mark.parametrize("slope", [0.01, 1.0])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@sweep("mode", ["training", "evaluation", "frozen"])
+@sweep("slope", [0.01, 1.0])
+@sweep("shape", SHAPES)
 def test_equals_batch_norm_and_leaky_relu(shape, slope, mode):
     """Oracle: torch's batch_norm with |weight| + eps and leaky_relu, in double precision; all results and gradients."""
     norm = random_norm(shape[1], slope=slope).train(mode != "evaluation")

@@ -9,6 +9,7 @@ import torch
 from efficientps.metrics.evaluator import Evaluator
 from efficientps.structures import BoxPredictions, InstancePredictions, PanopticSegmentation, Prediction, Segment
 from efficientps.structures.categories import Categories, Category
+from tests.sweep import sweep
 
 CATEGORIES = Categories(
     [
@@ -44,7 +45,7 @@ def perfect(size=8):
     return Prediction(panoptic, (panoptic.segment_ids - 1).to(torch.uint8), instances)
 
 
-@pytest.mark.parametrize("size", [8, 16, 4])
+@sweep("size", [8, 16, 4])
 def test_perfect_prediction_at_another_size(size):
     # Oracle: hand-worked; quarters stay quarters at every size, so all figures are 1.
     evaluator = Evaluator(CATEGORIES)

@@ -5,6 +5,7 @@ import torch
 from efficientps.metrics.joint_areas import joint_areas, joint_runs
 from efficientps.structures import segment_runs as module
 from efficientps.structures.segment_runs import _runs_on_cpu, _runs_on_device
+from tests.sweep import sweep
 
 
 def naive(rows, columns, row_ids, column_ids):
@@ -16,7 +17,7 @@ def naive(rows, columns, row_ids, column_ids):
     return areas
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 1), (9, 11)])
+@sweep("size", [(1, 1), (1, 7), (6, 1), (9, 11)])
 def test_counts_are_those_of_a_naive_loop(size):
     # Oracle: naive loop over the pixels; unlisted, negative and huge ids among them, lists out of order. The ids of
     # the rows lie near each other and those of the columns do not: they are looked up in different ways.
@@ -50,7 +51,7 @@ def test_different_sizes_are_refused():
         joint_areas(torch.zeros(2, 3).int(), torch.zeros(3, 2).int(), [0], [0])
 
 
-@pytest.mark.parametrize("pixels", [0, 1, 2, 500])
+@sweep("pixels", [0, 1, 2, 500])
 def test_both_ways_to_find_runs_agree(pixels):
     # Oracle: NumPy's way against torch's, on the CPU; lengths fill the map.
     rng = np.random.default_rng(3)
@@ -61,7 +62,7 @@ def test_both_ways_to_find_runs_agree(pixels):
     assert _runs_on_cpu(rows, columns)[2].sum() == pixels
 
 
-@pytest.mark.parametrize("stretch", [1, 3, 39, 40, 41])
+@sweep("stretch", [1, 3, 39, 40, 41])
 def test_counts_do_not_depend_on_where_the_pixels_are_cut(stretch, monkeypatch):
     # Oracle: naive loop; cuts before, at and after the last of 40 pixels.
     rng = np.random.default_rng(4)

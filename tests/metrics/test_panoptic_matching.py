@@ -4,6 +4,7 @@ import torch
 
 from efficientps.metrics.panoptic_matching import count_matches
 from efficientps.structures import PanopticSegmentation, Segment
+from tests.sweep import sweep
 
 
 def test_equals_cityscapesscripts_on_random_maps(random_pair, official_counts):
@@ -52,8 +53,8 @@ def road(*rows, ids=(1,)):
     return PanopticSegmentation(torch.tensor(rows, dtype=torch.int32), [Segment(i, 0, False) for i in ids])
 
 
-@pytest.mark.parametrize(
-    ("prediction", "target", "message"),
+@sweep(
+    "prediction, target, message",
     [
         (road([1, 1]), road([1], [1]), r"prediction has the size \(1, 2\) and the target \(2, 1\); resize"),
         (road([1, 5]), road([1, 1]), r"map of the prediction has pixels of segment 5, which is not in its segments"),

@@ -1,8 +1,8 @@
 import numpy as np
-import pytest
 from pycocotools import mask as pycocotools_mask
 
 from efficientps.metrics.run_length import encode_segments, encode_window
+from tests.sweep import sweep
 
 
 def reference(mask):
@@ -10,8 +10,8 @@ def reference(mask):
     return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 
-@pytest.mark.parametrize("window", [(0, 0, 9, 7), (2, 1, 5, 6), (0, 0, 3, 7), (6, 3, 9, 7), (4, 0, 5, 1)])
-@pytest.mark.parametrize("density", [0.0, 0.3, 0.8, 1.0])
+@sweep("window", [(0, 0, 9, 7), (2, 1, 5, 6), (0, 0, 3, 7), (6, 3, 9, 7), (4, 0, 5, 1)])
+@sweep("density", [0.0, 0.3, 0.8, 1.0])
 def test_windows_equal_pycocotools_on_the_whole_image(window, density):
     # Oracle: pycocotools on the mask of the whole image; full columns, whose runs join, among them.
     rng = np.random.default_rng(0)
@@ -23,7 +23,7 @@ def test_windows_equal_pycocotools_on_the_whole_image(window, density):
         assert encode_window(mask, window, (7, 9)) == reference(whole)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 6), (6, 1), (8, 13)])
+@sweep("size", [(1, 1), (1, 6), (6, 1), (8, 13)])
 def test_segments_equal_pycocotools_one_by_one(size):
     # Oracle: pycocotools on the mask of each id.
     rng = np.random.default_rng(1)

@@ -4,6 +4,7 @@ import torch
 
 from efficientps.metrics.semantic_iou import SemanticIoU
 from efficientps.structures import PanopticSegmentation, Segment
+from tests.sweep import sweep
 
 NUM_CLASSES = 5
 
@@ -66,8 +67,8 @@ def test_nothing_counted_is_zero_not_nan():
     assert metric.compute().mean == 0.0
 
 
-@pytest.mark.parametrize(
-    ("prediction", "segments", "message"),
+@sweep(
+    "prediction, segments, message",
     [
         ([[0, 1], [0, 1]], [Segment(1, 0, False)], r"size \(2, 2\) and the target \(1, 2\)"),
         ([[0, 2]], [Segment(1, 0, False)], r"prediction has a pixel of class 2; classes are 0\.\.1"),

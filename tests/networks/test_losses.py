@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy, cross_entropy
 
 from efficientps.networks.losses import dice_loss, focal_loss, hard_pixel_cross_entropy
+from tests.sweep import sweep
 
 
 def random_case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +86,7 @@ def test_half_precision_logits_do_not_overflow():
     torch.testing.assert_close(loss, hard_pixel_cross_entropy(logits.float(), target))
 
 
-@pytest.mark.parametrize("alpha, gamma", [(0.25, 2.0), (0.7, 0.0), (0.5, 3.5)])
+@sweep("alpha, gamma", [(0.25, 2.0), (0.7, 0.0), (0.5, 3.5)])
 def test_focal_loss_is_weighted_cross_entropy(alpha, gamma):
     """Oracle: Eq. 5 of the paper written out in float64, on one-hot targets."""
     logits = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)).double() * 3
@@ -124,8 +125,8 @@ def naive_dice(logits, targets):
     return 1 - 2 * both / (sum(p * p for p in probs) + 1e-3 + sum(t * t for t in targets) + 1e-3)
 
 
-@pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("seed", range(5))
+@sweep("soft", [False, True])
+@sweep("seed", range(5))
 def test_dice_loss_equals_a_loop(seed, soft):
     """Oracle: the definition, mask by mask; targets of 0 and 1, soft ones, and one without any pixel."""
     generator = torch.Generator().manual_seed(seed)

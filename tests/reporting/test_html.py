@@ -21,6 +21,7 @@ from efficientps.reporting.html import (
     read_curves,
     write_report,
 )
+from tests.sweep import sweep
 
 NAMES = ["sky", "earth <b>", "worker", "crane"]
 COLORS = [(10, 20, 30), (200, 100, 0), (0, 255, 0), (9, 9, 9)]
@@ -80,7 +81,7 @@ def test_long_curves_get_a_running_mean():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["loss"]
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", "step,x\n1,two\n", "step,x\n,2\n"])
+@sweep("text", ["a,b\n1,2\n", "step,x\n1,two\n", "step,x\n,2\n"])
 def test_another_file_is_no_log(tmp_path, text):
     (tmp_path / "metrics.csv").write_text(text)
     with pytest.raises(ValueError, match=r"metrics\.csv' is not the metrics\.csv of a run"):
@@ -95,7 +96,7 @@ def test_quality_of_one_image():
     assert math.isnan(image_quality(counts([0, 0], [0, 0], [0, 0], [0, 0])))
 
 
-@pytest.mark.parametrize("number", [0, 1, 3, 50])
+@sweep("number", [0, 1, 3, 50])
 def test_the_worst_images_are_those_of_a_sorted_list(number):
     """Oracle: sorting all; pictures are painted only of images that are kept at that time."""
     qualities = np.random.default_rng(0).permutation(20) / 20

@@ -3,6 +3,7 @@ import pickle
 import pytest
 
 from efficientps.structures.categories import Categories, Category
+from tests.sweep import sweep
 
 ROAD = Category(7, "road", (128, 64, 128), is_thing=False)
 SKY = Category(23, "sky", (70, 130, 180), is_thing=False)
@@ -30,8 +31,8 @@ def test_tables_travel_to_workers_and_compare_by_content():
     assert table != Categories([ROAD])
 
 
-@pytest.mark.parametrize(
-    ("categories", "message"),
+@sweep(
+    "categories, message",
     [
         ([], "is empty"),
         ([CAR, ROAD], "Stuff class 'road' follows thing class 'car'"),

@@ -1,10 +1,10 @@
 """Windows that are rendered all at once."""
 
-import pytest
 import torch
 
 from efficientps.structures import InstancePredictions, pixel_windows
 from efficientps.structures.packed_windows import pack, render
+from tests.sweep import sweep
 
 SIZE = (90, 130)
 
@@ -33,8 +33,8 @@ def random_instances(seed: int, frames: str) -> InstancePredictions:
     )
 
 
-@pytest.mark.parametrize("frames", ["boxes", "canvas", "inside of boxes"])
-@pytest.mark.parametrize("entries_at_once", [1, 3000, 10**9])
+@sweep("frames", ["boxes", "canvas", "inside of boxes"])
+@sweep("entries_at_once", [1, 3000, 10**9])
 def test_to_the_last_bit_what_is_rendered_one_by_one(frames, entries_at_once):
     """Oracle: ``InstancePredictions.render``, and the pixels of a window counted row by row."""
     entries_seen = 0

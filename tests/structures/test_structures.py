@@ -1,10 +1,10 @@
 """The types that cross the doors."""
 
-import pytest
 import torch
 from torch.nn.functional import interpolate
 
 from efficientps.structures import InstancePredictions, PanopticSegmentation, Prediction, Segment
+from tests.sweep import sweep
 
 
 def predictions(boxes: list[list[float]], grid: int = 7) -> InstancePredictions:
@@ -52,7 +52,7 @@ def test_windows_hold_the_pixels_whose_centres_are_inside():
         assert {(x, y) for y in range(y0, y1) for x in range(x0, x1)} == inside
 
 
-@pytest.mark.parametrize("index", [torch.tensor([True, False, True]), torch.tensor([2, 0]), slice(1, 1)])
+@sweep("index", [torch.tensor([True, False, True]), torch.tensor([2, 0]), slice(1, 1)])
 def test_selecting_moves_all_fields_together(index):
     """Oracle: the same indexing of each field."""
     instances = predictions([[0.0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]])

@@ -9,6 +9,7 @@ from PIL import Image
 
 from efficientps.synthetic.yards import YARD_CATEGORIES, render_yard, write_synthetic_yard
 from efficientps.synthetic.yards.scene import MIN_AREA
+from tests.sweep import sweep
 
 SCRIPT = Path(__file__).parents[2] / "datasets/prepare_synthetic_yard.py"
 
@@ -94,7 +95,7 @@ def test_other_data_is_left_alone(tmp_path):
     assert digest(tmp_path).keys() == {"precious.txt"}
 
 
-@pytest.mark.parametrize("choice", [{"num_images": 0}, {"seed": -1}, {"size": 100}])
+@sweep("choice", [{"num_images": 0}, {"seed": -1}, {"size": 100}])
 def test_bad_choices_are_refused(tmp_path, choice):
     with pytest.raises(ValueError, match=r"give at least one image, a size within .* and a seed of at least 0"):
         list(write_synthetic_yard(tmp_path / "a", **choice))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from efficientps.data.augmentation.adapters import AlbumentationsTransform
+from tests.sweep import sweep
 
 A = pytest.importorskip("albumentations")
 
@@ -24,8 +25,8 @@ def sample(h=40, w=60, num_segments=30):
     return image, torch.from_numpy(ids)
 
 
-@pytest.mark.parametrize("name", ["pipeline.yaml", "pipeline.yml", "pipeline.json"])
-@pytest.mark.parametrize("num_segments", [0, 3, 300])
+@sweep("name", ["pipeline.yaml", "pipeline.yml", "pipeline.json"])
+@sweep("num_segments", [0, 3, 300])
 def test_a_flip_moves_image_and_ids(tmp_path, name, num_segments):
     """Oracle: reversing the columns; ids of any size and number stay exact."""
     transform = AlbumentationsTransform(path=save(tmp_path, A.HorizontalFlip(p=1), name=name))
@@ -35,8 +36,8 @@ def test_a_flip_moves_image_and_ids(tmp_path, name, num_segments):
     assert flipped_ids.dtype == torch.int32 and flipped.dtype == torch.uint8
 
 
-@pytest.mark.parametrize("num_segments", [30, 300])
-@pytest.mark.parametrize(
+@sweep("num_segments", [30, 300])
+@sweep(
     "warp",
     [
         A.Affine(rotate=(20, 20), scale=(0.6, 0.6), p=1),
@@ -46,7 +47,6 @@ def test_a_flip_moves_image_and_ids(tmp_path, name, num_segments):
         A.Resize(height=20, width=33, p=1),
         A.RandomResizedCrop(size=(20, 30), p=1),
     ],
-    ids=lambda warp: type(warp).__name__,
 )
 def test_warps_invent_no_id(tmp_path, warp, num_segments):
     """Oracle: nearest neighbour; every id afterwards is one from before, or void."""
@@ -105,7 +105,7 @@ def test_a_missing_file_is_named(tmp_path):
         AlbumentationsTransform(path=tmp_path / "nowhere.yaml")
 
 
-@pytest.mark.parametrize(
+@sweep(
     "content",
     [
         "a: [",

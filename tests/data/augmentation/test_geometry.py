@@ -13,6 +13,7 @@ from efficientps.data.augmentation.geometry import (
     fit_within,
     resize_ids,
 )
+from tests.sweep import sweep
 
 
 def sample(h, w, seed=0):
@@ -38,7 +39,7 @@ class Fixed:
         return np.array(self.position)
 
 
-@pytest.mark.parametrize("size", [(7, 9), (14, 18), (5, 30), (20, 27), (1, 1)])
+@sweep("size", [(7, 9), (14, 18), (5, 30), (20, 27), (1, 1)])
 def test_ids_are_resized_exactly(size):
     """Oracle: torch's nearest-exact on doubles, which hold every id."""
     _, ids = sample(10, 18)
@@ -47,7 +48,7 @@ def test_ids_are_resized_exactly(size):
     assert result.dtype == torch.int32 and torch.equal(result, expected)
 
 
-@pytest.mark.parametrize(("scale", "position"), [(0.5, (0.5, 0.25)), (1.0, (0.0, 0.999)), (2.0, (0.3, 0.7))])
+@sweep("scale, position", [(0.5, (0.5, 0.25)), (1.0, (0.0, 0.999)), (2.0, (0.3, 0.7))])
 def test_cropping_first_equals_scaling_first(scale, position):
     """Oracle: the textbook order, scale the whole image and crop; borders of the image differ by the filter alone."""
     image, ids = sample(64, 128)
@@ -147,7 +148,7 @@ def test_fitting_keeps_the_shape():
     assert fit_within((3, 4), None) == (3, 4)
 
 
-@pytest.mark.parametrize("scale_range", [(0.0, 1.0), (2.0, 0.5), (-1.0, 1.0)])
+@sweep("scale_range", [(0.0, 1.0), (2.0, 0.5), (-1.0, 1.0)])
 def test_bad_scales_are_refused(scale_range):
     with pytest.raises(ValueError, match=r"scale_range is \(.*\); give two positive factors"):
         RandomScaleCrop(crop_size=(32, 32), scale_range=scale_range)

@@ -1,17 +1,17 @@
 import numpy as np
-import pytest
 import torch
 from torchvision.transforms.v2 import functional as v2
 
 from efficientps.data.augmentation.photometric import PhotometricJitter, adjust_colors
+from tests.sweep import sweep
 
 
 def picture(h, w):
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, h, w), dtype=np.uint8))
 
 
-@pytest.mark.parametrize(
-    ("name", "factor"),
+@sweep(
+    "name, factor",
     [
         ("brightness", 0.6),
         ("brightness", 1.4),

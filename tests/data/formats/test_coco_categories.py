@@ -5,6 +5,7 @@ import pytest
 
 from efficientps.data.formats.coco_categories import read_categories
 from efficientps.structures.categories import Category
+from tests.sweep import sweep
 
 ITEMS = [
     {"id": 90, "name": "crane", "isthing": 1, "color": [1, 2, 3]},
@@ -45,8 +46,8 @@ def test_classes_without_a_color_get_different_ones(tmp_path):
     assert len({category.color for category in read_categories(write(tmp_path, items))}) == 64
 
 
-@pytest.mark.parametrize(
-    ("items", "message"),
+@sweep(
+    "items, message",
     [
         (None, "has no list 'categories' whose entries say 'id', 'name' and 'isthing'"),
         ([], "The table of classes is empty"),

@@ -12,6 +12,7 @@ from efficientps.data.formats.export import PanopticWriter, export_ids
 from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
 from efficientps.structures import PanopticSegmentation, Segment
+from tests.sweep import sweep
 
 ROAD, CAR = CITYSCAPES_CATEGORIES.train_id(7), CITYSCAPES_CATEGORIES.train_id(26)
 
@@ -116,8 +117,8 @@ def test_an_error_leaves_no_json(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a_panoptic.png"]
 
 
-@pytest.mark.parametrize(
-    ("image_id", "segments", "message"),
+@sweep(
+    "image_id, segments, message",
     [
         ("a", scene().segments, r"Image id 'a' is written twice to '.*panoptic\.json'"),
         ("a/b", scene().segments, "Image id 'a/b' cannot be part of a file name"),

@@ -20,6 +20,7 @@ from efficientps.data.formats.image_file import MAX_FILE_BYTES, read_image
 from efficientps.data.sources.image_folder import ImageFolder
 from efficientps.data.sources.panoptic_dataset import PanopticDataset
 from efficientps.structures.categories import Categories, Category
+from tests.sweep import sweep
 
 ROOT = Path(__file__).parents[3]
 TABLE = Categories([Category(7, "road", (128, 64, 128), False), Category(26, "car", (0, 0, 142), True)])
@@ -117,7 +118,7 @@ def little_memory():
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("content", IMAGES.values(), ids=IMAGES.keys())
+@sweep("content", IMAGES.values())
 def test_hostile_images(tmp_path, content):
     """Oracle: none of the files is an image, or none that may be read; the message is one line with the name."""
     path = tmp_path / "a.png"
@@ -130,7 +131,7 @@ def test_hostile_images(tmp_path, content):
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "I;16"])
+@sweep("mode", ["L", "LA", "P", "1", "I;16"])
 def test_maps_of_other_pixels(tmp_path, mode):
     Image.new(mode, (4, 4)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png' has '.*' pixels; segment ids need RGB pixels"):
@@ -166,7 +167,7 @@ def test_what_is_called_an_image_and_is_no_file(tmp_path):
             dataset[index]
 
 
-@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "\0", "\ud800"])
+@sweep("name", ["a" * 300, "a/" * 3000, "\0", "\ud800"])
 def test_names_that_no_disk_holds(tmp_path, name):
     for read in (read_image, read_id_map):
         with pytest.raises((ValueError, FileNotFoundError)):
@@ -228,7 +229,7 @@ DOCUMENTS = {
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS.keys())
+@sweep("document", DOCUMENTS.values())
 def test_hostile_json(tmp_path, document):
     """Oracle: no document is of the format; the message is one line with the name."""
     path = tmp_path / "a.json"
@@ -263,7 +264,7 @@ ACCEPTED = {
 """The values of each field that the format allows, or the reader need not mind."""
 
 
-@pytest.mark.parametrize(("field", "accepted"), ACCEPTED.items(), ids=ACCEPTED.keys())
+@sweep("field, accepted", ACCEPTED.items())
 def test_every_field_with_every_value(tmp_path, field, accepted):
     """Oracle: the table above. What is not accepted is refused in one line with the name of the file."""
     outcome = []
@@ -373,7 +374,7 @@ def dangers(source):
     return found
 
 
-@pytest.mark.parametrize(
+@sweep(
     "line",
     [
         "torch.load(path)",

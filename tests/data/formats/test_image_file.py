@@ -6,6 +6,7 @@ import torch
 from PIL import Image, ImageFile
 
 from efficientps.data.formats.image_file import MAX_PIXELS, MAX_SIDE, UnusableImageError, read_image
+from tests.sweep import sweep
 
 
 def pixels(*shape, dtype=np.uint8):
@@ -20,7 +21,7 @@ def test_png_is_read_exactly(tmp_path):
     assert np.array_equal(image.permute(1, 2, 0), array)
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
+@sweep("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
 def test_other_pixels_become_rgb(tmp_path, mode):
     """Oracle: Pillow's own conversion of the same image; alpha is dropped."""
     source = Image.fromarray(pixels(5, 7, 3)).convert(mode)
@@ -100,7 +101,7 @@ def test_the_limits_leave_room_for_real_data():
     assert MAX_PIXELS <= 2 * Image.MAX_IMAGE_PIXELS, "Pillow refuses before"
 
 
-@pytest.mark.parametrize("kind", ["GIF", "EPS", "ICNS", "TGA"])
+@sweep("kind", ["GIF", "EPS", "ICNS", "TGA"])
 def test_other_formats_than_the_listed_ones_are_refused(tmp_path, kind):
     """An EPS file is a program, which Pillow would hand to Ghostscript."""
     Image.fromarray(pixels(16, 16, 3)).save(tmp_path / "a.png", format=kind)

@@ -11,6 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 
 from efficientps.data.loading.targets import training_batch
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES, CityscapesDataModule
+from tests.sweep import sweep
 
 SMALL = {"image_size": (32, 64), "batch_size": 2, "num_workers": 0}
 
@@ -260,7 +261,7 @@ def test_a_bad_predict_path_is_named(tmp_path):
         data_of(tmp_path, "predict", predict_path="nowhere")
 
 
-@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+@sweep("stage", ["fit", "validate", "test"])
 def test_a_missing_root_is_named_before_anything_runs(tmp_path, stage):
     with pytest.raises(FileNotFoundError, match=r"Cityscapes folder '.*nowhere' does not exist"):
         data_of(tmp_path / "nowhere", stage)
@@ -272,8 +273,8 @@ def test_a_missing_split_is_named_before_training(cityscapes_root):
         data_of(cityscapes_root)
 
 
-@pytest.mark.parametrize(
-    ("choice", "message"),
+@sweep(
+    "choice, message",
     [
         ({"image_size": (500, 1000)}, "image_size is 500x1000; .* multiples of 32, for instance 512x992"),
         ({"image_size": (10, 64)}, "image_size is 10x64; .* for instance 32x64"),

@@ -4,6 +4,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from efficientps.data.loading.samplers import EvaluationSampler, SampleIndex, TrainingSampler
+from tests.sweep import sweep
 
 
 def batches(sampler):
@@ -12,7 +13,7 @@ def batches(sampler):
     return [[item.position for item in batch] for batch in loader.batch_sampler]
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
+@sweep("world_size", [1, 2, 3])
 def test_ranks_share_the_batches_of_one_process(world_size):
     """Oracle: invariance; N ranks with batch b see, step by step, the samples of one rank with batch N·b."""
     joint = batches(TrainingSampler(range(40), batch_size=2 * world_size, seed=5))
@@ -58,8 +59,8 @@ def test_a_set_smaller_than_a_batch_is_refused():
         TrainingSampler(range(5), batch_size=3, seed=0, world_size=2)
 
 
-@pytest.mark.parametrize("length", [0, 1, 5, 6, 7])
-@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+@sweep("length", [0, 1, 5, 6, 7])
+@sweep("world_size", [1, 2, 3, 8])
 def test_evaluation_sees_each_sample_once(length, world_size):
     """Oracle: the multiset of all ranks' indices is the data set."""
     samplers = [EvaluationSampler(range(length), rank=rank, world_size=world_size) for rank in range(world_size)]

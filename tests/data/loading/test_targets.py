@@ -4,6 +4,7 @@ import torch
 
 from efficientps.data.loading.targets import instance_targets, semantic_target, training_batch
 from efficientps.structures import IGNORE_INDEX, PanopticBatch, Segment
+from tests.sweep import sweep
 
 NUM_STUFF = 3
 
@@ -48,8 +49,8 @@ def naive_instances(segment_ids, segments, canvas, min_area):
     return found
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("canvas", [(12, 17), (32, 32)])
+@sweep("seed", range(5))
+@sweep("canvas", [(12, 17), (32, 32)])
 def test_semantic_target(seed, canvas):
     """Oracle: naive loop over pixels."""
     segment_ids, segments = random_map(seed)
@@ -57,9 +58,9 @@ def test_semantic_target(seed, canvas):
     assert target.dtype == torch.int64 and target.tolist() == naive_semantic(segment_ids, segments, canvas)
 
 
-@pytest.mark.parametrize("min_area", [1, 25])
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("canvas", [(12, 17), (32, 32)])
+@sweep("min_area", [1, 25])
+@sweep("seed", range(5))
+@sweep("canvas", [(12, 17), (32, 32)])
 def test_instance_targets(seed, canvas, min_area):
     """Oracle: naive loop over pixels; segments without enough of them are no instances."""
     segment_ids, segments = random_map(seed, *((12, 17)))
@@ -70,7 +71,7 @@ def test_instance_targets(seed, canvas, min_area):
     assert torch.equal(targets["masks"], torch.stack([mask for _, _, mask in expected]))
 
 
-@pytest.mark.parametrize("segments", [[], [Segment(7, 0, False)], [Segment(24, 3, True, is_crowd=True)]])
+@sweep("segments", [[], [Segment(7, 0, False)], [Segment(24, 3, True, is_crowd=True)]])
 def test_no_instance_is_zero_instances(segments):
     """Shapes and types with N = 0."""
     segment_ids = torch.full((4, 5), segments[0].id if segments else 0, dtype=torch.int32)

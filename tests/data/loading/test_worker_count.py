@@ -2,24 +2,24 @@
 
 import os
 
-import pytest
 from pytorch_lightning import Trainer
 
 from efficientps.data.loading import datamodule
 from efficientps.data.loading.worker_count import MAX_WORKERS, available_cores, workers_for
 from efficientps.data.sources.cityscapes import CityscapesDataModule
+from tests.sweep import sweep
 
 
-@pytest.mark.parametrize(
-    ("cores", "processes", "workers"),
+@sweep(
+    "cores, processes, workers",
     [(1, 1, 0), (2, 1, 1), (2, 4, 0), (16, 1, 15), (64, 8, 7), (256, 2, MAX_WORKERS)],
 )
 def test_the_cores_are_shared_and_one_is_kept(cores, processes, workers):
     assert workers_for(cores=cores, processes=processes) == workers
 
 
-@pytest.mark.parametrize(
-    ("files", "cores"),
+@sweep(
+    "files, cores",
     [
         ({}, 8),
         ({"cpu.max": "max 100000\n"}, 8),

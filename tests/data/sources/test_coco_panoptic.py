@@ -18,6 +18,7 @@ from efficientps.data.loading.targets import training_batch
 from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule, CocoPanopticSplit
 from efficientps.structures import IGNORE_INDEX, PanopticSegmentation, Segment
 from tests.command_line import refuse, run
+from tests.sweep import sweep
 
 PATHS = {
     "train": CocoPanopticSplit(images="images", annotations="train.json", maps="panoptic"),
@@ -141,8 +142,8 @@ def test_stored_orientation_is_the_default(tmp_path):
     assert image.shape == (3, 40, 60) and image[:, :15].min() > 200
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
+@sweep(
+    "change, message",
     [
         (
             lambda d: d["categories"][0].update(name="other"),
@@ -270,7 +271,7 @@ SMALL_HEADS = {
 }
 
 
-@pytest.mark.parametrize("head", SMALL_HEADS)
+@sweep("head", SMALL_HEADS)
 def test_a_network_of_the_right_size_trains_and_its_predictions_score_as_its_validation(
     head, yard_root, tmp_path, capfd
 ):

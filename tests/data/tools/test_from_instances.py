@@ -13,6 +13,7 @@ from efficientps.data.formats.coco_segmentation import decode_segmentation
 from efficientps.data.tools.check import check_dataset
 from efficientps.data.tools.from_instances import convert_instances
 from efficientps.data.tools.overlap import Instance, paint_instances
+from tests.sweep import sweep
 
 SCRIPT = Path(__file__).parents[3] / "datasets/from_coco_instances.py"
 SIZE = (12, 17)
@@ -30,8 +31,8 @@ def random_instances(seed, number=8):
     return instances
 
 
-@pytest.mark.parametrize("overlap", ["smaller", "later"])
-@pytest.mark.parametrize("seed", range(8))
+@sweep("overlap", ["smaller", "later"])
+@sweep("seed", range(8))
 def test_each_pixel_belongs_to_the_topmost(overlap, seed):
     """Oracle: a loop over pixels that looks for the best claim, in the words of the rule."""
     instances = random_instances(seed)
@@ -66,7 +67,7 @@ def test_each_pixel_belongs_to_the_topmost(overlap, seed):
         assert segment.bbox == (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@sweep("seed", range(6))
 def test_run_lengths_as_numbers_and_as_text(seed):
     """Oracle: pycocotools' encoder."""
     rng = np.random.default_rng(seed)
@@ -105,8 +106,8 @@ def test_polygons_are_united():
     np.testing.assert_array_equal(decode_segmentation(polygons, SIZE), expected)
 
 
-@pytest.mark.parametrize(
-    ("segmentation", "message"),
+@sweep(
+    "segmentation, message",
     [
         (None, "neither a list of polygons nor run lengths"),
         ("text", "neither a list of polygons nor run lengths"),

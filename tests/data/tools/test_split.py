@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from efficientps.data.tools.split import split_annotations, stratified_choice
+from tests.sweep import sweep
 
 SCRIPT = Path(__file__).parents[3] / "datasets/split_panoptic.py"
 
@@ -67,7 +68,7 @@ def test_entries_of_one_file_stay_together(yard_root, tmp_path):
     assert not {name.removeprefix("./") for name in train} & {name.removeprefix("./") for name in val}
 
 
-@pytest.mark.parametrize("seed", range(5))
+@sweep("seed", range(5))
 def test_classes_keep_their_share(seed):
     """Oracle: the asked share, within 2 images or 8 %, where a random choice of images misses it by more."""
     rng = np.random.default_rng(seed)
@@ -88,13 +89,13 @@ def test_rare_classes_are_on_both_sides():
     assert all(sum(position in chosen for position in (2 * label, 2 * label + 1)) == 1 for label in range(10))
 
 
-@pytest.mark.parametrize("classes", [[{1}, {1}], [set(), set()], [{1}, set()]])
-@pytest.mark.parametrize("fraction", [0.01, 0.99])
+@sweep("classes", [[{1}, {1}], [set(), set()], [{1}, set()]])
+@sweep("fraction", [0.01, 0.99])
 def test_no_side_is_empty(classes, fraction):
     assert len(stratified_choice(classes, fraction=fraction, seed=0)) == 1
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.1])
+@sweep("fraction", [0, 1, -0.1])
 def test_fractions_outside_are_refused(fraction):
     with pytest.raises(ValueError, match=r"fraction of images for validation is .*; give one between 0 and 1"):
         stratified_choice([{1}, {1}], fraction=fraction, seed=0)

@@ -13,6 +13,7 @@ from transformers.models.timm_backbone import TimmBackboneConfig
 from efficientps.backbones import ResNetBackbone
 from efficientps.backbones.resnet import FixedNorm
 from efficientps.networks.detr import Detector, DETRPanoptic
+from tests.sweep import sweep
 
 NUM_STUFF, NUM_THINGS, QUERIES, LAYERS = 2, 3, 7, 3
 
@@ -126,7 +127,7 @@ def test_each_earlier_layer_is_that_of_a_shorter_decoder(model, images):
             torch.testing.assert_close(all_layers.boxes[number - 1], found.boxes[-1])
 
 
-@pytest.mark.parametrize("state", [1.0, float("inf"), float("nan")])
+@sweep("state", [1.0, float("inf"), float("nan")])
 def test_an_encoder_layer_is_that_of_transformers(state):
     # Oracle: transformers' layer, in training, with states that are finite and some that are not.
     torch.manual_seed(0)

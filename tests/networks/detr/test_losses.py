@@ -16,9 +16,10 @@ from efficientps.networks.detr.losses import (
 )
 from efficientps.networks.detr.matcher import match
 from tests.networks.detr.test_matcher import CLASSES, as_dicts, random_predictions, random_targets
+from tests.sweep import sweep
 
 
-@pytest.mark.parametrize("numbers", [[3, 5], [0, 4], [0, 0]], ids=str)
+@sweep("numbers", [[3, 5], [0, 4], [0, 0]])
 def test_equal_transformers(numbers):
     generator = torch.Generator().manual_seed(10 + sum(numbers))
     targets = random_targets(numbers, generator)

@@ -9,6 +9,7 @@ from transformers.loss.loss_for_object_detection import HungarianMatcher
 
 from efficientps.networks.detr.matcher import _costs_of_images, match
 from efficientps.networks.queries.targets import SegmentTargets
+from tests.sweep import sweep
 
 CLASSES = 5
 
@@ -33,7 +34,7 @@ def as_dicts(targets):
     return [{"class_labels": t.labels, "boxes": t.boxes, "masks": t.masks.float()} for t in targets]
 
 
-@pytest.mark.parametrize("numbers", [[3, 5], [0, 4], [7, 7], [0, 0]], ids=str)
+@sweep("numbers", [[3, 5], [0, 4], [7, 7], [0, 0]])
 def test_equals_transformers(numbers):
     generator = torch.Generator().manual_seed(sum(numbers))
     targets = random_targets(numbers, generator)

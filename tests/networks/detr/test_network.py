@@ -11,6 +11,7 @@ from efficientps.networks.detr import Detector, DETRPanoptic
 from efficientps.networks.queries.chosen_queries import choose_queries
 from efficientps.networks.queries.enclosing_boxes import enclosing_boxes
 from efficientps.structures import IGNORE_INDEX, ImageBatch, Segment
+from tests.sweep import sweep
 
 NUM_STUFF, NUM_THINGS, HEIGHT, WIDTH = 2, 3, 64, 96
 
@@ -54,8 +55,8 @@ def trainable(network):
     return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
-@pytest.mark.parametrize("step", ["detector", "masks", "joint"])
-@pytest.mark.parametrize("things", [(2, 3), (None, 1), (None, None)], ids=str)
+@sweep("step", ["detector", "masks", "joint"])
+@sweep("things", [(2, 3), (None, 1), (None, None)])
 def test_gradients_reach_what_is_trained_and_nothing_else(step, things):
     network = small(step).train()
     losses = network.loss(batch_of(*things))

@@ -9,6 +9,7 @@ from efficientps.networks.detr import Detector
 from efficientps.networks.detr.public_weights import to_own_keys
 from efficientps.training.checkpoints.read import init_from
 from tests.networks.detr.test_detector import LAYERS, NUM_STUFF, NUM_THINGS, QUERIES, own, reference
+from tests.sweep import sweep
 
 CHANNELS, HEADS, HIDDEN = 64, 8, 96
 
@@ -113,7 +114,7 @@ def state():
 LAYOUTS = {"modules": dict, "published": as_published, "authors": as_authors}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+@sweep("layout", LAYOUTS.values())
 def test_every_layout_is_read_whole(state, layout, tmp_path):
     # Oracle: the tensors of transformers' modules, one by one.
     torch.save(layout(state), tmp_path / "weights.pth")

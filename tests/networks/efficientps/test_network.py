@@ -11,6 +11,7 @@ from efficientps.backbones import EfficientNetBackbone
 from efficientps.layers import InPlaceABN
 from efficientps.networks.efficientps import EfficientPS, MaskRCNNHead, SemanticHead, SOLOv2Head, TwoWayFPN
 from efficientps.structures import ImageBatch, InstanceTargets, TrainingBatch
+from tests.sweep import sweep
 
 NUM_STUFF, NUM_THINGS = 11, 8
 SOLO = {"num_convs": 1, "channels": 32, "kernel_channels": 32, "mask_hidden": 32, "num_grids": [16, 12, 8, 6, 4]}
@@ -76,7 +77,7 @@ def test_number_of_parameters_of_the_authors_code():
     assert round(count(separable_output=False, intermediate_norm=True) / 1e6, 2) == 42.99
 
 
-@pytest.mark.parametrize(("numbers", "void"), [([2, 1], False), ([0, 0], False), ([0, 0], True)])
+@sweep("numbers, void", [([2, 1], False), ([0, 0], False), ([0, 0], True)])
 def test_losses_are_finite_and_reach_every_parameter(numbers, void):
     """Oracle: contract; images without an instance and all-void images included."""
     model = network()
@@ -153,8 +154,8 @@ def test_losses_stay_finite_in_low_precision(dtype):
     torch.testing.assert_close(losses["loss_semantic"], expected, rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize("numbers", [[2, 1], [0, 0]])
-@pytest.mark.parametrize("head", [partial(MaskRCNNHead, box_hidden=32, mask_channels=16), partial(SOLOv2Head, **SOLO)])
+@sweep("numbers", [[2, 1], [0, 0]])
+@sweep("head", [partial(MaskRCNNHead, box_hidden=32, mask_channels=16), partial(SOLOv2Head, **SOLO)])
 def test_activation_checkpointing_changes_nothing(head, numbers):
     """Oracle: the network that keeps its activations: losses, gradients, statistics and later random numbers."""
     results = []

@@ -10,6 +10,7 @@ from benchmarks.scenes import semantic_logits, street_instances
 from efficientps.networks.efficientps import packed_fusion, panoptic_fusion
 from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion as fuse
 from efficientps.structures import InstancePredictions
+from tests.sweep import sweep
 
 NUM_STUFF, NUM_THINGS = 3, 2
 SIZES = [(24, 31), (1, 1), (1, 40), (40, 1), (33, 70)]
@@ -56,7 +57,7 @@ def clusters(seed: int, number: int, size: tuple[int, int]) -> tuple[torch.Tenso
     return semantic, InstancePredictions(scores, labels, boxes, logits, frames)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 12, 40, 150])
+@sweep("number", [0, 1, 2, 12, 40, 150])
 def test_equals_one_instance_after_the_other(number, fuse_at_once):
     """Oracle: the loop over instances, for whole lists, groups of a few windows, and too few rounds to begin with."""
     segments = 0
@@ -90,7 +91,7 @@ def test_a_chain_in_which_every_decision_hangs_on_the_one_before(entries_at_once
     assert panoptic.segment_ids[0, :26].tolist() == [1] * 10 + [2] * 8 + [3] * 8
 
 
-@pytest.mark.parametrize(("number", "times"), [(1, 1), (4, 1), (5, 2), (17, 3)])
+@sweep("number, times", [(1, 1), (4, 1), (5, 2), (17, 3)])
 def test_a_chain_as_long_as_the_rounds_is_drawn_once(number, times, fuse_at_once, monkeypatch):
     """Oracle: hand-worked; 4 rounds, then 16, then 64."""
     calls, draw = [], packed_fusion._draw

@@ -10,6 +10,7 @@ from benchmarks.full_canvas_fusion import full_canvas_fusion
 from benchmarks.scenes import semantic_logits, street_instances
 from efficientps.networks.efficientps.panoptic_fusion import fused_logits, panoptic_fusion
 from efficientps.structures import InstancePredictions, PanopticSegmentation
+from tests.sweep import sweep
 
 
 def random_instances(
@@ -92,8 +93,8 @@ def as_codes(panoptic: PanopticSegmentation, instances: InstancePredictions, num
     return codes
 
 
-@pytest.mark.parametrize("fusion", [panoptic_fusion, full_canvas_fusion])
-@pytest.mark.parametrize("seed", range(30))
+@sweep("fusion", [panoptic_fusion, full_canvas_fusion])
+@sweep("seed", range(30))
 def test_equals_the_naive_reference(seed, fusion):
     """Oracle: a per-pixel reference on random inputs with overlapping, tiny and clipped boxes."""
     generator = torch.Generator().manual_seed(seed)
@@ -150,7 +151,7 @@ def test_small_stuff_is_counted_after_the_instances_took_theirs():
         assert (panoptic.segment_ids > 0).sum() == (16 if is_kept else 6)
 
 
-@pytest.mark.parametrize("number", [0, 1, 40])
+@sweep("number", [0, 1, 40])
 def test_equals_the_fusion_on_full_canvases(number):
     """Oracle: the straightforward implementation, on more and larger instances than a loop over pixels can do."""
     logits, instances = semantic_logits((256, 512), seed=number), street_instances(number, (256, 512), seed=number)

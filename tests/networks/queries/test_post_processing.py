@@ -3,13 +3,13 @@
 import random
 from unittest.mock import Mock
 
-import pytest
 import torch
 
 from efficientps.networks.image_logits import ImageOnCanvas
 from efficientps.networks.queries import post_processing
 from efficientps.networks.queries.post_processing import panoptic_map
 from tests.networks.test_image_logits import naive as interpolated
+from tests.sweep import sweep
 
 NUM_STUFF = 3
 
@@ -54,8 +54,8 @@ def naive(mask_logits, train_ids, canvas, image_size, size, merge):
         queries = [q for q in queries if q not in small]
 
 
-@pytest.mark.parametrize("settle", ["_settle_on_cpu", "_settle_on_device"])
-@pytest.mark.parametrize("merge", ["union", "first"])
+@sweep("settle", ["_settle_on_cpu", "_settle_on_device"])
+@sweep("merge", ["union", "first"])
 def test_equals_a_naive_implementation(merge, settle, monkeypatch):
     monkeypatch.setattr(post_processing, "_settle_on_cpu", getattr(post_processing, settle))
     monkeypatch.setattr(post_processing, "_MAPS_AT_A_TIME", 3)
@@ -84,8 +84,8 @@ def test_equals_a_naive_implementation(merge, settle, monkeypatch):
     assert dropped > 5
 
 
-@pytest.mark.parametrize("merge", ["union", "first"])
-@pytest.mark.parametrize("rounds", [1, 2, 5])
+@sweep("merge", ["union", "first"])
+@sweep("rounds", [1, 2, 5])
 def test_both_ways_to_drop_segments_agree(merge, rounds, monkeypatch):
     # Oracle: the way of the CPU. Small images, on which much is dropped; equal logits, and some that are no numbers or
     # infinite; however many rounds the host lets pass before it looks. What is left after a round only gains pixels:

@@ -15,6 +15,7 @@ from efficientps.synthetic.streets.solid import box, draw_panels
 from efficientps.synthetic.streets.stage import painters_order
 from efficientps.synthetic.streets.texture import noise_tile
 from efficientps.synthetic.streets.two_wheelers import bicycle
+from tests.sweep import sweep
 
 SIZE = (80, 160)
 EVALUATED = [label for label in labels if not label.ignoreInEval]
@@ -45,7 +46,7 @@ def test_different_seeds_give_different_scenes(scenes):
     assert len({scene.instance_ids.tobytes() for scene in scenes}) == 40
 
 
-@pytest.mark.parametrize("size", [(64, 128), (65, 131), (128, 128), (100, 333), (160, 320)])
+@sweep("size", [(64, 128), (65, 131), (128, 128), (100, 333), (160, 320)])
 def test_any_size_shows_the_same_scene(size, scenes):
     # Oracle: the annotation at SIZE, enlarged or reduced to the same aspect, agrees where the aspect is the same.
     scene = render_scene(3, size)
@@ -90,7 +91,7 @@ def test_label_ids_follow_from_instance_ids(scenes):
         assert label_id == (code if code < 1000 else code // 1000)
 
 
-@pytest.mark.parametrize("label", EVALUATED, ids=lambda label: label.name)
+@sweep("label", EVALUATED)
 def test_each_evaluated_class_is_in_a_quarter_of_the_scenes(label, scenes):
     # Oracle: counting; what a small network must learn from 240 scenes has to be there often enough.
     assert sum(label.id in scene.label_ids for scene in scenes) >= 10

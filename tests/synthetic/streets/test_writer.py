@@ -13,6 +13,7 @@ from PIL import Image
 
 from efficientps.synthetic.streets import render_scene, write_synthetic_cityscapes, writer
 from efficientps.synthetic.streets.writer import scene_seed
+from tests.sweep import sweep
 
 SIZE = (64, 128)
 REPOSITORY = Path(__file__).parents[3]
@@ -138,8 +139,8 @@ def test_a_foreign_directory_is_refused_and_left_alone(tmp_path):
     assert digest(tmp_path) == {"leftImg8bit/precious.png": hashlib.sha256(b"mine").hexdigest()}
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
+@sweep(
+    "changes, message",
     [
         ({"num_train": -1}, r"must not be negative nor both 0, but are -1 \(train\) and 2 \(val\)"),
         ({"num_train": 0, "num_val": 0}, r"must not be negative nor both 0"),

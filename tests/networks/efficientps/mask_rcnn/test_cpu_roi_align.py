@@ -1,14 +1,14 @@
 """RoIAlign by weighted sums against torchvision's kernel."""
 
-import pytest
 import torch
 from torchvision.ops import roi_align
 
 from efficientps.networks.efficientps.mask_rcnn.cpu_roi_align import roi_align_channels_last
+from tests.sweep import sweep
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("output_size", "sampling_ratio"), [(7, 2), (14, 2), (3, 1)])
+@sweep("memory_format", [torch.contiguous_format, torch.channels_last])
+@sweep("output_size, sampling_ratio", [(7, 2), (14, 2), (3, 1)])
 def test_equals_torchvision(output_size, sampling_ratio, memory_format):
     """Oracle: torchvision.ops.roi_align with aligned=True; boxes inside, beyond every border, tiny and huge."""
     features = torch.randn(2, 5, 12, 20, dtype=torch.double).to(memory_format=memory_format)

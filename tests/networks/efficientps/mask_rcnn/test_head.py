@@ -18,6 +18,7 @@ from efficientps.networks.efficientps import MaskRCNNHead
 from efficientps.networks.efficientps.mask_rcnn.box_branch import BoxBranch
 from efficientps.networks.efficientps.mask_rcnn.mask_branch import MaskBranch, mask_targets
 from efficientps.structures import FeaturePyramid, InstanceTargets
+from tests.sweep import sweep
 
 HEIGHT, WIDTH, CHANNELS, NUM_THINGS = 64, 128, 32, 3
 EVERYTHING = 10**6  # Samples per image: more than there are, so that nothing is drawn at random.
@@ -89,7 +90,7 @@ def as_torchvision(pyramid: FeaturePyramid) -> tuple[ImageList, OrderedDict[str,
     return images, OrderedDict(pyramid._asdict())
 
 
-@pytest.mark.parametrize("numbers", [[3, 5], [4, 0], [1, 12]])
+@sweep("numbers", [[3, 5], [4, 0], [1, 12]])
 def test_losses_equal_torchvisions(numbers):
     """Oracle: torchvision's RegionProposalNetwork and RoIHeads on the same layers, all samples kept."""
     head, theirs = twins()

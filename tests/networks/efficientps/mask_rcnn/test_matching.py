@@ -1,16 +1,16 @@
 """Matches by overlap against torchvision's."""
 
-import pytest
 import torch
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 from efficientps.networks.efficientps.mask_rcnn.matching import BACKGROUND, match_boxes
 from tests.networks.efficientps.mask_rcnn.test_pyramid_roi_align import random_boxes
+from tests.sweep import sweep
 
 
-@pytest.mark.parametrize("each_object_has_one", [False, True])
-@pytest.mark.parametrize("seed", range(4))
+@sweep("each_object_has_one", [False, True])
+@sweep("seed", range(4))
 def test_equals_torchvision(seed, each_object_has_one):
     """Oracle: torchvision's Matcher; among the objects one that no box overlaps, and two that share their boxes."""
     torch.manual_seed(seed)

@@ -1,14 +1,14 @@
 """What is drawn for the losses, against torchvision's sampler."""
 
-import pytest
 import torch
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
 from efficientps.networks.efficientps.mask_rcnn.sampling import BalancedSampler
+from tests.sweep import sweep
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("number", "fraction"), [(16, 0.25), (16, 0.5), (1000, 0.5)])
+@sweep("seed", range(4))
+@sweep("number, fraction", [(16, 0.25), (16, 0.5), (1000, 0.5)])
 def test_draws_what_torchvision_draws(seed, number, fraction):
     """Oracle: torchvision's sampler from the same seed; images of any length, without positives, without negatives."""
     generator = torch.Generator().manual_seed(seed)

@@ -9,6 +9,7 @@ from efficientps.networks.efficientps.mask_rcnn import suppression
 from efficientps.networks.efficientps.mask_rcnn.region_proposals import suppress_one_by_one, suppress_together
 from efficientps.networks.efficientps.mask_rcnn.suppression import nms_of_shifted_groups, nms_of_sorted_groups
 from tests.networks.efficientps.mask_rcnn.test_pyramid_roi_align import random_boxes
+from tests.sweep import sweep
 
 
 def crowded_boxes(number: int) -> torch.Tensor:
@@ -26,7 +27,7 @@ def a_chain(number: int) -> torch.Tensor:
     return torch.cat([x, torch.zeros_like(x), x + 10, torch.ones_like(x)], dim=1)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@sweep("seed", range(3))
 def test_shifted_groups(seed):
     """Oracle: torchvision's own shift of the groups."""
     torch.manual_seed(seed)
@@ -36,8 +37,8 @@ def test_shifted_groups(seed):
     assert len(nms_of_shifted_groups(boxes[:0], scores[:0], groups[:0], 0.5)) == 0
 
 
-@pytest.mark.parametrize("pairs_at_a_time", [2**24, 200 * 200])
-@pytest.mark.parametrize("iou_thresh", [0.4, 0.7])
+@sweep("pairs_at_a_time", [2**24, 200 * 200])
+@sweep("iou_thresh", [0.4, 0.7])
 def test_sorted_groups(iou_thresh, pairs_at_a_time, monkeypatch):
     """Oracle: torchvision's greedy loop over each group; among the groups a chain longer than one look's rounds."""
     monkeypatch.setattr(suppression, "_PAIRS_AT_A_TIME", pairs_at_a_time)

@@ -2,10 +2,10 @@
 
 import math
 
-import pytest
 import torch
 
 from efficientps.networks.efficientps.solov2.coordinates import with_coordinates, with_fourier_features
+from tests.sweep import sweep
 
 
 def test_features_stay_and_corners_are_the_unit_square():
@@ -49,7 +49,7 @@ def test_waves_keep_type_and_layout():
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("row", "column"), [(0, 0), (7, 15), (3, 9)])
+@sweep("row, column", [(0, 0), (7, 15), (3, 9)])
 def test_the_waves_of_a_cell_as_a_kernel_point_at_its_place(row, column):
     """Oracle: cos(a - b) = cos a cos b + sin a sin b; the maps of different sizes share their places."""
     kernel = with_fourier_features(torch.zeros(1, 0, 8, 16), 4)[0, :, row, column]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from efficientps.networks.efficientps.solov2.matrix_nms import matrix_nms, pairwise_iou
+from tests.sweep import sweep
 
 KERNELS = ["gaussian", "linear"]
 
@@ -62,7 +63,7 @@ def naive_matrix_nms(masks, labels, scores, kernel, sigma):
     return result
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@sweep("kernel", KERNELS)
 def test_equals_a_loop_over_pairs(kernel):
     """Oracle: a loop over pairs of pixel sets, 300 random cases for each kernel."""
     for seed in range(300):
@@ -82,7 +83,7 @@ def test_copies_of_a_mask(kernel, kept):
     assert result.tolist() == pytest.approx([0.4 * kept, 0.8, 0.8 * kept, 0.6 * kept])
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@sweep("kernel", KERNELS)
 def test_empty_masks_keep_their_scores(kernel):
     """Oracle: definition; they overlap with nothing, not even with each other."""
     masks = torch.zeros(3, 4, 4, dtype=torch.bool)
@@ -91,7 +92,7 @@ def test_empty_masks_keep_their_scores(kernel):
     assert torch.equal(matrix_nms(masks, torch.zeros(3, dtype=torch.int64), scores, kernel=kernel), scores)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@sweep("kernel", KERNELS)
 def test_no_mask(kernel):
     """Oracle: contract; both shapes of masks."""
     for shape in ((0, 4, 4), (0, 16)):
@@ -111,7 +112,7 @@ def test_other_classes_do_not_matter():
         torch.testing.assert_close(result[own], matrix_nms(masks[own], labels[own], scores[own]))
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@sweep("kernel", KERNELS)
 def test_permuting_the_masks_permutes_the_result(kernel):
     """Oracle: invariance, where no scores are equal; nothing is changed in place."""
     generator = torch.Generator().manual_seed(0)
@@ -165,7 +166,7 @@ def test_cuda_equals_cpu(kernel):
         torch.testing.assert_close(result.cpu(), matrix_nms(*case, kernel=kernel))
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@sweep("kernel", KERNELS)
 def test_masks_without_a_score_are_as_good_as_absent(kernel):
     """Oracle: the others alone, bit by bit; on a GPU, small masks stay with a score of 0."""
     for seed in range(200):

@@ -14,6 +14,7 @@ from efficientps.networks.efficientps.solov2.targets import (
     stride4_masks,
 )
 from efficientps.structures import InstanceTargets
+from tests.sweep import sweep
 
 NUM_THINGS = 4
 CONFLICTS = ["smaller", "last", "all"]
@@ -99,7 +100,7 @@ def naive_assign(targets, *, grids, scale_ranges, sigma, conflict):
     return categories, [(c, i) for c, i, _ in claims if conflict == "all" or owners[c][0] == i]
 
 
-@pytest.mark.parametrize("conflict", CONFLICTS)
+@sweep("conflict", CONFLICTS)
 def test_assignment_equals_a_loop(conflict):
     """Oracle: a loop over objects, levels and cells, 300 random cases for each rule."""
     crowded = shared = pixelless = 0
@@ -183,8 +184,8 @@ def test_larger_pixels_change_nothing():
         assert all(torch.equal(a, b) for a, b in zip(small, large, strict=True)), seed
 
 
-@pytest.mark.parametrize("conflict", CONFLICTS)
-@pytest.mark.parametrize("number", [0, 3])
+@sweep("conflict", CONFLICTS)
+@sweep("number", [0, 3])
 def test_without_any_pixel_all_cells_are_background(number, conflict):
     """Oracle: contract; no objects, or objects without pixels, whatever their boxes."""
     targets = InstanceTargets(
@@ -199,7 +200,7 @@ def test_without_any_pixel_all_cells_are_background(number, conflict):
     assert {tensor.dtype for tensor in result} == {torch.int64}
 
 
-@pytest.mark.parametrize("conflict", CONFLICTS)
+@sweep("conflict", CONFLICTS)
 def test_a_batch_is_assigned_as_its_images_are(conflict):
     """Oracle: image by image; some without objects, on one canvas."""
     on_one_canvas = [case for case in map(random_case, range(200)) if case[0]["masks"].shape[1:] == (20, 20)]
@@ -244,7 +245,7 @@ def test_stride4_masks_average_blocks():
     assert stride4_masks(masks[:0]).shape == (0, 2, 3)
 
 
-@pytest.mark.parametrize("short_side, step", [(768, 96), (448, 56), (512, 64)])
+@sweep("short_side, step", [(768, 96), (448, 56), (512, 64)])
 def test_scale_ranges_are_the_published_ones(short_side, step):
     """Oracle: WXinlong/SOLO's configurations for short sides of 768, 448 and 512, but for the two open ends."""
     published = [(1, step), (step / 2, 2 * step), (step, 4 * step), (2 * step, 8 * step), (4 * step, 2048)]

@@ -1,15 +1,15 @@
 """Boxes around masks at the size of the image."""
 
-import pytest
 import torch
 from torch.nn.functional import interpolate
 
 from efficientps.networks.efficientps.solov2.tight_boxes import tight_boxes
 from efficientps.structures import InstancePredictions
+from tests.sweep import sweep
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("level", [0.8, 2.5])
+@sweep("seed", range(8))
+@sweep("level", [0.8, 2.5])
 def test_boxes_are_tight_around_the_rendered_masks(seed, level):
     """Oracle: the positive pixels of each mask as the fusion renders it; the canvas is larger than the image.
 
