@@ -24,7 +24,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=find_packages(include=["efficientps", "efficientps.*"]),
     package_data={"efficientps": ["py.typed"]},
     install_requires=requirements(),
