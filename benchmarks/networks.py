@@ -21,7 +21,9 @@ from benchmarks.training_step import network_loss
 from efficientps.inference.inference_copy import inference_copy
 from efficientps.networks.efficientps.network import EfficientPS
 from efficientps.structures import InstancePredictions
-from efficientps.training.checkpoints.read import compare_states, network_state, read_checkpoint
+from efficientps.training.checkpoints.init_from import network_state
+from efficientps.training.checkpoints.read import read_checkpoint
+from efficientps.training.checkpoints.states import compare_states
 
 COPY = "inference copy"
 """A side of each preset: the network as ``inference_copy`` makes it for validation and prediction."""

@@ -110,7 +110,7 @@ def network(config):
     modules = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "efficientps.cli.train.PanopticCLI.validate", lambda self, model, **_: modules.update(model=model)
+            "efficientps.cli.panoptic_cli.PanopticCLI.validate", lambda self, model, **_: modules.update(model=model)
         )
         quick = ["--trainer.fast_dev_run", "1", "--trainer.precision", "32-true"]
         with torch.device("meta"):

@@ -1,24 +1,45 @@
-"""From an exception to the one sentence that a user needs."""
+"""Turn an exception into the one sentence that a user needs.
+
+The library names its own arguments; the keys of the configuration and the names of commands are added here.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from argparse import ArgumentError
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from efficientps.cli.device_errors import explain_device, why_no_gpu
+from efficientps.cli.suggestions import explain_class, explain_key, near_keys
+from efficientps.training.checkpoints.read import NoTrainingStateError
+from efficientps.training.checkpoints.states import StateMismatchError
 
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MisconfigurationException)
-"""Types that the project and its libraries raise for what a user gave or lacks: data, paths, settings, packages."""
+"""Types of errors about what a user gave or lacks: data, paths, settings, packages."""
+
+_ADVICE: dict[type[BaseException], str] = {
+    NoTrainingStateError: "Start from its weights with --model.init_from={path}.",
+    StateMismatchError: (
+        "Give the --config that it was trained with, or start from those of its weights that fit with "
+        "--model.init_from={path}."
+    ),
+}
+"""What to do about an error of the library, in terms of commands and options; attributes of the error fill it in."""
 
 
-def explain(error: BaseException) -> str | None:
-    r"""Return one sentence for an error that a user can mend, ``None`` for one that only a programmer can.
+def explain(error: BaseException, sections: Mapping[str, type] | None = None) -> str | None:
+    r"""Return one sentence for an error that a user can correct, ``None`` for one that only a programmer can.
 
-    An error of a data worker arrives with the worker's traceback as its message; its own message is dug out.
+    An error of a data worker has the worker's traceback as its message; the worker's own message is taken out of it.
+
+    Args:
+        error: what was raised.
+        sections: the class of each section of the configuration; with them, near and known names are suggested.
 
     >>> explain(ValueError("The folder a/b is empty;\n give another."))
     'The folder a/b is empty; give another.'
@@ -26,14 +47,17 @@ def explain(error: BaseException) -> str | None:
     True
     """
     if isinstance(error, ArgumentError):
-        return explain_configuration(str(error))
+        return explain_configuration(str(error), sections)
+    if isinstance(error, SyntaxError):
+        line = f", line {error.lineno}" if error.lineno else ""
+        return f"The file {error.filename}{line} is not valid Python: {error.msg}."
     if sentence := explain_device(error):
         return sentence
     if isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error):
         reasons = " NCCL_DEBUG=INFO makes NCCL name its reasons." if "NCCL" in str(error) else ""
         return (
             "The connection to another process of this run is gone; that process's own output says why. "
-            f"--ckpt_path last goes on from the last checkpoint.{reasons}"
+            f"--ckpt_path last continues from the last checkpoint.{reasons}"
         )
     if isinstance(error, PermissionError):
         return f"No permission for {error.filename or error}; check who owns it, or choose another path."
@@ -42,12 +66,44 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MisconfigurationException) and (sentence := _explain_accelerator(str(error))):
         return sentence
     if isinstance(error, USER_ERRORS):
-        return _one_line(_from_worker(str(error), type(error).__name__)) or f"{type(error).__name__}."
+        sentence = _one_line(_from_worker(str(error), type(error).__name__)) or f"{type(error).__name__}."
+        return _with_advice(sentence, error)
     return None
 
 
+def _with_advice(sentence: str, error: BaseException) -> str:
+    """Add the notes of an error and what to do about its type."""
+    for note in getattr(error, "__notes__", ()):
+        sentence = f"{sentence.removesuffix('.')} ({note})."
+    advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), None)
+    return f"{sentence} {advice.format(**vars(error))}" if advice else sentence
+
+
+def note_keys(error: BaseException, configuration: Mapping[str, object]) -> None:
+    """Note on an error which keys of the configuration hold the arguments that it is about.
+
+    They are the argument in the error's attribute ``argument``, or else all names with an underscore in its message.
+
+    Args:
+        error: gets a note, as ``add_note`` of Python 3.11 makes it.
+        configuration: every value by its dotted key.
+
+    >>> error = ValueError("num_images is -1; give 0 or more.")
+    >>> note_keys(error, {"overlays.num_images": -1})
+    >>> explain(error)
+    'num_images is -1; give 0 or more (in the configuration: overlays.num_images).'
+    """
+    text = str(error)
+    argument = getattr(error, "argument", None)
+    names = [argument] if argument else re.findall(r"(?<![\w./'\"-])[a-z]+(?:_[a-z0-9]+)+(?![\w./'\"-]*[\w/'\"])", text)
+    keys = [key.replace(".init_args.", ".") for key in configuration]
+    found = [key for name in dict.fromkeys(names) for key in keys if key.rpartition(".")[2] == name and key not in text]
+    if found and not getattr(error, "__notes__", ()):
+        error.__notes__ = [f"in the configuration: {', '.join(found)}"]  # type: ignore[attr-defined] # Python 3.10
+
+
 def _explain_accelerator(message: str) -> str | None:
-    """Return one sentence for what Lightning says of GPUs that are not there."""
+    """Return one sentence for Lightning's messages about GPUs that are missing."""
     if found := re.search(r"You requested gpu: (.+?)\s+But your machine only has: (.+)", message):
         asked, there = found.groups()
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -71,10 +127,43 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-_REASONS = (
-    (r"Option '([^']+)' is not accepted", "there is no such key: '{}'"),
-    (r"does not accept option '([^']+)'", "there is no such key: '{}'"),
-    (r"unrecognized arguments: (.+)", "there is no such argument: {}"),
+class _Place(NamedTuple):
+    """Where the parser met an error."""
+
+    keys: list[str]  # the keys down to the place: ["model.network", "backbone"]
+    message: str  # of the parser
+    sections: Mapping[str, type]  # the class of each section of the configuration
+
+
+def _unknown_class(place: _Place, name: str) -> str:
+    return explain_class(name, *place)
+
+
+def _unknown_key(place: _Place, key: str) -> str:
+    return explain_key(key, *place)
+
+
+def _unknown_argument(place: _Place, words: str) -> str:
+    key = words.split()[0].partition("=")[0].removeprefix("--")
+    near = near_keys(key, *place)
+    return f"there is no such argument: {words}{f'; did you mean --{near[0]}?' if near else ''}"
+
+
+def _missing_module(place: _Place, class_path: str, module: str) -> str:
+    """Say which module is missing: that of a class, or another one which it imports."""
+    if f"{class_path}.".startswith(f"{module}."):
+        return f"there is no module '{module}', neither in the working directory nor among the installed packages"
+    return f"'{class_path}' cannot be imported: its module needs '{module}', which is not installed"
+
+
+_REASONS: tuple[tuple[str, str | Callable[..., str]], ...] = (
+    (r"Expected a dot import path string: ([^\s.]+)", _unknown_class),
+    (r"Option '([^']+)' is not accepted", _unknown_key),
+    (r"does not accept option '([^']+)'", _unknown_key),
+    (r"unrecognized arguments: (.+)", _unknown_argument),
+    (r"Problem with given class_path '([\w.]+)': No module named '([\w.]+)'", _missing_module),
+    (r"Problem with given class_path '[\w.]+': module '([\w.]+)' has no attribute '(\w+)'", "'{}' has no class '{}'"),
+    (r"Import path (\S+) does not correspond to a (.+?)(?:\. Got value|$)", "{} is not a {}"),
     (r"invalid choice: '([^']+)' \(choose from (.+)\)", "'{}' is not one of {}"),
     (r"the following arguments are required: ([\w., ]+?)(?:\. Got|$)", "it needs a value for {}"),
     (r"File does not exist: '?([^']+?)'?$", "the file {} does not exist"),
@@ -82,25 +171,34 @@ _REASONS = (
     (r"Expected a typing\.Literal\[(.+?)\]\. Got value: (\S+?)\.?(?: Got value|$)", "expected one of {}, got '{}'"),
     (r"Expected a <class '([\w.]+)'>\. Got value: (.+?)(?:\. Got value|$)", "expected {}, got '{}'"),
     (r"Expected a <class '([\w.]+)'>.*?Given value: (.+?)(?:\. Got value|$)", "expected {}, got '{}'"),
-    (r"Expected a dot import path string: ([^\s.]+)", "there is no class '{}' of the kind that belongs here"),
     (r"Expected a ((?:tuple|list) .+?)\. Got value: (.+?)(?:\. Got value|$)", "expected a {}, got {}"),
 )
+"""Patterns of the parser's messages, each with what the groups of the match fill in: a sentence or a function."""
 
 
-def explain_configuration(message: str) -> str:
-    r"""Return one sentence for a message of the argument parser, which nests keys, types and values in each other.
+def explain_configuration(message: str, sections: Mapping[str, type] | None = None) -> str:
+    r"""Return one sentence for a message of the argument parser, in which keys, types and values are nested.
+
+    Args:
+        message: that of the parser.
+        sections: the class of each section of the configuration; with them, near and known names are suggested.
 
     >>> explain_configuration('Parser key "data.batch_size":\n  Expected a <class \'int\'>. Got value: two')
     "In the configuration, data.batch_size: expected int, got 'two'."
     """
-    # An option whose class may be left out could also be None; what the class says against it is the reason.
+    # A key that takes a class or nothing also complains about None; what it says about the class is the reason.
     text = _one_line(message).partition(" - Expected a <class 'NoneType'>")[0]
     keys = re.findall(r'Parser key "([^"]+)"', text)
     place = f"In the configuration, {'.'.join(keys)}: " if keys else "In the configuration: "
     innermost = text.rpartition("Parser key ")[2]
-    found = [(match, sentence) for pattern, sentence in _REASONS if (match := re.search(pattern, innermost))]
+    found = [(match, reason) for pattern, reason in _REASONS if (match := re.search(pattern, innermost))]
     if found:
         match, sentence = min(found, key=lambda pair: pair[0].start())
-        return place + sentence.format(*(part.strip() for part in match.groups())) + "."
+        values = [value.strip() for value in match.groups()]
+        if callable(sentence):
+            sentence = sentence(_Place(keys, text, sections or {}), *values)
+        else:
+            sentence = sentence.format(*values)
+        return place + sentence if sentence.endswith("?") else f"{place}{sentence}."
     reason = innermost.partition(": ")[2] if keys else innermost
     return place + (reason if len(reason) < 300 else reason[:300] + " ...")

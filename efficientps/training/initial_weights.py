@@ -9,7 +9,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from efficientps.backbones import Backbone
 from efficientps.networks.network import PanopticNetwork
-from efficientps.training.checkpoints.read import init_from
+from efficientps.training.checkpoints.init_from import init_from
 
 
 def load_initial_weights(network: PanopticNetwork, *, file: str | Path | None, pretrained: bool) -> list[str]:

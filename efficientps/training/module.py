@@ -23,7 +23,7 @@ from efficientps.networks.efficientps.network import EfficientPS
 from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
 from efficientps.structures.categories import Categories
-from efficientps.training.checkpoints.read import explain_difference
+from efficientps.training.checkpoints.states import check_state
 from efficientps.training.initial_weights import start_network
 from efficientps.training.mixed_precision import AUTOCAST_DTYPES, clip_gradients, unscaling_closure
 from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
@@ -293,8 +293,6 @@ class PanopticModule(pl.LightningModule):
         """Check that the checkpoint belongs to this network.
 
         Raises:
-            ValueError: the keys of the state dict differ; the message names the first ones.
+            StateMismatchError: the keys of the state dict differ; the message names the first ones.
         """
-        problem = explain_difference(self.state_dict(), checkpoint["state_dict"], path=str(self.trainer.ckpt_path))
-        if problem:
-            raise ValueError(problem)
+        check_state(self.state_dict(), checkpoint["state_dict"], path=str(self.trainer.ckpt_path))

@@ -98,7 +98,7 @@ def linear_scale(*, total_batch: int, reference_batch: int | None) -> float:
     if reference_batch is None:
         return 1.0
     if reference_batch < 1:
-        raise ValueError(f"model.scale_lr is {reference_batch}; give the batch size that the learning rate is for.")
+        raise ValueError(f"scale_lr is {reference_batch}; give the batch size that the learning rate is for.")
     return total_batch / reference_batch
 
 

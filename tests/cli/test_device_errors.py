@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from efficientps.cli.errors import explain
-from efficientps.cli.train import PanopticCLI
+from efficientps.cli.panoptic_cli import PanopticCLI
 from tests.command_line import refuse, run, write_config
 from tests.tiny_network import TinyNetwork
 
@@ -83,7 +83,7 @@ def test_what_a_run_without_memory_leaves(config, capfd, monkeypatch, tmp_path, 
     if step == 1:
         assert "This run had written no checkpoint yet." in said
     else:
-        assert f"{kept} holds the run up to step 3; --ckpt_path last goes on from there." in said
+        assert f"{kept} holds the run up to step 3; --ckpt_path last continues from there." in said
     monkeypatch.setattr(TinyNetwork, "loss", loss)
     assert run("fit", "--config", config, "--ckpt_path", "last").trainer.global_step == 6
 

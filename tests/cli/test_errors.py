@@ -62,7 +62,7 @@ def test_programmers_error_from_a_worker_is_none_of_the_users():
         (ValueError(), "ValueError."),
         (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), "The GPU is out of memory; lower data.batch_size"),
         (torch.distributed.DistBackendError("NCCL error in: ..."), "connection to another process of this run is gone"),
-        (RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error"), "--ckpt_path last goes on"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error"), "--ckpt_path last continues"),
         (argparse.ArgumentError(None, "unrecognized arguments: --foo"), "there is no such argument: --foo."),
     ],
 )

@@ -12,8 +12,10 @@ import torch
 import yaml
 from PIL import Image
 
+from efficientps.cli import arguments as command_words
 from efficientps.cli import train as train_net
-from efficientps.cli.train import main, with_default_config
+from efficientps.cli.arguments import with_default_config
+from efficientps.cli.train import main
 from tests.command_line import column, refuse, run, write_config
 from tests.tiny_network import TinyNetwork
 
@@ -74,7 +76,7 @@ def test_report_agrees_with_the_log(config, tmp_path):
 
 def test_no_arguments_mean_fit_with_config_yaml(monkeypatch, config, tmp_path):
     # Oracle: the run that the file describes, in the place of the project's own.
-    monkeypatch.setattr(train_net, "DEFAULT_CONFIG", config)
+    monkeypatch.setattr(command_words, "DEFAULT_CONFIG", config)
     monkeypatch.setattr("sys.argv", ["train_net.py"])
     cli = main()
     assert cli.subcommand == "fit"
@@ -82,8 +84,8 @@ def test_no_arguments_mean_fit_with_config_yaml(monkeypatch, config, tmp_path):
 
 
 def test_default_config_is_the_projects_own():
-    assert with_default_config([]) == ["fit", "--config", str(train_net.DEFAULT_CONFIG)]
-    assert train_net.DEFAULT_CONFIG.is_file()
+    assert with_default_config([]) == ["fit", "--config", str(command_words.DEFAULT_CONFIG)]
+    assert command_words.DEFAULT_CONFIG.is_file()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_default_config_is_the_projects_own():
     ],
 )  # fmt: skip
 def test_completed_command_lines(arguments, expected, monkeypatch):
-    monkeypatch.setattr(train_net, "DEFAULT_CONFIG", "D")
+    monkeypatch.setattr(command_words, "DEFAULT_CONFIG", "D")
     assert with_default_config(arguments) == expected
 
 
@@ -281,13 +283,13 @@ def test_help(capfd):
 @pytest.mark.slow
 def test_many_processes_count_and_write_every_image_once(trained, synthetic_root, tmp_path):
     # Oracle: one process; 5 images are divisible neither by 2 nor by 3.
-    environment = os.environ | {"PYTHONPATH": str(train_net.DEFAULT_CONFIG.parent), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(command_words.DEFAULT_CONFIG.parent), "OMP_NUM_THREADS": "1"}
 
     def run_processes(count, subcommand, *options):
         strategy = ["--trainer.devices", str(count), "--trainer.strategy", "ddp" if count > 1 else "auto"]
         words = [
             sys.executable,
-            str(train_net.DEFAULT_CONFIG.with_name("train_net.py")),
+            str(command_words.DEFAULT_CONFIG.with_name("train_net.py")),
             subcommand,
             "--ckpt_path",
             str(trained),
@@ -318,7 +320,7 @@ SMALL_NETWORK = [
 
 def test_swapping_the_instance_head(synthetic_root, tmp_path, capfd, caplog):
     """Oracle: the sentence names the part; and what fits, all but the head, is loaded by ``model.init_from``."""
-    config = train_net.DEFAULT_CONFIG.parent / "configs/demo.yaml"
+    config = command_words.DEFAULT_CONFIG.parent / "configs/demo.yaml"
     options = [*("--config", config, "--data.root", synthetic_root, *SMALL_NETWORK)]
     options += ["--trainer.default_root_dir", tmp_path / "runs"]
     first = run("fit", *options)
@@ -326,7 +328,7 @@ def test_swapping_the_instance_head(synthetic_root, tmp_path, capfd, caplog):
     head = ["--model.network.instance_head=SOLOv2Head", "--model.network.instance_head.channels", 32]
     head += ["--model.network.instance_head.kernel_channels", 32]
     sentence = refuse(capfd, "fit", *options, *head, "--ckpt_path", checkpoint)
-    assert "another instance_head than the configured network, while backbone, neck and semantic_head fit" in sentence
+    assert "another instance_head than this network, while backbone, neck and semantic_head fit" in sentence
     assert f"--model.init_from={checkpoint}" in sentence
     caplog.set_level("INFO", logger="pytorch_lightning")
     second = run("fit", *options, *head, "--model.init_from", checkpoint, "--trainer.max_steps", 0)
@@ -346,18 +348,27 @@ def test_swapping_the_instance_head(synthetic_root, tmp_path, capfd, caplog):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--model.foo", "3"], "there is no such argument: --model.foo 3"),
+        (["--model.foo", "3"], "there is no such argument: --model.foo 3."),
         (["--data.batch_size", "two"], "data.batch_size: expected int, got 'two'"),
         (["--data.image_size", "[100, 64]"], "image_size is 100x64; height and width must be multiples of 32"),
         (["--data.root", "/nowhere/at/all"], "Cityscapes folder '/nowhere/at/all' does not exist"),
         (["--model.network.instance_head=YoloHead"], "model.network: there is no such key: 'instance_head'"),
-        (["--model.network", "YoloNetwork"], "model.network: there is no class 'YoloNetwork'"),
+        (
+            ["--model.network", "YoloNetwork"],
+            "model.network: 'YoloNetwork' is no PanopticNetwork. Known: DETR",
+        ),
         (["--model.schedule", "WarmupDecay", "--model.schedule.decay", "linear"], "expected one of 'cosine', 'poly'"),
-        (["--trainer.max_epoch", "3"], "there is no such argument: --trainer.max_epoch 3"),
+        (["--trainer.max_epoch", "3"], "argument: --trainer.max_epoch 3; did you mean --trainer.max_epochs?"),
         (["--config", "/nowhere.yaml"], "config: the file /nowhere.yaml does not exist"),
-        (["--ckpt_path", "/nowhere.ckpt"], "There is no checkpoint /nowhere.ckpt; --ckpt_path takes a file, 'last'"),
+        (
+            ["--ckpt_path", "/nowhere.ckpt"],
+            "--ckpt_path /nowhere.ckpt: There is no checkpoint /nowhere.ckpt; give",
+        ),
         (["--model.init_from", "/nowhere.pt"], "There is no checkpoint /nowhere.pt; check the path."),
-        (["--overlays.num_images", "-1"], "overlays.num_images is -1; give 0 or more."),
+        (
+            ["--overlays.num_images", "-1"],
+            "num_images is -1; give 0 or more (in the configuration: overlays.",
+        ),
         (["--trainer.devices", "0"], "value is not a valid input using cpu accelerator"),
     ],
 )
@@ -369,12 +380,12 @@ def test_bad_options(config, capfd, tmp_path, options, sentence):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"modl": {"a": 1}}, "there is no such key: 'modl.a'"),
-        ({"trainer": {"max_epoch": 3}}, "there is no such key: 'trainer.max_epoch'"),
-        ({"data": {"batch_sise": 3}}, "data: there is no such key: 'batch_sise'"),
+        ({"modl": {"a": 1}}, "there is no such key: 'modl.a'; did you mean model?"),
+        ({"trainer": {"max_epoch": 3}}, "no such key: 'trainer.max_epoch'; did you mean trainer.max_epochs"),
+        ({"data": {"batch_sise": 3}}, "data: there is no such key: 'batch_sise'; did you mean batch_size"),
         ({"model": {"network": {"class_path": "TinyNetwork", "init_args": {"depth": 3}}}}, "no such key: 'depth'"),
         ({"model": {"network": {"class_path": "TinyNetwork", "init_args": {"width": "x"}}}}, "width: expected int"),
-        ({"trainer": {"callbacks": [{"class_path": "EarlyStoping"}]}}, "there is no class 'EarlyStoping'"),
+        ({"trainer": {"callbacks": [{"class_path": "EarlyStoping"}]}}, "is no Callback; did you mean EarlyStopping?"),
     ],
 )
 def test_bad_configurations(config, capfd, tmp_path, change, sentence):
@@ -408,7 +419,7 @@ def test_values_that_nothing_can_be_built_from(config, capfd):
 def test_a_missing_package_is_named(root, capfd, monkeypatch):
     monkeypatch.setitem(sys.modules, "inplace_abn", None)
     options = ["--data.root", root, "--model.network.norm_implementation", "compiled"]
-    line = refuse(capfd, "fit", "--config", train_net.DEFAULT_CONFIG.parent / "configs/demo.yaml", *options)
+    line = refuse(capfd, "fit", "--config", command_words.DEFAULT_CONFIG.parent / "configs/demo.yaml", *options)
     assert line.endswith("needs the inplace-abn package; install the extra 'inplace-abn' or choose 'in_place'.")
 
 
@@ -433,7 +444,7 @@ def test_truncated_checkpoint(trained, capfd, subcommand):
 @pytest.mark.parametrize("subcommand", ["fit", "validate"])
 def test_checkpoint_of_another_network(trained, capfd, subcommand):
     sentence = refuse(capfd, subcommand, "--ckpt_path", trained, "--model.network.width", 6)
-    assert "is of another network than the configured one: 'network.backbone.0.bias' has the shape [4]" in sentence
+    assert "is of another network than this one: 'network.backbone.0.bias' has the shape [4]" in sentence
     assert f"--model.init_from={trained}" in sentence
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from efficientps.cli.train import DEFAULT_CONFIG
+from efficientps.cli.arguments import DEFAULT_CONFIG
 from efficientps.training.checkpoints.read import read_checkpoint
 from tests.command_line import column, run, write_config
 from tests.training.callbacks.test_non_finite import poison

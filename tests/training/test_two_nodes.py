@@ -9,7 +9,7 @@ import sys
 import pytest
 from pytorch_lightning.callbacks import Callback
 
-from efficientps.cli import train as train_net
+from efficientps.cli.arguments import DEFAULT_CONFIG
 from efficientps.training.checkpoints.read import read_checkpoint
 from tests.acceptance.kills import comparable, difference
 from tests.command_line import write_config
@@ -40,12 +40,12 @@ def two_nodes(folder, config, *options):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    root = train_net.DEFAULT_CONFIG.parent
+    root = DEFAULT_CONFIG.parent
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
     words += ["--rdzv_backend", "c10d", "--rdzv_id", "run", "--rdzv_endpoint", f"localhost:{port}"]
     words += [
-        str(train_net.DEFAULT_CONFIG.with_name("train_net.py")),
+        str(DEFAULT_CONFIG.with_name("train_net.py")),
         "fit",
         "--config",
         str(config),

@@ -144,7 +144,7 @@ class DETRPanoptic(PanopticNetwork):
         if most_segments >= self.detector.num_queries:
             raise ValueError(
                 f"An image of the data has {most_segments} segments and the detector {self.detector.num_queries} "
-                "queries, each of which finds one at most; set model.network.detector.num_queries to clearly more, "
+                "queries, each of which finds one at most; set num_queries to clearly more, "
                 f"for instance {round(1.5 * most_segments)}."
             )
 
@@ -180,7 +180,7 @@ class DETRPanoptic(PanopticNetwork):
             if len(target.labels) > self.detector.num_queries:
                 raise ValueError(
                     f"Image '{image_id}' has {len(target.labels)} segments and the detector "
-                    f"{self.detector.num_queries} queries; set model.network.detector.num_queries to more."
+                    f"{self.detector.num_queries} queries; set num_queries to more."
                 )
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.step != "masks"):
             detection, levels = self.detect(batch["images"], batch["image_sizes"])

@@ -45,7 +45,7 @@ class CudnnAutotuning(Callback):
         if trainer.strategy.root_device.type == "cuda" and loops:
             rank_zero_info(
                 f"cuDNN looks for its fastest kernels in the first {TUNED_BATCHES} batches of "
-                f"{' and of '.join(loops)}, which take longer; --trainer.benchmark false turns it off."
+                f"{' and of '.join(loops)}, which take longer; Trainer(benchmark=False) turns it off."
             )
 
     def _count(self, loop: str, *, measured: bool = True) -> None:

@@ -30,7 +30,7 @@ class HtmlReport(Callback):
     def __init__(self, *, enabled: bool = False, num_worst: int = 8) -> None:
         """Store the choices."""
         if num_worst < 0:
-            raise ValueError(f"html_report.num_worst is {num_worst}; give 0 or more.")
+            raise ValueError(f"num_worst is {num_worst}; give 0 or more.")
         self.enabled = enabled
         self.num_worst = num_worst
         self._worst = WorstImages(0)

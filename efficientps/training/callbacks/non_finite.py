@@ -81,9 +81,9 @@ class NonFiniteGuard(Callback):
         if self.skipped > self.max_skipped:
             path = _save(batches, trainer)
             raise NonFiniteError(
-                f"Step {trainer.global_step} has {what}; this is number {self.skipped}, and {self.max_skipped} may be "
-                f"left out (non_finite.max_skipped). The batch is in {path}. Lower the learning rate, or train with "
-                "trainer.precision 32-true to see whether the precision is the cause."
+                f"Step {trainer.global_step} has {what}; this is number {self.skipped}, and max_skipped is "
+                f"{self.max_skipped}. The batch is in {path}. Lower the learning rate, or train in float32 to see "
+                "whether the precision is the cause."
             )
         warnings.warn(f"Step {trainer.global_step} was left out, number {self.skipped}: it has {what}.", stacklevel=2)
 

@@ -28,7 +28,7 @@ class ValidationOverlays(Callback):
     def __init__(self, *, num_images: int = 4) -> None:
         """Store the number."""
         if num_images < 0:
-            raise ValueError(f"overlays.num_images is {num_images}; give 0 or more.")
+            raise ValueError(f"num_images is {num_images}; give 0 or more.")
         self.num_images = num_images
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

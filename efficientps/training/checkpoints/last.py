@@ -15,7 +15,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
 PREEMPTED_EXIT_CODE = 75
-"""Exit code of a run that SIGTERM ended, to be started again with ``--ckpt_path last`` (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a run that SIGTERM ended and that can continue (EX_TEMPFAIL of sysexits.h)."""
 
 
 class Preempted(SystemExit):
@@ -52,7 +52,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, *, every_n_steps: int | None = 500) -> None:
         """Store the interval."""
         if every_n_steps is not None and every_n_steps < 1:
-            raise ValueError(f"last_checkpoint.every_n_steps is {every_n_steps}; give 1 or more, or null.")
+            raise ValueError(f"every_n_steps is {every_n_steps}; give 1 or more, or null for none.")
         self.every_n_steps = every_n_steps
         self.path = Path()
         self._told_to_end = False
@@ -96,7 +96,7 @@ class LastCheckpoint(Checkpoint):
             return
         if told:
             self._save(trainer)
-            rank_zero_info(f"Told to end by SIGTERM: saved {self.path}; resume with --ckpt_path last.")
+            rank_zero_info(f"SIGTERM: the run ends; its state is saved in {self.path}.")
             self._ready_to_end = True
         elif self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
             self._save(trainer)

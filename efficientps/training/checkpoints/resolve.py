@@ -17,7 +17,7 @@ _QUALITY = re.compile(r"_(?:PQ|boxAP)(\d+\.\d+)(-v\d+)?\.ckpt$")
 
 
 def resolve_checkpoint(choice: str, root: str | Path) -> Path | None:
-    """Return the checkpoint that ``--ckpt_path`` names.
+    """Return the file of a checkpoint that is chosen by its path or by its role.
 
     Args:
         choice: a path; or ``"last"``, the newest ``last.ckpt`` of all runs below ``root``, and where that is damaged
@@ -43,7 +43,7 @@ def resolve_checkpoint(choice: str, root: str | Path) -> Path | None:
         return known or max(_rated(newest.parent), key=_quality)
     if not Path(choice).is_file():
         raise FileNotFoundError(
-            f"There is no checkpoint {choice}; --ckpt_path takes a file, 'last' or 'best' (below {root})."
+            f"There is no checkpoint {choice}; give the path of a file, or 'last' or 'best' of the runs below {root}."
         )
     return Path(choice)
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from efficientps.networks.detr import Detector
 from efficientps.networks.detr.public_weights import to_own_keys
-from efficientps.training.checkpoints.read import init_from
+from efficientps.training.checkpoints.init_from import init_from
 from tests.networks.detr.test_detector import LAYERS, NUM_STUFF, NUM_THINGS, QUERIES, own, reference
 from tests.sweep import sweep
 

@@ -43,7 +43,7 @@ def test_training_reports_its_last_validation(config, tmp_path):
 
 
 def test_a_negative_number_is_refused(config, capfd):
-    assert "html_report.num_worst is -1; give 0 or more." in refuse(
+    assert "num_worst is -1; give 0 or more (in the configuration: html_report.num_worst)." in refuse(
         capfd, "validate", "--config", config, "--html_report.num_worst", -1
     )
 

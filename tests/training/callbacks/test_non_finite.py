@@ -88,7 +88,8 @@ def test_training_goes_on(config, tmp_path):
 def test_too_many(config, capfd, tmp_path):
     sentence = refuse(capfd, "fit", "--config", config, "--non_finite.max_skipped", 2, *poison("loss", 1, 9))
     assert "Step 3 has loss_weight that is not finite, with the images aachen_" in sentence
-    assert "this is number 3, and 2 may be left out (non_finite.max_skipped). The batch is in " in sentence
+    assert "this is number 3, and max_skipped is 2. The batch is in " in sentence
+    assert "(in the configuration: non_finite.max_skipped)." in sentence
     (path,) = (tmp_path / "runs").rglob("non_finite_batch.pt")
     (batch,) = torch.load(path, weights_only=True)
     assert batch["loss_terms"]["loss_weight"] == torch.inf and torch.isfinite(batch["loss_terms"]["loss_semantic"])

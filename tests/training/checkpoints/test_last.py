@@ -166,4 +166,7 @@ def test_checkpoint_from_another_total_batch(config, tmp_path):
 
 def test_number_of_steps_is_checked(config, capfd):
     assert run("fit", "--config", config, "--last_checkpoint.every_n_steps", 0) == 1
-    assert "last_checkpoint.every_n_steps is 0; give 1 or more, or null." in capfd.readouterr().err
+    sentence = (
+        "every_n_steps is 0; give 1 or more, or null for none (in the configuration: last_checkpoint.every_n_steps)"
+    )
+    assert sentence in capfd.readouterr().err

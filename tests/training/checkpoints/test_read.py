@@ -1,4 +1,4 @@
-"""Reading checkpoints of every kind, and starting from the weights of one."""
+"""Reading checkpoints of every kind."""
 
 import os
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from efficientps.training.checkpoints.read import check_checkpoint, explain_difference, init_from, read_checkpoint
+from efficientps.training.checkpoints.read import NoTrainingStateError, check_checkpoint, read_checkpoint
 
 
 def network(hidden=4, classes=3):
@@ -87,67 +87,5 @@ def test_what_can_be_resumed(tmp_path, keys, resume, fine):
     if fine:
         check_checkpoint(path, resume=resume)
     else:
-        with pytest.raises(ValueError, match=r"holds weights, but no state of training; start .*--model\.init_from="):
+        with pytest.raises(NoTrainingStateError, match=r"a\.ckpt holds weights, but no state of training\."):
             check_checkpoint(path, resume=resume)
-
-
-def test_explain_difference():
-    # Oracle: hand-worked; classes changes one weight and one bias, and the file lacks and exceeds a key each.
-    found = dict(network(classes=5).state_dict())
-    found["3.weight"] = found.pop("0.bias")
-    sentence = explain_difference(network().state_dict(), found, path="a.ckpt")
-    assert sentence == (
-        "The checkpoint a.ckpt is of another network than the configured one: it lacks '0.bias', it has '3.weight' "
-        "in excess, '2.bias' has the shape [5] instead of [3] (and 1 more); give the --config that it was trained "
-        "with, or start from those of its weights that fit with --model.init_from=a.ckpt."
-    )
-    assert explain_difference(network().state_dict(), network().state_dict(), path="a.ckpt") is None
-
-
-def test_explain_difference_names_the_part():
-    # Oracle: hand-worked; only tensors of the second of three parts differ.
-    expected = {f"network.{key}": torch.zeros(1) for key in ("backbone.a", "neck.b", "head.c", "head.d")}
-    found = {key: value for key, value in expected.items() if ".head" not in key} | {"network.head.x.y": torch.zeros(1)}
-    assert explain_difference(expected, found, path="a.ckpt") == (
-        "The checkpoint a.ckpt has another head than the configured network, while backbone and neck fit: it lacks "
-        "'network.head.c' and 1 more, it has 'network.head.x.y' in excess; give the --config that it was trained with, "
-        "or start from those of its weights that fit with --model.init_from=a.ckpt."
-    )
-
-
-def test_explain_difference_of_a_value_that_is_no_tensor():
-    sentence = explain_difference({"a": torch.zeros(2)}, {"a": "text"}, path="a.ckpt")
-    assert "'a' has the shape None instead of [2]" in sentence
-
-
-@pytest.mark.parametrize("layout", ["checkpoint", "state dict"])
-def test_init_from_copies_what_fits(tmp_path, layout):
-    # Oracle: the source network's own values where shapes agree, the target's where they do not.
-    source, target = network(classes=5), network(classes=3)
-    nn.init.constant_(source[0].weight, 7.0)
-    source[1].running_mean.fill_(2.0)
-    kept = target[2].weight.clone()
-    content = source.state_dict()
-    if layout == "checkpoint":
-        content = {"state_dict": {f"network.{key}": value for key, value in content.items()}, "epoch": 1}
-    line = init_from(target, save(content, tmp_path / "source.pt"))
-    assert line == (
-        f"Started from {tmp_path / 'source.pt'}: 7 of 9 tensors loaded (0 2 of 2, 1 5 of 5, 2 0 of 2); "
-        "2 of another shape, which begin anew ('2.bias' and 1 more)."
-    )
-    assert (target[0].weight == 7).all()
-    assert (target[1].running_mean == 2).all()
-    assert torch.equal(target[2].weight, kept)
-
-
-def test_init_from_counts_what_is_missing_and_what_is_left(tmp_path):
-    content = network().state_dict()
-    content["9.weight"] = content.pop("0.bias")
-    line = init_from(network(), save(content, tmp_path / "s.pt"))
-    assert line.endswith("2 2 of 2); 1 not in the file ('0.bias'); 1 of the file unused ('9.weight').")
-
-
-def test_init_from_a_stranger(tmp_path):
-    path = save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
-    with pytest.raises(ValueError, match=r"model\.init_from: none of the 1 tensors in .*resnet\.pth fits the network"):
-        init_from(network(), path)

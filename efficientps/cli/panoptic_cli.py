@@ -1,0 +1,212 @@
+"""The command line of training and evaluation: Lightning's, with the project's callbacks and checks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+import efficientps.backbones
+import efficientps.data.sources.coco_panoptic
+import efficientps.networks.detr
+import efficientps.networks.efficientps  # noqa: F401 - a configuration can name their classes without a module
+from efficientps.cli.device_errors import check_bfloat16, explain_device, unused_gpu
+from efficientps.cli.errors import note_keys
+from efficientps.data.loading.datamodule import PanopticDataModule
+from efficientps.data.sources.cityscapes import CityscapesDataModule
+from efficientps.training.callbacks.cudnn_autotuning import CudnnAutotuning
+from efficientps.training.callbacks.evaluation_report import EvaluationReport
+from efficientps.training.callbacks.html_report import HtmlReport
+from efficientps.training.callbacks.non_finite import NonFiniteGuard
+from efficientps.training.callbacks.overlays import ValidationOverlays
+from efficientps.training.callbacks.predictions import PredictionWriter
+from efficientps.training.checkpoints.best import BestCheckpoints
+from efficientps.training.checkpoints.last import LastCheckpoint
+from efficientps.training.checkpoints.read import check_checkpoint, read_checkpoint
+from efficientps.training.checkpoints.resolve import CHECKPOINT_NAME, resolve_checkpoint
+from efficientps.training.checkpoints.write import AtomicCheckpointIO
+from efficientps.training.module import PanopticModule
+from efficientps.training.run_files import run_loggers
+
+CALLBACKS: dict[str, type[pl.Callback]] = {
+    "checkpoint": BestCheckpoints,
+    "last_checkpoint": LastCheckpoint,
+    "non_finite": NonFiniteGuard,
+    "report": EvaluationReport,
+    "overlays": ValidationOverlays,
+    "html_report": HtmlReport,
+    "predictions": PredictionWriter,
+}
+"""Callbacks with a section of their own in the configuration, by its key."""
+
+SECTIONS: dict[str, type] = {"model": PanopticModule, "data": PanopticDataModule, "trainer": pl.Trainer, **CALLBACKS}
+"""The class of each section of the configuration, by its key."""
+
+SHARDING_STRATEGIES = ("fsdp", "deepspeed", "model_parallel")
+"""Strategies of Lightning that are refused."""
+
+
+class PanopticCLI(LightningCLI):
+    """The command line: options of module, data, trainer and callbacks, by their constructors."""
+
+    def init_parser(self, **kwargs: object) -> LightningArgumentParser:
+        """Let the parser raise errors, which ``main`` explains, and refuse abbreviated options."""
+        return super().init_parser(exit_on_error=False, allow_abbrev=False, **kwargs)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks, and pass values from the data to the module."""
+        for key, callback in CALLBACKS.items():
+            parser.add_lightning_class_args(callback, key)
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/PQ",
+                "checkpoint.mode": "max",
+                "checkpoint.save_top_k": 2,
+                "checkpoint.filename": CHECKPOINT_NAME,
+                "checkpoint.auto_insert_metric_name": False,
+                "data": {"class_path": CityscapesDataModule.__name__},
+            }
+        )
+        parser.link_arguments("data.categories", "model.categories", apply_on="instantiate")
+        parser.link_arguments("data.batch_size", "model.batch_size", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Name the arguments of the trainer's methods that are not options, because this class sets them."""
+        fixed = {"model", "datamodule", "weights_only", "verbose", "return_predictions"}
+        return {
+            "fit": fixed | {"train_dataloaders", "val_dataloaders"},
+            "validate": fixed | {"dataloaders"},
+            "test": fixed | {"dataloaders"},
+            "predict": fixed | {"dataloaders"},
+        }
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse words or a mapping; the base class would warn of words given to a program with a command line."""
+        self.config = parser.parse_args(args) if isinstance(args, list) else parser.parse_object(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Read no configuration from the checkpoint, as the base class would: it is an untrusted file."""
+
+    def instantiate_classes(self) -> None:
+        """Build the objects that the configuration describes; an error of a constructor is one of a value in it."""
+        try:
+            with self._keys_on_errors():
+                super().instantiate_classes()
+        except (RuntimeError, TypeError, ArithmeticError) as error:
+            if explain_device(error):
+                raise
+            first_line = str(error).partition("\n")[0]
+            raise ValueError(
+                f"What the configuration describes cannot be built: {first_line}; --debug shows where."
+            ) from error
+
+    def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
+        """Add loggers, progress bar, cuDNN's autotuning and the writer of checkpoints to the trainer.
+
+        The checkpoint callbacks are left out where ``trainer.enable_checkpointing`` is false.
+        """
+        settings = self.config_init[self.subcommand].trainer
+        if str(settings.strategy).startswith(SHARDING_STRATEGIES):
+            raise ValueError(
+                f"trainer.strategy is {settings.strategy}, which shards weights over GPUs; it is not supported, "
+                "because activations fill the memory here, and it does not shard them. Use ddp, and "
+                "model.network.activation_checkpointing where memory is short."
+            )
+        if settings.logger in (None, True) and not settings.fast_dev_run:
+            kwargs["logger"] = run_loggers(settings.default_root_dir)
+        callbacks: list[pl.Callback] = []
+        if settings.enable_progress_bar is not False:
+            # Drawing it in every step slows down small networks on a CPU.
+            callbacks.append(RichProgressBar(refresh_rate=settings.log_every_n_steps or 10))
+        if settings.benchmark is None and not settings.deterministic:
+            callbacks.append(CudnnAutotuning())
+        kwargs["callbacks"] = [*(settings.callbacks or []), *callbacks]
+        if settings.enable_checkpointing is False or settings.fast_dev_run:
+            for key in ("checkpoint", "last_checkpoint"):
+                self._parser(self.subcommand).callback_keys.remove(key)
+        kwargs["plugins"] = [*_as_list(settings.plugins), AtomicCheckpointIO()]
+        trainer = super().instantiate_trainer(**kwargs)
+        check_bfloat16(trainer)
+        if str(settings.accelerator) == "auto" and trainer.strategy.root_device.type == "cpu":
+            if sentence := unused_gpu():
+                print(sentence, file=sys.stderr)
+        return trainer
+
+    def fit(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
+        """Train, from the start or from a checkpoint."""
+        path = self._resolve(ckpt_path)
+        if ckpt_path == "last" and path is None:
+            print(f"There is no last.ckpt below {self.trainer.default_root_dir} yet: training from the start.")
+        try:
+            with self._keys_on_errors():
+                self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        except Exception as error:
+            if self.trainer.is_global_zero and explain_device(error):
+                print(self._kept_checkpoint(path), file=sys.stderr)
+            raise
+
+    def _kept_checkpoint(self, resumed: Path | None) -> str:
+        """Say in one sentence from which checkpoint a run that failed can continue."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined] # set outside the class
+            if isinstance(callback, LastCheckpoint) and callback.path.is_file():
+                steps = read_checkpoint(callback.path)["global_step"]
+                return f"{callback.path} holds the run up to step {steps}; --ckpt_path last continues from there."
+        return f"This run had written no checkpoint yet{f'; {resumed} is unchanged' if resumed else ''}."
+
+    def validate(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
+        """Evaluate on the validation images."""
+        path = self._resolve(ckpt_path, needed=True)
+        with self._keys_on_errors():
+            self.trainer.validate(model, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True)
+
+    def test(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
+        """Evaluate on the test images."""
+        path = self._resolve(ckpt_path, needed=True)
+        with self._keys_on_errors():
+            self.trainer.test(model, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True)
+
+    def predict(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
+        """Predict on images and write the results; nothing is kept in memory."""
+        path = self._resolve(ckpt_path, needed=True)
+        if path is None and model.init_from is None:
+            print("Neither --ckpt_path nor --model.init_from is given: predicting with an untrained network.")
+        with self._keys_on_errors():
+            self.trainer.predict(
+                model, datamodule=datamodule, ckpt_path=path, return_predictions=False, weights_only=True
+            )
+
+    @contextmanager
+    def _keys_on_errors(self) -> Iterator[None]:
+        """Note on an error of the library which keys of the configuration hold the arguments that it names."""
+        try:
+            yield
+        except Exception as error:
+            note_keys(error, dict(self.config[self.subcommand].items()))
+            raise
+
+    def _resolve(self, ckpt_path: str | None, *, needed: bool = False) -> Path | None:
+        """Find and check the checkpoint before anything is set up, so that a bad one leaves no files behind."""
+        if ckpt_path is None:
+            return None
+        root = self.trainer.default_root_dir
+        try:
+            path = resolve_checkpoint(str(ckpt_path), root)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"--ckpt_path {ckpt_path}: {error}") from None
+        if path is None and needed:
+            raise FileNotFoundError(f"--ckpt_path {ckpt_path}: there is no such checkpoint below {root}.")
+        if path is not None:
+            check_checkpoint(path, resume=self.subcommand == "fit")
+        return path
+
+
+def _as_list(plugins: Any) -> list[Any]:
+    return list(plugins) if isinstance(plugins, (list, tuple)) else [plugins] if plugins else []
