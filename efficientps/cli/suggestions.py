@@ -130,7 +130,7 @@ def _classes(annotation: Any) -> Iterable[type]:
 def _near(name: str, known: Iterable[str]) -> list[str]:
     """Return the known names that are near a misspelt one, the nearest first, whatever their capitals."""
     by_lower = {other.lower(): other for other in known}
-    return [by_lower[other] for other in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.7)]
+    return [by_lower[other] for other in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.75)]
 
 
 def _or(words: Sequence[str]) -> str:

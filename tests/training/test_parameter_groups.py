@@ -84,7 +84,7 @@ def test_step_follows_the_groups():
 def test_linear_scale():
     assert linear_scale(total_batch=3, reference_batch=None) == 1
     assert 0.07 * linear_scale(total_batch=3, reference_batch=16) == pytest.approx(0.013125)
-    with pytest.raises(ValueError, match=r"model\.scale_lr is 0; give the batch size"):
+    with pytest.raises(ValueError, match=r"scale_lr is 0; give the batch size"):
         linear_scale(total_batch=3, reference_batch=0)
 
 
