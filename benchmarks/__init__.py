@@ -1,5 +1,5 @@
 """Measurements against peers, behind ``scripts/benchmark.py``.
 
-Each benchmark is a module with one function that returns a ``Report``: sides that are timed in turns within one
-process, what else was measured, and the bars that the project sets itself.
+Each benchmark is a module with a function ``run`` that returns a ``Report``: times of the compared sides, which take
+turns in one process, other measurements, and the bars that the project sets itself.
 """

@@ -17,13 +17,13 @@ from efficientps.structures import PanopticBatch, PanopticSegmentation, Segment,
 Precision: TypeAlias = Literal["fp32", "bf16"]
 
 _SCENES = 8
-"""Different scenes of a size; drawing them takes longer than a step on a fast device."""
+"""Number of different scenes per size; drawing a scene takes longer than a training step on a fast device."""
 
 _scene = lru_cache(maxsize=_SCENES)(panoptic_scene)
 
 
 def autocast(precision: Precision, device: str) -> AbstractContextManager[object]:
-    """Return what a network runs in: nothing, or autocast to bfloat16."""
+    """Return the context that a network runs in: autocast to bfloat16, or an empty context."""
     return torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
@@ -33,10 +33,10 @@ def street_batch(
     """Return a training batch of scenes, with targets.
 
     Args:
-        number: of images; every eighth shows the same scene.
-        size: (height, width), multiples of 32.
-        device: where it lies.
-        num_instances: if given, each map gets as many more instances, small squares in rows.
+        number: number of images; every eighth shows the same scene.
+        size: (height, width) of the images, multiples of 32.
+        device: device of the batch.
+        num_instances: if given, the instances of each map are replaced by this many small squares in rows.
     """
     scenes = [_scene(seed % _SCENES, size) for seed in range(number)]
     if num_instances is not None:
@@ -53,7 +53,7 @@ def street_batch(
 
 
 def _with_squares(panoptic: PanopticSegmentation, number: int) -> PanopticSegmentation:
-    """Return a map whose only instances are this many squares, cars, in rows over its stuff."""
+    """Return the map with its instances replaced by ``number`` square cars, which lie in rows over its stuff."""
     car = CITYSCAPES_CATEGORIES.train_id(26)
     stuff = [segment for segment in panoptic.segments if not segment.is_thing]
     ids = torch.where(

@@ -1,4 +1,4 @@
-"""A CUDA device that only counts: tensors with real values on the CPU that report ``cuda``, where there is no card."""
+"""A simulated CUDA device that counts launches and waits: tensors on the CPU that report the device ``cuda``."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _WAITS = frozenset(
     """_local_scalar_dense nonzero _unique2 unique_dim unique_consecutive masked_select is_nonzero equal bincount nms
     """.split()
 )
-"""Operations whose result, or its size, the host must know before it goes on."""
+"""Operations after which the host must wait, because it needs their result or the size of their result."""
 
 _NO_LAUNCH = frozenset(
     """_unsafe_view _local_scalar_dense lift_fresh empty empty_like empty_strided new_empty new_empty_strided resize_
     set_ is_same_size result_type is_nonzero is_pinned record_stream
     """.split()
 )
-"""Operations that run no kernel, beside those that return a view."""
+"""Operations that launch no kernel, in addition to those that return a view."""
 
 _INDEXING = frozenset(("index", "_unsafe_index", "index_put", "index_put_", "_index_put_impl_"))
 
@@ -41,13 +41,13 @@ _count: ContextVar[DeviceCount | None] = ContextVar("device_count", default=None
 
 
 class CountedTensor(Tensor):
-    """A tensor that lies in the host's memory and reports a CUDA device; all operations on it are counted."""
+    """A tensor in CPU memory that reports a CUDA device; all operations on it are counted."""
 
     host: Tensor
 
     @staticmethod
     def __new__(cls: type[CountedTensor], values: Tensor) -> CountedTensor:
-        """Wrap values, which the two tensors share from then on."""
+        """Wrap values; the two tensors share their memory."""
         made: CountedTensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             values.shape,
@@ -79,7 +79,7 @@ class CountedTensor(Tensor):
 
 
 class _CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees what makes tensors on the device out of nothing, or out of tensors of the host."""
+    """Counts operations that create tensors on the device, or copy tensors of the host to it."""
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -89,15 +89,14 @@ class _CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextlib.contextmanager
 def counting_device() -> Iterator[DeviceCount]:
-    """Count what a program asks of a CUDA device, on a machine without one.
+    """Count the launches and waits that a program would cause on a CUDA device, on a machine without one.
 
-    Inside, PyTorch says that there is a device. What ``on_device`` has moved, and what the program makes with
-    ``device="cuda"``, computes on the CPU and reports ``cuda``; autocast casts by its rules for CUDA. ``backward``
-    walks the graph in Python, see ``python_backward``. All of that ends with the context.
+    Inside the context, PyTorch reports a CUDA device. Tensors and modules moved by ``on_device``, and tensors created
+    with ``device="cuda"``, compute on the CPU and report ``cuda``. Autocast follows its rules for CUDA. ``backward``
+    walks the graph in Python (``python_backward``).
 
-    Use ``torch.no_grad`` in place of ``torch.inference_mode``, which knows no such tensors.
-    What is not seen: kernels that one operation launches beyond its first, the memory allocator, Triton and CUDA
-    graphs.
+    Use ``torch.no_grad`` instead of ``torch.inference_mode``, which does not support such tensors. Not counted are the
+    second and further kernels of one operation, the memory allocator, Triton and CUDA graphs.
 
     >>> with counting_device() as count:
     ...     x = on_device(torch.tensor([1.0, 0.0, 2.0]))
@@ -106,7 +105,7 @@ def counting_device() -> Iterator[DeviceCount]:
     (3, 1, torch.Size([2, 1]))
     """
     count = DeviceCount()
-    torch._C._ensureCUDADeviceGuardSet()  # as FakeTensorMode: a device guard that does nothing where there is no device
+    torch._C._ensureCUDADeviceGuardSet()  # as in FakeTensorMode: a device guard without effect if there is no device
     lifts_host_tensors_only = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)
     token = _count.set(count)
@@ -133,9 +132,9 @@ def counting_device() -> Iterator[DeviceCount]:
 
 
 def on_device(value: T) -> T:
-    """Return tensors, containers of them, or a module, as they are on the counting device; a module is changed itself.
+    """Move tensors, containers of tensors or a module to the counting device; a module is changed in place.
 
-    Nothing is counted, and the values are shared with the originals.
+    The move itself is not counted, and the values share their memory with the originals.
     """
     if isinstance(value, nn.Module):
         for module in value.modules():
@@ -165,7 +164,7 @@ def _note(kind: Any, operation: str) -> None:
 
 
 def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Count an operation and compute it on the CPU; its result is on the device if it would be."""
+    """Count an operation and compute it on the CPU; the result reports the device that it would have with CUDA."""
     name = func._schema.name.split("::")[-1]
     flat, _ = tree_flatten((args, kwargs))
     on_device_too = [x for x in flat if isinstance(x, CountedTensor)]
@@ -177,7 +176,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return found
     if not _is_view(func) and name not in _NO_LAUNCH:
         _note("launch", name)
-    wrappers = {id(x.host): x for x in on_device_too}  # an operation in place returns the tensor that it was given
+    wrappers = {id(x.host): x for x in on_device_too}  # an in-place operation returns its own input
     return tree_map(lambda x: wrappers[id(x)] if id(x) in wrappers else on_device(x), found)
 
 
@@ -189,7 +188,7 @@ def _count_stops(
     on_host: Sequence[Tensor],
     target: str | None,
 ) -> None:
-    """Note what the host stops for, and what CUDA would refuse."""
+    """Count the waits and blocking copies of an operation, and the mixes of devices that CUDA would refuse."""
     if not on_device_too and target != "cuda":
         return
     is_copy = name == "copy_"
@@ -207,12 +206,12 @@ def _count_stops(
 
 
 def _count_indexing(name: str, args: tuple[Any, ...]) -> None:
-    """Note the stops of an indexing: boolean indices on the device become numbers first, those of the host travel."""
+    """Count waits and copies of an indexing: boolean indices on the device cause a wait, indices of the host a copy."""
     indices = [index for index in args[1] or () if isinstance(index, Tensor)]
     written = args[2] if name.endswith(("put", "put_", "impl_")) else None
     is_flag = [index.dtype in (torch.bool, torch.uint8) for index in indices]
     if isinstance(written, Tensor) and not isinstance(written, CountedTensor) and written.dim() == 0 and all(is_flag):
-        return  # a number into a mask: filled without indices
+        return  # a scalar is written through a mask without computing indices
     for index, flags in zip(indices, is_flag, strict=True):
         if not isinstance(index, CountedTensor):
             _note("blocking copy", f"index of the host in {name}")
@@ -223,7 +222,7 @@ def _count_indexing(name: str, args: tuple[Any, ...]) -> None:
 
 
 def _compute(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Compute on the CPU, also what only CUDA has a kernel for."""
+    """Compute on the CPU; operations with a CUDA kernel only are replaced."""
     aten = torch.ops.aten
     if name in ("_softmax", "_log_softmax") and args[2]:  # half_to_float
         return func(args[0].float(), args[1], False)
@@ -243,7 +242,7 @@ def _values(value: Any) -> Any:
 
 
 def _on_cpu(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options for the CPU: no device, no pinned memory, and no precision that only CUDA returns."""
+    """Return the keyword arguments of an operation for the CPU: its device, and no pinned memory."""
     options = {key: tree_map(_values, value) for key, value in kwargs.items()}
     if options.get("device") is not None:
         options["device"] = torch.device("cpu")
@@ -253,6 +252,6 @@ def _on_cpu(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_view(func: Any) -> bool:
-    """Return whether the results of an operation share the memory of what it is given, unchanged."""
+    """Return whether the results of an operation are views of its inputs."""
     infos = [result.alias_info for result in func._schema.returns]
     return any(info is not None and not info.is_write for info in infos)

@@ -1,4 +1,4 @@
-"""What a program asks of a CUDA device: launches, waits, blocking copies and mixes of devices, with their lines."""
+"""Counts of launches, waits, blocking copies and mixes of devices of a program, with their source lines."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _OWN = frozenset(("device_count.py", "counting_device.py"))
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that the device was asked for.
+    """One counted event.
 
     Attributes:
-        kind: what it costs.
-        operation: its name in PyTorch, "nonzero" for instance.
-        lines: the lines of the package and of the benchmarks on the stack, outermost first, as
-            "backbones/resnet.py:12"; if there is none, the innermost line of the program, with its whole path.
+        kind: a launch, a wait, a blocking copy or a mix of devices.
+        operation: name of the operation in PyTorch, such as "nonzero".
+        lines: lines of the package and of the benchmarks on the stack, outermost first, such as
+            "backbones/resnet.py:12"; if there are none, the innermost line of the program with its full path.
     """
 
     kind: Kind
@@ -35,48 +35,49 @@ class Event:
 
 @dataclass
 class DeviceCount:
-    """What a program has asked of a device so far.
+    """The events of a program so far.
 
     Attributes:
-        events: one after the other.
+        events: the events in their order.
     """
 
     events: list[Event] = field(default_factory=list)
 
     def add(self, kind: Kind, operation: str) -> None:
-        """Note an event, at the line that runs now."""
+        """Add an event at the source line that runs now."""
         self.events.append(Event(kind, operation, _lines()))
 
     @property
     def launches(self) -> int:
-        """Operations of the device, copies to it included; each counts as one, though some take several kernels."""
+        """Number of operations on the device, including copies to it; an operation with several kernels counts once."""
         return self._number("launch")
 
     @property
     def waits(self) -> int:
-        """How often the host stops until the device has done all that it was given."""
+        """Number of times that the host waits until the device has finished its queue."""
         return self._number("wait")
 
     @property
     def blocking_copies(self) -> int:
-        """How often the host stops until a copy to the device is done: those without ``non_blocking=True``."""
+        """Number of copies to the device that the host waits for (copies without ``non_blocking=True``)."""
         return self._number("blocking copy")
 
     @property
     def device_mixes(self) -> list[str]:
-        """Operations on tensors of both devices, which CUDA refuses, each with its line."""
+        """Operations that mix tensors of CPU and device, which CUDA refuses, each with its source line."""
         return [_where(event) for event in self.events if event.kind == "mix"]
 
     def places(self, kind: Kind) -> Counter[str]:
-        """Return how many events of a kind each operation and line have, the most frequent first."""
+        """Return the number of events of a kind for each operation and source line, most frequent first."""
         return Counter(dict(Counter(_where(event) for event in self.events if event.kind == kind).most_common()))
 
     def by_part(self, parts: Mapping[str, str | tuple[str, ...]]) -> dict[str, DeviceCount]:
-        """Return the events of each part, and of "other".
+        """Return the events of each part; events of no part are under "other".
 
         Args:
-            parts: name and beginnings of the paths of its files, below the package ("backbones"); an event
-                belongs to the outermost line that has a part, and among these to the first part.
+            parts: for the name of each part, the prefixes of its files' paths below the package ("backbones"). An
+                event belongs to the part of the outermost of its lines that has one; if that line fits several parts,
+                to the first of these.
         """
         counts = {name: DeviceCount() for name in (*parts, "other")}
         for event in self.events:
@@ -93,7 +94,7 @@ def _where(event: Event) -> str:
 
 
 def _lines() -> tuple[str, ...]:
-    """Return the lines of the stack that count."""
+    """Return the lines of the stack, as ``Event.lines`` describes them."""
     own: list[str] = []
     others: list[str] = []
     frame = sys._getframe(2)

@@ -1,4 +1,4 @@
-"""Networks with random weights that find exactly so many instances in every image."""
+"""Make networks with random weights predict a given number of instances in every image."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from efficientps.networks.efficientps.network import EfficientPS
 from efficientps.networks.network import PanopticNetwork
 
 _SPECK = 64
-"""Cells of stride 4: a SOLOv2 head drops masks of less than the stride of their grid."""
+"""Smallest area of a mask, in cells of stride 4; a SOLOv2 head drops masks with fewer cells than its grid's stride."""
 
 
 def force_instances(network: PanopticNetwork, number: int) -> None:
-    """Let a network hand this many instances to the fusion, the best of all candidates, whatever its weights are.
+    """Make a network pass its ``number`` best instances to the fusion, independent of its weights.
 
-    The thresholds of its head become lower than any score, and the norms take the statistics of two street scenes:
-    those that random weights begin with let features grow to millions, and boxes lie outside of the image. DETR has a
-    candidate for each query: build it with so many queries.
+    The thresholds of the head are set below any score. The norms get the statistics of two street scenes, because with
+    their initial statistics random weights produce features in the millions and boxes outside of the image. DETR
+    predicts one candidate per query: build it with ``number`` queries.
 
     Raises:
-        TypeError: the network has an instance head that is not known here.
+        TypeError: the class of the network's instance head is not supported.
     """
     _calibrate(network)
     if isinstance(network, DETRPanoptic):
@@ -43,19 +43,19 @@ def force_instances(network: PanopticNetwork, number: int) -> None:
         head.score_thresh = head.detection_thresh = head.update_thresh = -1.0
         head.max_detections = number
     else:
-        raise TypeError(f"{type(head).__name__} has no thresholds that are known here.")
+        raise TypeError(f"The thresholds of {type(head).__name__} are not known; add them to force_instances.")
 
 
 def draw_street_masks(network: PanopticNetwork, size: tuple[int, int], move: Callable[[Tensor], Tensor]) -> None:
-    """Let a SOLOv2 head draw the masks of a street, one for each channel, in place of those of random weights.
+    """Make a SOLOv2 head return masks of street objects, one per channel, instead of masks of random weights.
 
-    Random masks cover the whole image: to fuse them is another work than to fuse those of a trained network. The head
-    computes all that it would; only then its kernels and features are replaced. Other heads stay as they are.
+    Random masks cover the whole image, so fusing them takes other work than fusing the masks of a trained network. The
+    head still computes everything; its kernels and features are replaced afterwards. Other heads are not changed.
 
     Args:
-        network: that predicts; copies that are made of it later draw such masks as well, on the same device.
+        network: the network; later copies of it return street masks, too, on the same device.
         size: (height, width) of the image.
-        move: brings a tensor to the network's device.
+        move: moves a tensor to the network's device.
     """
     head: Any = getattr(network, "instance_head", None)
     original = getattr(head, "decode", None)
@@ -76,7 +76,7 @@ def draw_street_masks(network: PanopticNetwork, size: tuple[int, int], move: Cal
 
 
 def _street_masks(number: int, size: tuple[int, int]) -> Tensor:
-    """Return mask logits of objects of a street that are no specks, float32 ``[number, h / 4, w / 4]``."""
+    """Return mask logits of street objects larger than ``_SPECK``, float32 ``[number, h / 4, w / 4]``."""
     instances = street_instances(4 * number, size)
     boxes = instances.boxes.div(4).round().long()
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -91,7 +91,7 @@ def _street_masks(number: int, size: tuple[int, int]) -> Tensor:
 
 
 def _calibrate(network: PanopticNetwork) -> None:
-    """Let norms take the statistics of one batch; the network is in evaluation mode afterwards."""
+    """Set the running statistics of all norms to those of one batch, and switch the network to evaluation mode."""
     norms = [module for module in network.modules() if isinstance(module, (InPlaceABN, nn.BatchNorm2d))]
     momenta = [norm.momentum for norm in norms]
     device = next(network.parameters()).device

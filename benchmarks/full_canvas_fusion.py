@@ -1,7 +1,7 @@
-"""The panoptic fusion as it is written down: every instance on a canvas of the size of the image.
+"""A plain implementation of the panoptic fusion (EfficientPS, Sec. 3.5): every instance on a canvas of image size.
 
-It is the reference that ``panoptic_fusion`` is timed against and tested with. It takes the same steps in the order of
-the paper (EfficientPS, Sec. 3.5), pastes each instance onto whole canvases, stacks them and takes one argmax.
+Benchmarks and tests compare ``panoptic_fusion`` with it. It follows the steps of the paper in their order: it pastes
+each instance onto a full canvas, stacks the canvases and takes one argmax.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def full_canvas_fusion(
     min_stuff_area: int = 2048,
     mask_logit_scale: float = 1.0,
 ) -> PanopticSegmentation:
-    """Fuse as ``panoptic_fusion`` does, with its arguments and its result."""
+    """Fuse semantic logits and instances; arguments and result are those of ``panoptic_fusion``."""
     height, width = semantic_logits.shape[-2:]
     order = [i for i in instances.scores.argsort(descending=True, stable=True).tolist()]
     order = [i for i in order if instances.scores[i] > score_thresh]
@@ -61,12 +61,12 @@ def full_canvas_fusion(
 
 
 def _paste(instances: InstancePredictions, index: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the mask logits of one instance over the whole image, float32 ``[h, w]``, and where its box is, bool."""
+    """Return one instance's mask logits over the whole image, float32 ``[h, w]``, and the mask of its box, bool."""
     (x0, y0, x1, y1), (left, top, right, bottom) = instances.boxes[index], instances.mask_frames[index]
     x, y = (torch.arange(extent, device=x0.device) + 0.5 for extent in size[::-1])
     columns, rows = 2 * (x - left) / (right - left) - 1, 2 * (y - top) / (bottom - top) - 1
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
-    # Cells are cell_size wide and the value is constant beyond the centres of the outermost ones.
+    # The logits are constant beyond the centres of the outermost cells.
     mask_logits = grid_sample(
         instances.mask_logits[index][None, None].float(), grid[None], padding_mode="border", align_corners=False
     )[0, 0]

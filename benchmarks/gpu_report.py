@@ -1,6 +1,6 @@
-"""The files of ``scripts/gpu_report.sh``: one line for each step as it ends, and all figures in one report at the end.
+"""Writes the files of ``scripts/gpu_report.sh``: a summary line after each step, and one report after the last step.
 
-It imports the standard library alone, so that a missing package loses no figure.
+It imports the standard library only, so it works even if a package is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 _LINES_OF_A_LOG = 400
-"""Kept of what a step has printed: its last ones."""
+"""Number of last lines of a step's output that are kept."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,16 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def add_step(folder: Path, part: str, step: str, *, code: int, seconds: int, log: Path, report: Path) -> str:
-    """Add what a step has left to ``steps_PART.jsonl``, ``log_PART.txt`` and ``summary_PART.txt``.
+    """Add the results of a step to ``steps_PART.jsonl``, ``log_PART.txt`` and ``summary_PART.txt``.
 
     Args:
-        folder: of the report.
+        folder: folder of the report.
         part: A or B.
-        step: its name.
-        code: its exit code; 124 and 137 are those of ``timeout``, and -1 says that it did not run.
-        seconds: that it took.
-        log: what it printed, which may be missing.
-        report: what it has measured as JSON, which may be missing; it is taken away.
+        step: name of the step.
+        code: exit code of the step; 124 and 137 mean that ``timeout`` ended it, -1 that it did not run.
+        seconds: duration of the step.
+        log: file with the step's output; it may be missing.
+        report: file with the step's measurements as JSON; it may be missing, and is deleted.
 
     Returns:
         The line of the summary.
@@ -82,7 +82,7 @@ def add_step(folder: Path, part: str, step: str, *, code: int, seconds: int, log
 
 
 def finish_report(folder: Path) -> Path:
-    """Write all figures of both parts into one report, named after the card, and return its path."""
+    """Write the measurements of both parts into one report, named after the GPU, and return its path."""
     entries = [
         json.loads(line) for path in sorted(folder.glob("steps_*.jsonl")) for line in path.read_text().splitlines()
     ]
@@ -105,7 +105,7 @@ def finish_report(folder: Path) -> Path:
 
 
 def card_slug(name: str) -> str:
-    """Return the name of a card as a part of a file name.
+    """Return a short form of a GPU's name for a file name.
 
     >>> card_slug("NVIDIA H100 80GB HBM3"), card_slug("NVIDIA GeForce RTX 4090"), card_slug("Tesla T4")
     ('h100', 'rtx4090', 't4')
@@ -117,7 +117,7 @@ def card_slug(name: str) -> str:
 
 
 def _figures(found: dict[str, Any] | None, lines: Sequence[str]) -> str:
-    """Return the figures of a report in one line: its bars that are missed, its rows, what was left out."""
+    """Return a report in one line: missed bars, sides that were left out, rows."""
     if found is None:
         return " | ".join(line.strip()[:160] for line in lines[-3:] if line.strip())
     missed = [f"MISSED {bar['claim']} {bar['value']:.4g} ({bar['relation']} {bar['limit']:.4g})"

@@ -1,4 +1,4 @@
-"""``growth``: how time and memory of a training step grow with the batch, the pixels and the instances."""
+"""``growth``: growth of a training step's time and memory with the batch, the pixels and the instances."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.timing import alternate
 from benchmarks.training_step import network_loss, network_with, training_step
 
 LARGEST_EXPONENT = 1.1
-"""Linear, and a tenth for what is not exact in a measurement."""
+"""Bar: 1 for linear growth, and 0.1 for the inaccuracy of the measurement."""
 
 
 def run(
@@ -30,18 +30,18 @@ def run(
     device: str = "cpu",
     plot: Path | None = None,
 ) -> Report:
-    """Measure one quantity at a time; the exponent is the slope of the best line through the logarithms.
+    """Vary one quantity at a time; the exponent of its growth is the slope of a line fitted to the logarithms.
 
     Args:
         size: (height, width) of the images, multiples of 32 at every scale.
         name: preset.
-        batches: images in a step.
-        scales: of both sides of the images.
-        instances: objects in each image.
-        precision: of all steps.
-        rounds: steps that are timed.
-        device: where the steps run.
-        plot: a PNG file to draw the growth in.
+        batches: batch sizes.
+        scales: factors of the images' height and width.
+        instances: numbers of objects in each image.
+        precision: precision of all steps.
+        rounds: number of timed steps.
+        device: device of the steps.
+        plot: PNG file for a plot of the growth.
     """
     options = {"size": list(size), "preset": name, "precision": precision, "rounds": rounds, "device": device}
     report = Report("growth", options)
@@ -60,7 +60,7 @@ def run(
             batch = street_batch(batch_size, extent, device=device, num_instances=objects)
             step = training_step(network, network_loss(network), batch, precision, device)
             timing = alternate({quantity: step}, rounds=rounds, device=device)
-            network.zero_grad(set_to_none=True)  # gradients of the last step would count as taken before this one
+            network.zero_grad(set_to_none=True)  # else gradients of the previous step are in memory at the start
             peak = peak_bytes(step, device=device)
             seconds.append(timing[quantity].seconds)
             memory.append(peak)
@@ -77,7 +77,7 @@ def run(
 
 
 def exponent(amounts: Sequence[float], costs: Sequence[float]) -> float:
-    """Return the exponent p of the law ``cost = c * amount ** p`` that fits best.
+    """Return the exponent p of the best fit ``cost = c * amount ** p``.
 
     >>> round(exponent([1, 2, 4], [3.0, 6.0, 12.0]), 3), round(exponent([1, 2, 4], [1.0, 4.0, 16.0]), 3)
     (1.0, 2.0)
@@ -86,7 +86,7 @@ def exponent(amounts: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def draw(report: Report, path: Path) -> None:
-    """Draw time and memory over each quantity, both axes logarithmic, beside a straight line through the first point.
+    """Plot time and memory over each quantity on logarithmic axes, with linear growth from the first point.
 
     Raises:
         ValueError: if Matplotlib is not installed.

@@ -25,17 +25,19 @@ def run(
     device: str = "cpu",
     top: int = 10,
 ) -> Report:
-    """Profile both, after one untimed call of each; a time is that of an operation without those that it calls.
+    """Profile a prediction and a training step, each after a warm-up call.
+
+    The time of an operation excludes the operations that it calls.
 
     Args:
         size: (height, width) of the images, multiples of 32.
         name: preset.
-        memory_option: see ``training_step.NORMS``.
+        memory_option: key of ``training_step.NORMS``.
         batch_size: images in a call.
-        precision: of both.
-        rounds: calls that are profiled.
-        device: where they run.
-        top: operations to name.
+        precision: precision of prediction and training step.
+        rounds: number of profiled calls.
+        device: device of the calls.
+        top: number of operations in the report.
     """
     options = {"size": list(size), "preset": name, "memory": memory_option, "batch_size": batch_size}
     report = Report("profile", options | {"precision": precision, "rounds": rounds, "device": device})
@@ -58,9 +60,9 @@ def run(
 
 
 def hottest(call: Callable[[], object], *, rounds: int, device: str, top: int) -> dict[str, dict[str, float | int]]:
-    """Return, for the operations that take most of a call, share of the time, milliseconds and number of calls.
+    """Return share of the time, milliseconds and number of calls of the operations that take the most time.
 
-    On a CUDA device it is the time of the device, otherwise that of the processor.
+    On a CUDA device the times are those of the device, otherwise those of the CPU.
     """
     call()
     on_cuda = torch.device(device).type == "cuda"

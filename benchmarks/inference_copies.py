@@ -1,4 +1,4 @@
-"""Predictions of a network as they can be run: as it is, by its inference copy, and by that with CUDA graphs."""
+"""The ways to run predictions: by the network itself, by its inference copy, and by the copy with CUDA graphs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Predict = Callable[[], list[Prediction]]
 
 
 def plain(network: PanopticNetwork, batch: ImageBatch, precision: Precision, device: str) -> Predict:
-    """Return the prediction of a batch by the network itself, under autocast where the precision is not fp32."""
+    """Return a call that predicts a batch with the network itself, under autocast unless the precision is fp32."""
 
     def predict() -> list[Prediction]:
         with torch.inference_mode(), autocast(precision, device):
@@ -27,9 +27,9 @@ def plain(network: PanopticNetwork, batch: ImageBatch, precision: Precision, dev
 def copies(
     network: PanopticNetwork, batch: ImageBatch, precision: Precision, device: str
 ) -> dict[str, Callable[[], Predict]]:
-    """Return what builds each prediction by a copy of the network for inference; nothing where there is no such copy.
+    """Return a builder for each kind of inference copy; none if the package has no inference copies.
 
-    One with CUDA graphs is offered on a CUDA device alone.
+    The copy with CUDA graphs is included on a CUDA device only.
     """
     try:
         make = import_module("efficientps.inference.inference_copy").inference_copy

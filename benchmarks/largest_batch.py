@@ -1,4 +1,4 @@
-"""``batch``: the largest batch of a training step within so much memory of a CUDA device."""
+"""``batch``: the largest batch of a training step within a limit of memory of a CUDA device."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def run(
     precision: Precision = "bf16",
     device: str = "cuda",
 ) -> Report:
-    """Search, with the memory of this process held down to each limit; 0 means that not even one image fits.
+    """Search the largest batch with this process limited to each amount of memory; 0 means that one image does not fit.
 
     Args:
         size: (height, width) of the images, multiples of 32.
         name: preset.
-        memory_options: see ``training_step.NORMS``.
-        limits_gb: memory, in units of 10^9 bytes; what the device does not have is left out.
-        precision: of the steps.
-        device: a CUDA device: on a CPU nothing says when memory is at an end.
+        memory_options: keys of ``training_step.NORMS``.
+        limits_gb: memory limits in units of 10^9 bytes; limits above the device's memory are skipped.
+        precision: precision of the steps.
+        device: a CUDA device; a CPU has no memory limit that raises an error.
 
     Raises:
         ValueError: if the device is not a CUDA device.
@@ -55,7 +55,7 @@ def run(
 
 
 def largest(fits: Callable[[int], bool], *, most: int = 512) -> int:
-    """Return the largest number up to ``most`` that fits, if all smaller ones do; 0 if none does.
+    """Return the largest number up to ``most`` that fits, or 0; every number below a fitting one must fit, too.
 
     >>> largest(lambda number: number <= 11), largest(lambda number: False), largest(lambda number: True, most=7)
     (11, 0, 7)
@@ -73,7 +73,7 @@ def largest(fits: Callable[[int], bool], *, most: int = 512) -> int:
 def step_fits(
     name: str, memory_option: str, batch_size: int, size: tuple[int, int], precision: Precision, device: str
 ) -> bool:
-    """Return whether two steps run; the second has the optimizer's state in memory from its beginning."""
+    """Return whether two steps fit; the second step starts with the optimizer's state in memory."""
     gc.collect()
     torch.cuda.empty_cache()
     try:

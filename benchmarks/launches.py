@@ -1,4 +1,4 @@
-"""``launches``: what predictions, training steps and evaluations ask of a CUDA device, counted without one."""
+"""``launches``: launches and waits of predictions, training steps and evaluations on CUDA, counted without a GPU."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PARTS: Mapping[str, str | tuple[str, ...]] = {
     "detector": "networks/detr/detector",
     "mask head": "networks/detr/mask_head",
 }
-"""Parts of a network, by the files of this package that ask the device for something."""
+"""Parts of a network, by the prefixes of the paths of their files."""
 
 
 def run(
@@ -51,14 +51,14 @@ def run(
     step_size: tuple[int, int] = (512, 1024),
     file: Path | None = None,
 ) -> Report:
-    """Count one image in bf16, as in the second call: what is made once for a size of images is there already.
+    """Count the second call with one image in bf16; the first call creates what is cached for an image size.
 
     Args:
-        size: (height, width) of the image that is predicted, multiples of 32.
+        size: (height, width) of the predicted image, multiples of 32.
         names: presets.
-        instances: that each network finds; of DETR it is the number of queries.
+        instances: number of instances that each network predicts; for DETR, the number of queries.
         step_size: (height, width) of the image of a training step.
-        file: see ``Report``.
+        file: file that ``Report`` writes.
     """
     options = {"size": list(size), "presets": list(names), "instances": instances, "step_size": list(step_size)}
     report = Report("launches", options, file=file)
@@ -74,12 +74,12 @@ def run(
 
 @dataclass(frozen=True)
 class PredictionCounts:
-    """What one image asks for.
+    """Counts for one image.
 
     Attributes:
-        prediction: of ``predict``, when it sees the size of the image for the second time.
-        evaluation: of ``Evaluator.update`` with the result, and with the true map in the host's memory.
-        instances: that were found.
+        prediction: counts of ``predict``, in the second call with this image size.
+        evaluation: counts of ``Evaluator.update`` with the prediction and a true map in CPU memory.
+        instances: number of predicted instances.
     """
 
     prediction: DeviceCount
@@ -88,12 +88,12 @@ class PredictionCounts:
 
 
 def prediction_counts(name: str, size: tuple[int, int], instances: int) -> PredictionCounts:
-    """Return what an image asks for in bf16, by the inference copy of a preset's network with random weights.
+    """Count one image in bf16 with the inference copy of a preset's network with random weights.
 
     Args:
-        name: of the preset.
+        name: name of the preset.
         size: (height, width) of the image, multiples of 32.
-        instances: that the network finds; of DETR it is the number of queries.
+        instances: number of instances that the network predicts; for DETR, the number of queries.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -118,7 +118,7 @@ def prediction_counts(name: str, size: tuple[int, int], instances: int) -> Predi
 
 
 def step_count(name: str, size: tuple[int, int]) -> DeviceCount:
-    """Return what the second training step of a preset's network asks for, with one image."""
+    """Count the second training step of a preset's network with one image."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = on_device(network_with(name, "in-place"))
@@ -138,7 +138,7 @@ def _second(call: Callable[[], T]) -> tuple[DeviceCount, T]:
 
 
 def _copied(network: PanopticNetwork) -> PanopticNetwork:
-    """Return the network's copy for inference, or the network itself where there is no such copy."""
+    """Return the network's inference copy, or the network itself if the package has no inference copies."""
     try:
         make = import_module("efficientps.inference.inference_copy").inference_copy
     except ModuleNotFoundError:
@@ -148,7 +148,7 @@ def _copied(network: PanopticNetwork) -> PanopticNetwork:
 
 
 def _add(report: Report, case: str, name: str, count: DeviceCount) -> None:
-    """Add a row for all, one for each part that asks for something, and what CUDA would refuse."""
+    """Add a row for the whole network and one for each part with events; report mixes of devices as skipped."""
     report.add_figures(case, name, _figures(count))
     for part, of_part in count.by_part(PARTS).items():
         if of_part.events:

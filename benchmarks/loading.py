@@ -1,4 +1,4 @@
-"""``data``: how many training samples one worker makes in a second, beside the decoding of the same PNG files."""
+"""``data``: training samples per second of one worker, compared with plain decoding of the same PNG files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _SCENES = 6
 
 
 def run(*, size: tuple[int, int] = FULL_SIZE, rounds: int = 24, root: str | None = None) -> Report:
-    """Time one sample in one process with one thread: crops of half the size of the files, and of their whole size.
+    """Time samples in one process with one thread, for crops of half the size and of the full size of the files.
 
     Args:
-        size: (height, width) of the synthetic scenes that are written and read; multiples of 64.
-        rounds: samples that are timed of each side.
-        root: a prepared Cityscapes tree to read in place of synthetic scenes.
+        size: (height, width) of the synthetic scenes, multiples of 64.
+        rounds: number of timed samples of each side.
+        root: a prepared Cityscapes tree that is read instead of synthetic scenes.
     """
     report = Report(
         "data", {"size": list(size), "rounds": rounds, "root": "synthetic scenes" if root is None else root}
@@ -51,7 +51,7 @@ def run(*, size: tuple[int, int] = FULL_SIZE, rounds: int = 24, root: str | None
 
 
 def _datasets(root: str, crop: tuple[int, int], cache: Path, samples: int) -> tuple[PanopticDataset, PanopticDataset]:
-    """Return the training set as PNG files and as a cache, which is made for as many samples as are read."""
+    """Return the training set on PNG files and on a cache with the first ``samples`` samples."""
     module = CityscapesDataModule(root=root, image_size=crop, num_workers=0)
     plain = module.dataset("train", module.train_transform)
     filled = SampleCache(root=cache / "train")
@@ -91,7 +91,7 @@ def _measure(report: Report, case: str, plain: PanopticDataset, cached: Panoptic
 
 
 def _add_disk_cost(report: Report, plain: PanopticDataset, cache: Path) -> None:
-    """Add what the samples take on the disk as PNG files and as a cache, for each sample."""
+    """Add the size of a sample on disk, as PNG files and in the cache."""
     sizes = [file.stat().st_size for file in cache.iterdir()]
     png = [sum(Path(path).stat().st_size for path in plain.files(index)) for index in range(len(sizes))]
     for side, bytes_ in (("PNG", png), ("cache", sizes)):

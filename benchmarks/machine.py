@@ -1,4 +1,4 @@
-"""What a figure was measured on: the machine, the packages and the state of the source."""
+"""Description of the machine, the package versions and the source commit of a measurement."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PACKAGES = (
     "triton",
     "inplace-abn",
 )
-"""Packages whose versions a figure depends on."""
+"""Packages whose versions affect the measurements."""
 
 
 def describe_machine() -> dict[str, object]:
-    """Return processor, cores, torch's threads, GPU, system, settings of glibc's allocator, and package versions."""
+    """Return processor, cores, torch's threads, GPU, system, settings of glibc's allocator and package versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     description: dict[str, object] = {
         "processor": _processor(),
@@ -48,7 +48,7 @@ def describe_machine() -> dict[str, object]:
 
 
 def source_state() -> str:
-    """Return the commit of the source, with "+changes" where files differ from it; "unknown" outside a repository."""
+    """Return the commit of the source, with "+changes" if files are modified; "unknown" outside of a repository."""
     root = Path(__file__).resolve().parents[1]
     try:
         commit, changes = (
@@ -71,7 +71,7 @@ def _versions() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Return the name of the processor; Python's own answer is empty on many Linux systems."""
+    """Return the name of the processor; ``platform.processor`` is empty on many Linux systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

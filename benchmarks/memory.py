@@ -1,4 +1,4 @@
-"""The memory that a call takes at its peak, beyond what was taken before it."""
+"""Peak memory of a call, in addition to the memory in use before the call."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import torch
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
-"""Of ``clear_refs``, see proc(5): forget the highest resident size so far."""
+"""Value for ``clear_refs`` that resets the peak resident size (proc(5))."""
 
 
 def peak_bytes(function: Callable[[], object], *, device: torch.device | str = "cpu") -> int | None:
-    """Return how many bytes a call takes at its peak, its result included.
+    """Return the peak memory of a call in bytes, including its result.
 
-    On a CUDA device it is what the allocator handed out. On a CPU it is the resident memory of the process, whoever
-    took it, as Linux keeps it; None on other systems.
+    On a CUDA device this is the memory given out by the allocator. On a CPU it is the resident memory of the process,
+    which only Linux reports; on other systems the result is None.
     """
     gc.collect()
     if torch.device(device).type == "cuda":
@@ -41,9 +41,9 @@ def peak_bytes(function: Callable[[], object], *, device: torch.device | str = "
 
 
 def _forget_peak() -> bool:
-    """Hand free memory back to the system and forget the peak; return whether the system can do so."""
+    """Return free memory to the system and reset the peak; return whether the system supports this."""
     try:
-        # Otherwise a call could live off memory that was freed, and not handed back, before it.
+        # Otherwise the call could reuse memory that was freed earlier but not returned to the system.
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         _CLEAR.write_text(_RESET_PEAK)
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""``model``: size of the networks and time from an image to its panoptic map, beside those of other people."""
+"""``model``: size of the networks and time from an image to its panoptic map, compared with networks of others."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from efficientps.training.checkpoints.read import read_checkpoint
 from efficientps.training.checkpoints.states import compare_states
 
 COPY = "inference copy"
-"""A side of each preset: the network as ``inference_copy`` makes it for validation and prediction."""
+"""Name of the side that predicts with a preset's inference copy, as validation and prediction do."""
 
 SHARE_OF_THE_COPY = 0.9
-"""Bar: the most that the copy takes of the network's time."""
+"""Bar: largest time of the inference copy, as a share of the network's time."""
 
 AGAINST = {"Mask2Former Swin-T": 0.35, "Mask R-CNN R50-FPN": 0.8}
-"""Bars: share of the peer's time."""
+"""Bars: largest time of a prediction, as a share of the peer's time."""
 
 REALISTIC_INSTANCES = 30
 
@@ -51,25 +51,25 @@ def run(
     checkpoints: Sequence[str | Path] = (),
     file: Path | None = None,
 ) -> Report:
-    """Time whole predictions in turns, and count parameters, multiply-adds and bytes that training would keep.
+    """Time predictions in turns, and count parameters, multiply-adds and the activations that training would save.
 
     Args:
         size: (height, width) of the images, multiples of 32.
-        names: presets, each also as its inference copy; that of the first one is compared with the peers.
+        names: presets; each is measured with its inference copy. The first preset's copy is compared with the peers.
         batch_size: images in a call.
-        precision: of all sides.
-        rounds: calls that are timed.
-        device: where all sides run.
-        with_peers: whether to measure other people's networks as well.
+        precision: precision of all sides.
+        rounds: number of timed calls.
+        device: device of all sides.
+        with_peers: measure the peers, too.
         without: names of peers to leave out.
-        peer_activations: whether to count what their training would keep; a training step of each must fit then.
-        checkpoints: trained weights, a file for each preset, in place of random ones: what is found is then real.
-        file: see ``Report``.
+        peer_activations: count the activations that the peers' training would save; needs memory for a training step.
+        checkpoints: files with trained weights, one per preset, instead of random weights.
+        file: file that ``Report`` writes.
 
     Raises:
-        FileNotFoundError: if there is no such preset or checkpoint.
-        ValueError: if there are not as many checkpoints as presets, one is of another network, or there is no such
-            peer.
+        FileNotFoundError: a preset or a checkpoint does not exist.
+        ValueError: the number of checkpoints differs from that of the presets, a checkpoint belongs to another network,
+            or a peer is unknown.
     """
     if checkpoints and len(checkpoints) != len(names):
         raise ValueError(f"There are {len(checkpoints)} checkpoints for {len(names)} presets; give one for each.")
@@ -102,7 +102,7 @@ def run(
             add(name, network, lambda n=network: n.predict(batch), lambda n=network: network_loss(n)(batch))  # type: ignore[misc]
         if name not in sides:
             continue
-        if weights is not None:  # only now: counting what training keeps has moved the running statistics
+        if weights is not None:  # only now, because counting saved activations has changed the running statistics
             _load(network, name, weights)
         copy = cast(EfficientPS, inference_copy(network, dtype=torch.bfloat16 if precision == "bf16" else None))
         for side, module in ((name, network), (f"{name}, {COPY}", copy)):
@@ -135,7 +135,11 @@ def run(
 
 
 def _load(network: nn.Module, name: str, path: str | Path) -> None:
-    """Load all of a checkpoint into the network of a preset, or nothing."""
+    """Load a checkpoint into the network of a preset.
+
+    Raises:
+        ValueError: names or shapes of the tensors differ.
+    """
     state = network_state(read_checkpoint(path))
     if keys := [key for keys in compare_states(network.state_dict(), state) for key in keys]:
         raise ValueError(
@@ -154,7 +158,7 @@ def _inference(predict: Callable[[], Any], precision: Precision, device: str) ->
 
 
 def _with_instances(network: EfficientPS, batch: Any, size: tuple[int, int], device: str) -> Callable[[], Any]:
-    """Return a prediction whose instance head works as ever, and whose fusion gets instances as of a real street."""
+    """Return a prediction in which the instance head runs as usual and the fusion gets instances of a street scene."""
     found = street_instances(REALISTIC_INSTANCES, size, device=device)
     head = network.instance_head
     original = head.decode
@@ -183,18 +187,18 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _multiply_adds(predict: Callable[[], Any], module: nn.Module) -> dict[str, float]:
-    """Return the multiply-adds of a prediction, in all ("Global") and of each part; matrices and convolutions only."""
+    """Return the multiply-adds of a prediction, total ("Global") and per part; only matmuls and convolutions count."""
     module.eval()
     with FlopCounterMode(display=False) as counter:
         predict()
     counts = {name: sum(operations.values()) / 2 for name, operations in counter.get_flop_counts().items()}
-    depth = 0 if sum("." not in name for name in counts) > 2 else 1  # one name beside "Global" is the whole network
+    depth = 0 if sum("." not in name for name in counts) > 2 else 1  # a single name besides "Global" is the network
     parts = {name.rpartition(".")[2]: count for name, count in counts.items() if name.count(".") == depth and count}
     return parts | {"Global": counts["Global"]}
 
 
 def _saved_bytes(module: nn.Module, loss: Callable[[], torch.Tensor], precision: Precision, device: str) -> int:
-    """Return the bytes that a training step keeps after its forward pass."""
+    """Return the bytes of activations that a training step saves in its forward pass."""
     module.train()
     with autocast(precision, device):
         taken, total = saved_activation_bytes(loss)

@@ -1,4 +1,4 @@
-"""``fusion``: the panoptic fusion against one on full canvases."""
+"""``fusion``: the panoptic fusion, compared with a plain implementation on full canvases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion
 NUM_STUFF = 11
 SPEEDUP, SPEEDUP_AT = 10.0, 30
 EXTRA_MB, EXTRA_MB_AT = 150.0, 100
-"""A bar for a CPU. A GPU draws all instances at once, in up to 2**22 entries of about 70 bytes."""
+"""Bar on a CPU only: a GPU renders up to 2**22 entries of about 70 bytes together."""
 
 
 def run(
@@ -27,13 +27,13 @@ def run(
     rounds: int = 5,
     device: str = "cpu",
 ) -> Report:
-    """Time both at 19 classes, and measure the memory that each takes beyond its inputs.
+    """Time both implementations with 19 classes, and measure the memory that each needs in addition to its inputs.
 
     Args:
         size: (height, width) of the image.
-        instances: numbers of instances, a case each.
-        rounds: calls that are timed.
-        device: where both run.
+        instances: numbers of instances, one case each.
+        rounds: number of timed calls.
+        device: device of both implementations.
     """
     report = Report("fusion", {"size": list(size), "instances": list(instances), "rounds": rounds, "device": device})
     logits = semantic_logits(size, device=device)

@@ -1,4 +1,4 @@
-"""``pq``: the panoptic quality of one image against the official core and against torchmetrics."""
+"""``pq``: time of the panoptic quality of one image, compared with cityscapesscripts and torchmetrics."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _SLOW_ROUNDS = 2
 
 
 def run(*, size: tuple[int, int] = FULL_SIZE, segments: int = 40, rounds: int = 15, device: str = "cpu") -> Report:
-    """Time ``PanopticQuality.update`` on one image beside its peers, on maps that are decoded already.
+    """Time ``PanopticQuality.update`` and the functions of its peers on one pair of decoded maps.
 
     Args:
         size: (height, width) of the maps.
-        segments: of each map.
-        rounds: calls that are timed; torchmetrics, which takes seconds, is called twice.
-        device: where our maps lie; the peers work on the CPU.
+        segments: number of segments of each map.
+        rounds: number of timed calls; torchmetrics takes seconds per call and is timed at most twice.
+        device: device of the maps for ``PanopticQuality``; the peers run on the CPU.
     """
     report = Report("pq", {"size": list(size), "segments": segments, "rounds": rounds, "device": device})
     prediction, target = segments_pair(segments, size)
@@ -75,7 +75,7 @@ def run(*, size: tuple[int, int] = FULL_SIZE, segments: int = 40, rounds: int = 
 
 
 class _Decoded:
-    """An image that is decoded already: NumPy takes its pixels as they are, without a copy."""
+    """Stands for an opened image file; NumPy reads its ids without decoding and without a copy."""
 
     def __init__(self, ids: npt.NDArray[np.uint32]) -> None:
         self._ids = ids
@@ -85,10 +85,10 @@ class _Decoded:
 
 
 def official_core(prediction: PanopticSegmentation, target: PanopticSegmentation) -> Callable[[], Any]:
-    """Return a call of cityscapesscripts' ``pq_compute_single_core`` on two maps, without the reading of files.
+    """Return a call of cityscapesscripts' ``pq_compute_single_core`` on two maps, without reading files.
 
-    The function reads PNG files; here "opening" one hands over ids that are decoded, and the step from colours to ids
-    leaves them as they are. All that is counted is its own code.
+    The function opens PNG files and converts colours to ids. Here opening a file returns decoded ids and the conversion
+    does nothing, so only the function's own matching is timed.
     """
     maps = {
         name: _Decoded(side.segment_ids.numpy().astype(np.uint32))
@@ -120,7 +120,7 @@ def official_core(prediction: PanopticSegmentation, target: PanopticSegmentation
 
 
 def torchmetrics_update(prediction: PanopticSegmentation, target: PanopticSegmentation) -> Callable[[], None]:
-    """Return a call of torchmetrics' ``PanopticQuality.update`` on two maps; void is a class that it does not know."""
+    """Return a call of torchmetrics' ``PanopticQuality.update`` on two maps; void is an unknown class for it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         metric = TorchmetricsPanopticQuality(
@@ -131,7 +131,7 @@ def torchmetrics_update(prediction: PanopticSegmentation, target: PanopticSegmen
 
 
 def _class_and_instance(side: PanopticSegmentation) -> torch.Tensor:
-    """Return a map as torchmetrics takes it: class and id of each pixel, int64 ``[h, w, 2]``."""
+    """Return a map in the format of torchmetrics: class and id of each pixel, int64 ``[h, w, 2]``."""
     largest = max(segment.id for segment in side.segments)
     classes = torch.full((largest + 1,), NUM_CLASSES)
     for segment in side.segments:
@@ -145,7 +145,7 @@ def _areas(side: PanopticSegmentation) -> Sequence[int]:
 
 
 def _largest_difference(ours: PanopticQuality, theirs: Any) -> float:
-    """Return the largest difference of any count of any class."""
+    """Return the largest difference over all counts and classes."""
     return max(
         abs(float(getattr(ours, mine)[train_id]) - float(getattr(theirs[train_id], their)))
         for train_id in range(NUM_CLASSES)

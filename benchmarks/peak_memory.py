@@ -1,4 +1,4 @@
-"""``memory``: the memory of a training step over the batch, and whether a batch fits within a limit."""
+"""``memory``: peak memory of a training step for several batch sizes, and whether a batch fits within a limit."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def run(
     device: str = "cpu",
     file: Path | None = None,
 ) -> Report:
-    """Measure the second step of each batch: the optimizer's state is in memory from its beginning.
+    """Measure the second step with each batch size, which starts with the optimizer's state in memory.
 
     Args:
         size: (height, width) of the images, multiples of 32.
         name: preset.
-        batches: images in a step.
-        memory_options: see ``training_step.NORMS``; the last one is tried within the limit, with the last batch.
-        limit_gb: in units of 10^9 bytes; on a CUDA device that has more than that.
-        precision: of the steps.
-        device: where the steps run.
-        file: see ``Report``.
+        batches: batch sizes.
+        memory_options: keys of ``training_step.NORMS``; the last one is tried within the limit, with the last batch.
+        limit_gb: memory limit in units of 10^9 bytes, on a CUDA device with at least this memory.
+        precision: precision of the steps.
+        device: device of the steps.
+        file: file that ``Report`` writes.
     """
     options = {"size": list(size), "preset": name, "precision": precision, "device": device}
     report = Report("memory", options, file=file)
@@ -52,7 +52,7 @@ def run(
             )
         torch.cuda.set_per_process_memory_fraction(1.0)
     else:
-        report.skip(f"{limit_gb:g} GB: on a CPU nothing says when memory is at an end.")
+        report.skip(f"{limit_gb:g} GB: a CPU has no memory limit that raises an error.")
     for option in memory_options:
         for number in batches:
             with report.side(f"{name}, {option}, batch {number}"):

@@ -1,7 +1,7 @@
-"""Other people's networks behind the two calls that are timed: an image to its result, and a batch to its loss.
+"""Networks of other projects with the two calls that are timed: prediction of images, and loss of a batch.
 
-All have random weights, the 19 classes of Cityscapes and the sizes of their publications. They see the images at the
-size that they are given: no side is resized to the sizes that its authors prefer.
+All have random weights, the 19 classes of Cityscapes and the layer sizes of their publications. Images are not resized
+to the sizes that the authors of a network prefer.
 """
 
 from __future__ import annotations
@@ -25,24 +25,39 @@ NUM_STUFF, NUM_THINGS = CITYSCAPES_CATEGORIES.num_stuff, CITYSCAPES_CATEGORIES.n
 
 
 class Peer(nn.Module, ABC):
-    """A network of someone else.
+    """A network of another project.
 
     Attributes:
-        network: the network itself.
+        network: the network.
     """
 
     network: nn.Module
 
     @abstractmethod
     def predict(self, images: Tensor) -> Any:
-        """Return what the network makes of images, uint8 ``[B, 3, H, W]``: panoptic maps where it can."""
+        """Predict images, uint8 ``[B, 3, H, W]``; the result is panoptic maps if the network can produce them."""
 
     @abstractmethod
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the sum of the loss terms of a batch."""
 
 
-class Mask2Former(Peer):
+class _TransformersPeer(Peer):
+    """A network of Hugging Face ``transformers`` with the package's own panoptic post-processing."""
+
+    _processor: Any
+
+    def predict(self, images: Tensor) -> Any:
+        """Return panoptic maps, by the package's own post-processing."""
+        outputs = self.network(pixel_values=_normalise(images))
+        sizes = [tuple(images.shape[-2:])] * len(images)
+        with _silence():
+            return self._processor.post_process_panoptic_segmentation(
+                outputs, target_sizes=sizes, label_ids_to_fuse=set(range(NUM_STUFF))
+            )
+
+
+class Mask2Former(_TransformersPeer):
     """Mask2Former with Swin-T, from Hugging Face ``transformers`` (arXiv 2112.01527)."""
 
     def __init__(self) -> None:
@@ -66,17 +81,8 @@ class Mask2Former(Peer):
             self.network = Mask2FormerForUniversalSegmentation(config)
             self._processor = Mask2FormerImageProcessor(ignore_index=IGNORE_INDEX)
 
-    def predict(self, images: Tensor) -> Any:
-        """Return panoptic maps, by the package's own post-processing."""
-        outputs = self.network(pixel_values=_normalise(images))
-        sizes = [tuple(images.shape[-2:])] * len(images)
-        with _silence():
-            return self._processor.post_process_panoptic_segmentation(
-                outputs, target_sizes=sizes, label_ids_to_fuse=set(range(NUM_STUFF))
-            )
-
     def loss(self, batch: TrainingBatch) -> Tensor:
-        """Return the package's loss, for one mask of each segment."""
+        """Return the package's loss, with one target mask per segment."""
         masks, labels = zip(*(_masks(batch, image) for image in range(len(batch["images"]))), strict=True)
         with _silence():
             outputs = self.network(
@@ -86,7 +92,7 @@ class Mask2Former(Peer):
         return loss.sum()
 
 
-class DETRPanoptic(Peer):
+class DETRPanoptic(_TransformersPeer):
     """DETR-R50-panoptic, from Hugging Face ``transformers`` (arXiv 2005.12872); timed in prediction only."""
 
     def __init__(self) -> None:
@@ -98,22 +104,13 @@ class DETRPanoptic(Peer):
             self.network = DetrForSegmentation(DetrConfig(backbone_config=backbone, num_labels=NUM_CLASSES))
             self._processor = DetrImageProcessor()
 
-    def predict(self, images: Tensor) -> Any:
-        """Return panoptic maps, by the package's own post-processing."""
-        outputs = self.network(pixel_values=_normalise(images))
-        sizes = [tuple(images.shape[-2:])] * len(images)
-        with _silence():
-            return self._processor.post_process_panoptic_segmentation(
-                outputs, target_sizes=sizes, label_ids_to_fuse=set(range(NUM_STUFF))
-            )
-
     def loss(self, batch: TrainingBatch) -> Tensor:
-        """Refuse: its mask head is trained on top of a trained detector, which is another kind of step."""
+        """Raise an error: DETR's mask head is trained on a frozen detector, so its step cannot be compared."""
         raise NotImplementedError("DETR-R50-panoptic is timed in prediction only.")
 
 
 class TorchvisionMaskRCNN(Peer):
-    """Mask R-CNN with ResNet-50 and FPN, from torchvision: instances only, no panoptic map."""
+    """Mask R-CNN with ResNet-50 and FPN, from torchvision; it predicts instances only, without a panoptic map."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
@@ -126,11 +123,11 @@ class TorchvisionMaskRCNN(Peer):
         )
 
     def predict(self, images: Tensor) -> Any:
-        """Return the instances with their masks at the size of the image."""
+        """Return the instances with masks of the size of the image."""
         return self.network(list(images.float() / 255))
 
     def loss(self, batch: TrainingBatch) -> Tensor:
-        """Return the sum of torchvision's five terms."""
+        """Return the sum of torchvision's five loss terms."""
         targets = [
             {"boxes": target["boxes"], "labels": target["labels"] + 1, "masks": target["masks"].to(torch.uint8)}
             for target in batch["instances"]
@@ -140,7 +137,7 @@ class TorchvisionMaskRCNN(Peer):
 
 
 def builders(size: tuple[int, int], *, training: bool) -> dict[str, Callable[[], Peer]]:
-    """Return what builds each peer for images of a size; a builder raises ImportError where its package is missing."""
+    """Return a builder of each peer for an image size; a builder raises ImportError if its package is missing."""
     found: dict[str, Callable[[], Peer]] = {
         "Mask2Former Swin-T": Mask2Former,
         "Mask R-CNN R50-FPN": lambda: TorchvisionMaskRCNN(size),
@@ -155,7 +152,7 @@ def _normalise(images: Tensor) -> Tensor:
 
 
 def _masks(batch: TrainingBatch, image: int) -> tuple[Tensor, Tensor]:
-    """Return the masks float32 ``[N, H, W]`` and the classes int64 ``[N]`` of all segments that are no crowd."""
+    """Return the masks float32 ``[N, H, W]`` and the classes int64 ``[N]`` of all segments except crowd regions."""
     segments = [segment for segment in batch["segments"][image] if not segment.is_crowd]
     ids = batch["segment_ids"][image]
     masks = torch.stack([ids == segment.id for segment in segments]).float()
@@ -164,7 +161,7 @@ def _masks(batch: TrainingBatch, image: int) -> tuple[Tensor, Tensor]:
 
 @contextlib.contextmanager
 def _silence() -> Any:
-    """Keep notes about deprecated arguments and missing scores of a random network from the table."""
+    """Suppress warnings about deprecated arguments and about a random network's missing scores."""
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""``predict``: time from an image to its panoptic map: the network, its inference copy, CUDA graph, torch.compile."""
+"""``predict``: time of a prediction by the network, its inference copy, CUDA graphs and torch.compile."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def run(
     compiled: bool = False,
     file: Path | None = None,
 ) -> Report:
-    """Time predictions of one image; each preset's sides in turns, one preset after the other.
+    """Time predictions of one image; the sides of a preset take turns, and the presets follow one another.
 
     Args:
         size: (height, width) of the image, multiples of 32.
         names: presets.
-        instances: that each network finds, whatever its weights are.
-        precision: of all sides.
-        rounds: calls that are timed.
-        device: where all sides run.
-        compiled: whether to time ``torch.compile`` of three parts as well, whose first call takes minutes.
-        file: see ``Report``.
+        instances: number of instances that each network predicts, independent of its weights.
+        precision: precision of all sides.
+        rounds: number of timed calls.
+        device: device of all sides.
+        compiled: time ``torch.compile`` of three parts, too; its first call takes minutes.
+        file: file that ``Report`` writes.
     """
     options = {"size": list(size), "presets": list(names), "instances": instances, "precision": precision}
     report = Report("predict", options | {"rounds": rounds, "device": device}, file=file)

@@ -1,4 +1,4 @@
-"""Networks as the presets in ``configs/`` describe them, with random weights."""
+"""Builds the networks of the presets in ``configs/``, with random weights."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from efficientps.networks.network import PanopticNetwork
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
-"""Of a checkout: an installed package has none."""
+"""The presets of the checkout; an installed package has none."""
 
 REFERENCE = "cityscapes_512x1024_adam"
-"""The preset of the claims: B5 with Mask R-CNN at half resolution."""
+"""The preset that is compared with the peers: EfficientNet-B5 with Mask R-CNN at half resolution."""
 
 ALL = (
     REFERENCE,
@@ -41,8 +41,8 @@ def build(name: str, *, num_queries: int | None = None) -> PanopticNetwork:
     """Build the network of a preset for the classes of Cityscapes.
 
     Args:
-        name: of the preset.
-        num_queries: of a network that has queries, in place of the preset's number.
+        name: name of the preset.
+        num_queries: number of queries, instead of the preset's number; ignored by networks without queries.
 
     Raises:
         FileNotFoundError: if there is no such preset.
@@ -50,7 +50,7 @@ def build(name: str, *, num_queries: int | None = None) -> PanopticNetwork:
     import yaml
     from jsonargparse import ArgumentParser
 
-    # A preset names its classes without their modules: all of them must be imported.
+    # A preset names classes without their modules; jsonargparse finds a class only after its module is imported.
     from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
     from efficientps.networks.efficientps import EfficientPS
     from efficientps.networks.network import PanopticNetwork

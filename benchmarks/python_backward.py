@@ -1,4 +1,4 @@
-"""Backward passes in Python: gradients of tensors for whose device PyTorch's own engine has no thread."""
+"""Backward passes in Python, for tensors on a simulated device, which PyTorch's own engine cannot differentiate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 _PASS = 1
-"""The number of the pass, by which ``torch.utils.checkpoint`` knows that it has recomputed a part already."""
+"""Id of the backward pass; ``torch.utils.checkpoint`` uses it to recompute a part only once per pass."""
 
 
 @contextlib.contextmanager
 def python_backward() -> Iterator[None]:
-    """Let ``Tensor.backward`` walk the graph in Python, in the calling thread, for as long as the context lasts.
+    """Make ``Tensor.backward`` walk the graph in Python, in the calling thread, inside the context.
 
-    Each node runs as in PyTorch's engine, after all nodes that hand gradients to it; gradients that meet are added, and
-    brought to shape and type of the forward pass. Hooks on tensors, ``inputs`` and ``create_graph`` are not supported.
+    As in PyTorch's engine, a node runs after all nodes that pass gradients to it. Gradients for one input are added up
+    and converted to the shape and dtype of the forward pass. Hooks on tensors, ``inputs`` and ``create_graph`` are not
+    supported.
     """
     with patch.object(torch.autograd, "backward", backward):
         yield
@@ -39,7 +40,7 @@ def backward(
         NotImplementedError: if ``create_graph`` or ``inputs`` is given.
     """
     if create_graph or inputs is not None:
-        raise NotImplementedError("A backward pass in Python knows neither create_graph nor inputs.")
+        raise NotImplementedError("A backward pass in Python supports neither create_graph nor inputs.")
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     given: list[Tensor | None] = (
         [grad_tensors] if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)
@@ -57,7 +58,7 @@ def backward(
 
 
 def _run(node: Any, arrived: dict[int, Tensor]) -> list[Tensor | None]:
-    """Return the gradients that a node hands on, one for each of its ``next_functions``."""
+    """Return the gradients that a node computes, one for each of its ``next_functions``."""
     if type(node).__name__ == "AccumulateGrad":
         _accumulate(node.variable, arrived[0])
         return []
@@ -66,7 +67,7 @@ def _run(node: Any, arrived: dict[int, Tensor]) -> list[Tensor | None]:
     if not isinstance(node, torch.autograd.function.BackwardCFunction):
         found = node(*inputs)
         return list(found) if isinstance(found, tuple) else [found]
-    inputs = [  # what a function of ours can rely on, unless it has asked for None
+    inputs = [  # an autograd.Function receives zeros instead of None, by default
         torch.zeros(tuple(m.shape), dtype=m.dtype, device=m.device) if gradient is None else gradient
         for gradient, m in zip(inputs, metadata, strict=True)
     ]
@@ -84,7 +85,7 @@ def _run(node: Any, arrived: dict[int, Tensor]) -> list[Tensor | None]:
 
 
 def _accumulate(leaf: Tensor, gradient: Tensor) -> None:
-    """Add a gradient to that of a leaf; the first is kept, or copied where it lies in memory in another way."""
+    """Add a gradient to the ``grad`` of a leaf; a first gradient with other strides than the leaf is copied."""
     if leaf.grad is not None:
         leaf.grad += gradient
     elif gradient.stride() == leaf.stride():
@@ -94,7 +95,7 @@ def _accumulate(leaf: Tensor, gradient: Tensor) -> None:
 
 
 def _hand_on(pending: dict[Any, dict[int, Tensor]], node: Any, position: int, gradient: Tensor) -> None:
-    """Add a gradient to what has arrived at an input of a node, in the shape and type of the forward pass."""
+    """Add a gradient to those that an input of a node has received, in the shape and dtype of the forward pass."""
     expected = node._input_metadata[position]
     if gradient.shape != (shape := tuple(expected.shape)):
         gradient = gradient.sum_to_size(shape)
@@ -105,7 +106,7 @@ def _hand_on(pending: dict[Any, dict[int, Tensor]], node: Any, position: int, gr
 
 
 def _in_order(roots: Sequence[Any]) -> list[Any]:
-    """Return all nodes, each before those that it hands gradients to; what ran last in the forward pass is first."""
+    """Return all nodes in topological order; among nodes that are ready, the last one of the forward pass is first."""
     waiting: dict[Any, int] = {}
     stack, seen = list(dict.fromkeys(roots)), set(roots)
     while stack:
@@ -130,5 +131,5 @@ def _in_order(roots: Sequence[Any]) -> list[Any]:
 
 
 def _sequence_number(node: Any) -> int:
-    """Return when a node was made; leaves count as made last, as in PyTorch's engine."""
+    """Return the position of a node in the forward pass; leaves count as last, as in PyTorch's engine."""
     return 2**62 if type(node).__name__ == "AccumulateGrad" else int(node._sequence_nr())

@@ -1,4 +1,4 @@
-"""The result of a benchmark: rows of measurements and bars, as a table for people and as JSON for the record."""
+"""The result of a benchmark: rows of measurements and bars, as a text table and as JSON."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from efficientps.atomic_file import write_text
 
 @dataclass(frozen=True)
 class Row:
-    """One side of a comparison.
+    """Measurements of one side of a comparison.
 
     Attributes:
-        case: what was measured, "30 instances" for instance.
-        side: whose code ran.
-        timing: how long it took; None where something else was measured.
-        figures: anything else that was measured, by a name that ends with its unit ("extra_mb").
+        case: the compared case, such as "30 instances".
+        side: name of the side, such as a preset or a peer.
+        timing: time of a call; None if it was not timed.
+        figures: other measurements, by a name that ends with the unit ("extra_mb").
     """
 
     case: str
@@ -37,13 +37,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Bar:
-    """A claim that a benchmark puts to the test.
+    """A claim that a benchmark tests.
 
     Attributes:
-        claim: in words.
-        value: what was measured.
-        relation: how it has to compare with the limit.
-        limit: the bar.
+        claim: the claim in words.
+        value: the measured value.
+        relation: required relation of the value to the limit.
+        limit: the limit.
     """
 
     claim: str
@@ -64,15 +64,15 @@ class Bar:
 
 @dataclass
 class Report:
-    """All that one benchmark found.
+    """The result of a benchmark.
 
     Attributes:
-        name: of the benchmark.
-        options: what it was called with.
+        name: name of the benchmark.
+        options: options of the call.
         rows: the measurements.
         bars: the claims.
-        skipped: what could not be measured here, and why, a sentence each.
-        file: if given, it holds as JSON what is known, after each addition: what ends a benchmark loses one side.
+        skipped: sides that could not be measured, one sentence with the reason each.
+        file: if given, the report is written to this file after each addition, so that a crash loses one side only.
     """
 
     name: str
@@ -83,24 +83,24 @@ class Report:
     file: Path | None = None
 
     def add(self, case: str, timings: Mapping[str, Timing], figures: Mapping[str, Mapping[str, float]]) -> None:
-        """Add a row for each side, with what else was measured of it, in the place of an earlier row of it."""
+        """Add a row with time and figures for each side; it replaces an earlier row of the same case and side."""
         for side, timing in timings.items():
             self._put(Row(case, side, timing, dict(figures.get(side, {}))))
         self._keep()
 
     def add_figures(self, case: str, side: str, figures: Mapping[str, float | int | str | None]) -> None:
-        """Add a row of what is no time, in the place of an earlier one of the same case and side."""
+        """Add a row without a time; it replaces an earlier row of the same case and side."""
         self._put(Row(case, side, None, dict(figures)))
         self._keep()
 
     def skip(self, sentence: str) -> None:
-        """Add what could not be measured, and why."""
+        """Add a sentence about a side that could not be measured."""
         self.skipped.append(sentence)
         self._keep()
 
     @contextlib.contextmanager
     def side(self, name: str) -> Iterator[None]:
-        """Measure one side inside: where it fails, it is named with its error in ``skipped`` and the others go on."""
+        """Context for measuring one side: an error inside is added to ``skipped``, and the benchmark continues."""
         try:
             yield
         except ImportError as error:
@@ -126,7 +126,7 @@ class Report:
         return {"commit": source_state(), "machine": describe_machine()}
 
     def as_dict(self) -> dict[str, object]:
-        """Return the report as plain values, with the machine and the commit that it holds for."""
+        """Return the report in plain types, with the machine and the commit of the measurement."""
         return {
             "benchmark": self.name,
             **self._origin,
@@ -137,11 +137,11 @@ class Report:
         }
 
     def write(self, path: str | Path) -> None:
-        """Write the report as JSON, so that whoever reads the file at any moment finds a whole one."""
+        """Write the report as JSON, atomically, so that a reader never sees a partial file."""
         write_text(path, json.dumps(self.as_dict(), indent=1) + "\n")
 
     def table(self) -> str:
-        """Return the report as text: rows, bars and what was skipped."""
+        """Return the report as text: rows, bars and skipped sides."""
         lines = [f"{'case':<32} {'side':<34} {'median':>10} {'quartiles':>21} {'cpu':>10}  figures"]
         for row in self.rows:
             numbers = " " * 43
@@ -158,7 +158,7 @@ class Report:
 
 
 def readable(seconds: float) -> str:
-    """Return a duration with three digits.
+    """Return a duration as text with three digits and a unit.
 
     >>> readable(12.345), readable(0.0123), readable(4.56e-5)
     ('12.3 s', '12.3 ms', '45.6 us')

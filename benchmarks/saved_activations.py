@@ -1,4 +1,4 @@
-"""How many bytes of activations a forward pass leaves behind for its backward pass."""
+"""Bytes of activations that a forward pass saves for its backward pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class _NewStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every storage that an operation makes, without keeping it; a view or a change in place makes none."""
+    """Records a weak reference to every storage that an operation allocates."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -23,20 +23,20 @@ class _NewStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor) and (storage := leaf.untyped_storage())._cdata not in given:
-                # A number can be given out again to a later storage, once the first is gone.
+                # The address can be reused by a later storage, after the first one is freed.
                 reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
                 self.found[storage._cdata] = (reference, storage.nbytes())
         return result
 
 
 def saved_activation_bytes(loss: Callable[[], torch.Tensor]) -> tuple[int, torch.Tensor]:
-    """Return the bytes that are alive after a forward pass and were not before, and the loss that keeps them alive.
+    """Return the bytes allocated by a forward pass that are still alive after it, and the loss that keeps them alive.
 
-    Counted are all tensors made on the way that still exist: what autograd keeps, once for each storage, and the inputs
-    of checkpointed parts, which saved-tensor hooks do not see. Parameters, buffers and the batch were there before.
+    Each storage counts once. The count includes tensors saved by autograd and the inputs of checkpointed parts, which
+    saved-tensor hooks do not see. It excludes parameters, buffers and the batch, which exist before.
 
     >>> x = torch.ones(1000, requires_grad=True)
-    >>> saved_activation_bytes(lambda: x.exp().sin().sum())[0]  # of exp its result, of sin its input, and the sum
+    >>> saved_activation_bytes(lambda: x.exp().sin().sum())[0]  # result of exp (also the input of sin), and the sum
     4004
     """
     with _NewStorages() as storages:

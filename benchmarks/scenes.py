@@ -1,4 +1,4 @@
-"""Inputs of the benchmarks: street scenes of this project, and instances spread over an image as streets have them."""
+"""Inputs of the benchmarks: synthetic street scenes, and instances with the sizes and positions of street objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _BLOB = 128
 def panoptic_scene(seed: int, size: tuple[int, int] = FULL_SIZE) -> tuple[Tensor, PanopticSegmentation]:
     """Return a synthetic photograph, uint8 ``[3, h, w]``, and its panoptic map with the ids of Cityscapes.
 
-    A thing label without a number is a crowd, and labels that are not evaluated are void, as in the official maps.
+    As in the official maps, a thing label without an instance number is a crowd, and labels that are not evaluated are
+    void.
     """
     scene = render_scene(seed, size)
     ids = scene.instance_ids.astype(np.int32)
@@ -43,11 +44,11 @@ def panoptic_scene(seed: int, size: tuple[int, int] = FULL_SIZE) -> tuple[Tensor
 def segments_pair(
     number: int, size: tuple[int, int] = FULL_SIZE, seed: int = 0
 ) -> tuple[PanopticSegmentation, PanopticSegmentation]:
-    """Return a prediction and a target with this many segments each, none of them a crowd.
+    """Return a prediction and a target with ``number`` segments each and no crowd.
 
-    The target is a synthetic street with vehicles, people and poles cut into it until it has enough segments; the
-    prediction is the target seen a few pixels away with a fifth of its segments called something else. Both end with
-    a strip of void.
+    The target is a synthetic street, to which rounded segments of random classes are added until it has enough
+    segments. The prediction is the target shifted by a few pixels, with random classes for a fifth of the segments.
+    Both have a strip of void at the bottom.
     """
     rng = np.random.default_rng(seed)
     _, street = panoptic_scene(seed, size)
@@ -88,7 +89,7 @@ def _segmentation(
 def semantic_logits(
     size: tuple[int, int] = FULL_SIZE, *, num_classes: int = 19, seed: int = 0, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return smooth random logits, float32 ``[C, h, w]``, whose classes lie in regions of about 128 pixels."""
+    """Return smooth random logits, float32 ``[C, h, w]``, whose classes form regions about 128 pixels wide."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(1, num_classes, *(max(2, extent // _BLOB) for extent in size), generator=generator)
     return interpolate(_LOGIT_SPREAD * coarse.to(device), size=size, mode="bilinear")[0]
@@ -102,10 +103,10 @@ def street_instances(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> InstancePredictions:
-    """Return instances with scores over 0.5 and 28x28 masks, spread over the image as objects of a street are.
+    """Return instances with scores above 0.5 and 28x28 masks, with sizes and positions of street objects.
 
-    Heights run from a sixty-fourth to half of the image's, evenly in their logarithm; widths are 0.4 to 2 times as
-    much. A mask is an ellipse with noise.
+    The logarithm of the height is uniform, from 1/64 to 1/2 of the image's height; the width is 0.4 to 2 times the
+    height. A mask is an ellipse with noise.
     """
     generator = torch.Generator().manual_seed(seed)
 

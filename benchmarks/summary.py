@@ -1,4 +1,4 @@
-"""``summary``: the Markdown table of reports that were written as JSON."""
+"""``summary``: Markdown tables of reports in JSON files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from benchmarks.report import readable
 
 
 def markdown(paths: Sequence[Path]) -> str:
-    """Return one table of all bars and one of all rows, each with the file, the commit and the machine.
+    """Return a table of all bars, a table of all rows, and a table of the files with commit, machine and options.
 
     Raises:
         FileNotFoundError: if a file does not exist.
-        ValueError: if a file is no report.
+        ValueError: if a file is not a report.
     """
     reports = [(path, _read(path)) for path in paths]
     lines = ["| bar | measured | limit | reached | file |", "|---|---|---|---|---|"]
@@ -61,5 +61,5 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"Report '{path}' is not valid JSON ({error}); measure it again.") from None
     if not isinstance(report, dict) or not {"benchmark", "commit", "machine", "options", "rows", "bars"} <= set(report):
-        raise ValueError(f"'{path}' is no report of scripts/benchmark.py; measure it again.")
+        raise ValueError(f"'{path}' is not a report of scripts/benchmark.py; measure it again.")
     return report

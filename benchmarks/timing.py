@@ -1,4 +1,4 @@
-"""Timing of several sides in turns, so that what slows a machine down slows all of them down alike."""
+"""Timing of several functions in turns, so that a slow phase of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ import torch
 
 @dataclass(frozen=True)
 class Timing:
-    """What one call takes.
+    """Duration of a call.
 
     Attributes:
-        seconds: median of the wall clock.
-        low: first quartile of the wall clock.
-        high: third quartile of the wall clock.
-        cpu_seconds: median of the time that the process' threads were computing; on a machine that others use as well
-            it says more than the clock.
-        rounds: number of calls that were timed.
+        seconds: median wall-clock time.
+        low: first quartile of the wall-clock time.
+        high: third quartile of the wall-clock time.
+        cpu_seconds: median CPU time of the process; on a shared machine it varies less than the wall-clock time.
+        rounds: number of timed calls.
     """
 
     seconds: float
@@ -40,16 +39,16 @@ def alternate(
 ) -> dict[str, Timing]:
     """Time functions in turns: one untimed call of each, then rounds in which each is called once.
 
-    Every second round goes backwards, so that none is always called after the same neighbour.
+    Every second round runs in reverse order, so that no function always follows the same other one.
 
     Args:
-        sides: functions by name; what they return is thrown away.
-        rounds: calls of each that are timed.
-        device: if it is a CUDA device, each call is waited for before and after.
-        warm_up: whether to make the untimed calls; not where each side has been called already.
+        sides: functions by name; their results are dropped.
+        rounds: number of timed calls of each function.
+        device: on a CUDA device, each call is synchronised before and after.
+        warm_up: make the untimed calls; not needed if each function has been called before.
 
     Raises:
-        ValueError: if there is no round.
+        ValueError: if ``rounds`` is less than 1.
 
     >>> sorted(alternate({"a": lambda: 1, "b": lambda: 2}, rounds=3))
     ['a', 'b']

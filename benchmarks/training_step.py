@@ -1,4 +1,4 @@
-"""``train``: time and peak memory of a training step, beside those of other people's networks on the same targets."""
+"""``train``: time and peak memory of a training step, compared with networks of other projects on the same targets."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from efficientps.networks.efficientps.network import CompiledPart, EfficientPS, 
 from efficientps.structures import TrainingBatch
 
 AGAINST = {"Mask2Former Swin-T": 0.5}
-"""Bars: share of the peer's time."""
+"""Bars: largest time of a training step, as a share of the peer's time."""
 
 MEMORY_OPTIONS = ("in-place", "eager", "checkpointed")
-"""In-place norms; PyTorch's own norms; in-place norms and all four parts of the network checkpointed."""
+"""In-place norms; PyTorch's own norms; in-place norms with activation checkpointing of all four parts."""
 
 NORMS: dict[str, Implementation] = {
     "in-place": "in_place",
@@ -35,9 +35,11 @@ NORMS: dict[str, Implementation] = {
     "channels-first": "in_place",
     "cudnn-benchmark": "in_place",
 }
-"""All options with their norms, whatever the preset's own are: those above, in-place norms by other kernels, which
-differ on a CUDA device only, PyTorch's norms in parts that ``torch.compile`` compiles, in-place norms with channels
-first in memory, and with algorithms of cuDNN that its own benchmark chooses."""
+"""The norm implementation of each memory option; it replaces the preset's.
+
+Besides ``MEMORY_OPTIONS`` there are: in-place norms by other kernels (``triton``, ``compiled``), which differ on a CUDA
+device only; PyTorch's norms in parts compiled by ``torch.compile``; in-place norms in the channels-first memory format;
+in-place norms with cuDNN's search for its fastest algorithms."""
 
 
 def run(
@@ -52,18 +54,18 @@ def run(
     with_peers: bool = True,
     file: Path | None = None,
 ) -> Report:
-    """Time whole steps in turns: loss, gradients and a fused AdamW, on scenes that lie on the device.
+    """Time training steps in turns: loss, gradients and a fused AdamW, on a batch that is already on the device.
 
     Args:
         size: (height, width) of the images, multiples of 32.
         names: presets; the first one, with the first memory option, is compared with the peers.
-        memory_options: of each preset, keys of ``NORMS``.
+        memory_options: memory options of each preset, keys of ``NORMS``.
         batch_size: images in a step.
-        precision: of all sides.
-        rounds: steps that are timed.
-        device: where all sides run.
-        with_peers: whether to measure other people's networks as well.
-        file: see ``Report``.
+        precision: precision of all sides.
+        rounds: number of timed steps.
+        device: device of all sides.
+        with_peers: measure the peers, too.
+        file: file that ``Report`` writes.
     """
     options = {"size": list(size), "presets": list(names), "batch_size": batch_size, "precision": precision}
     report = Report("train", options | {"rounds": rounds, "device": device}, file=file)
@@ -73,7 +75,7 @@ def run(
     figures: dict[str, dict[str, float]] = {}
 
     def add(name: str, module: nn.Module, loss: Callable[[TrainingBatch], torch.Tensor]) -> None:
-        """Measure a side alone, so that it is written before others are built."""
+        """Measure a side alone first, so that its result is written before the next side is built."""
         step = _with_option(training_step(module.to(device), loss, batch, precision, device), name)
         alone = alternate({name: step}, rounds=1, device=device)
         figures[name] = {"seconds_per_image": alone[name].seconds / batch_size}
@@ -107,7 +109,7 @@ def run(
 
 
 def _with_option(step: Callable[[], object], side: str) -> Callable[[], object]:
-    """Return a step during which cuDNN chooses its algorithms by its own benchmark, on that side alone."""
+    """Return a step with cuDNN's benchmark on for the side ``cudnn-benchmark``, and off for all others."""
     chooses = side.endswith(", cudnn-benchmark")
 
     def call() -> object:
@@ -122,11 +124,11 @@ def _with_option(step: Callable[[], object], side: str) -> Callable[[], object]:
 
 
 def network_with(name: str, memory_option: str) -> EfficientPS:
-    """Build the network of a preset, channels last, with a memory option.
+    """Build the network of a preset with a memory option, channels last unless the option is ``channels-first``.
 
     Raises:
-        ValueError: if there is no such option.
-        ModuleNotFoundError: if a package that it needs is missing.
+        ValueError: if the memory option is unknown.
+        ModuleNotFoundError: if the memory option needs a package that is not installed.
     """
     if memory_option not in NORMS:
         raise ValueError(f"The memory option is '{memory_option}'; it must be one of {', '.join(NORMS)}.")
@@ -153,7 +155,7 @@ def training_step(
     precision: Precision,
     device: str,
 ) -> Callable[[], object]:
-    """Return a step of training: forward, backward, and the optimizer."""
+    """Return a training step: forward pass, backward pass and optimizer step."""
     module.train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)
 

@@ -1,4 +1,4 @@
-"""Measure this project beside its peers, in one process and in turns.
+"""Measure this project and its peers in turns, in one process.
 
     python scripts/benchmark.py fusion                     the panoptic fusion against full canvases
     python scripts/benchmark.py pq --json pq.json          panoptic quality against cityscapesscripts and torchmetrics
@@ -10,8 +10,8 @@
     python scripts/benchmark.py batch --device cuda        the largest batch within 11, 24 and 80 GB
     python scripts/benchmark.py summary benchmarks/*.json  the table of benchmarks/README.md
 
-Each measurement prints medians and quartiles of the wall clock, the median of the processor time, and the bars that
-the project sets itself. What needs a package that is not installed (pip install -e '.[bench]') is named and left out.
+Each measurement prints median and quartiles of the wall-clock time, the median of the CPU time, and the bars that the
+project sets itself. A side whose package is not installed (pip install -e '.[bench]') is reported as skipped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FULL_SIZE = (1024, 2048)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one benchmark; return 0, or 1 after a sentence that says what is wrong."""
+    """Run one benchmark; return 0, or 1 after an error message."""
     options = vars(_parser().parse_args(arguments))
     try:
         if "reports" in options:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(*, module: str, threads: int, json: Path | None, keeps: bool, **options: Any) -> int:
-    """Import what a subcommand needs, alone, and run it; print its report and write it."""
+    """Import only the module of a subcommand, run it, print its report and write it."""
     import torch
 
     torch.set_num_threads(threads)
@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     """Return the parser; every option is an argument of the subcommand's ``run``, by its name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    shared.add_argument("--threads", type=int, default=_cores(), help="of torch (default: all cores)")
+    shared.add_argument("--json", type=Path, metavar="FILE", help="also write the report to this file")
+    shared.add_argument("--threads", type=int, default=_cores(), help="threads of torch (default: all cores)")
     commands = parser.add_subparsers(required=True, metavar="SUBCOMMAND")
 
     def command(
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         keeps: bool = False,
         has_device: bool = True,
     ) -> argparse.ArgumentParser:
-        """Add a subcommand; ``keeps`` says that its ``run`` writes each side into the file as it comes."""
+        """Add a subcommand; ``keeps`` means that its ``run`` writes the file after each side."""
         summary = _summary(module)
         added = commands.add_parser(
             name, parents=[shared], help=summary, description=summary,
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         if has_device:
             added.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
         if rounds is not None:
-            added.add_argument("--rounds", type=int, default=rounds, help="measured calls of each side")
+            added.add_argument("--rounds", type=int, default=rounds, help="timed calls of each side")
         if size is not None:
             added.add_argument("--size", type=int, nargs=2, default=size, metavar=("HEIGHT", "WIDTH"))
         return added
@@ -110,9 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     fusion = command("fusion", "panoptic_fusion", rounds=5, size=FULL_SIZE)
     fusion.add_argument("--instances", type=int, nargs="+", default=[5, 30, 100])
     pq = command("pq", "panoptic_quality", rounds=15, size=FULL_SIZE)
-    pq.add_argument("--segments", type=int, default=40, help="in each map")
+    pq.add_argument("--segments", type=int, default=40, help="segments of each map")
     data = command("data", "loading", rounds=24, size=FULL_SIZE, has_device=False)
-    data.add_argument("--root", help="a prepared Cityscapes tree in place of synthetic scenes of this size")
+    data.add_argument("--root", help="a prepared Cityscapes tree, instead of synthetic scenes")
     model = command("model", "networks", rounds=3, size=(512, 1024), keeps=True)
     _network_options(model, several=True)
     model.add_argument(
@@ -120,13 +120,13 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=(),
         metavar="PEER",
-        help="leave these out: at 1024x2048 DETR-R50-panoptic does not fit a machine of 24 GB",
+        help="peers to leave out; at 1024x2048 DETR-R50-panoptic does not fit into 24 GB of memory",
     )
     model.add_argument(
         "--no-peer-activations",
         dest="peer_activations",
         action="store_false",
-        help="do not count what other people's networks keep in training, which takes the memory of such a step",
+        help="do not count the activations that the peers' training would save; counting needs memory for such a step",
     )
     model.add_argument("--checkpoints", nargs="+", default=(), metavar="FILE", help="trained weights, one per preset")
     train = command("train", "training_step", rounds=3, size=(512, 1024), keeps=True)
@@ -134,12 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--memory", dest="memory_options", nargs="+", metavar="OPTION")
     grow = command("growth", "growth", rounds=3, size=(256, 512))
     _one_preset(grow)
-    grow.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth there")
+    grow.add_argument("--plot", type=Path, metavar="PNG", help="file for a plot of the growth")
     spots = command("profile", "hot_spots", rounds=1, size=(512, 1024))
     _one_preset(spots)
     spots.add_argument("--memory", dest="memory_option", default="in-place", metavar="OPTION")
     spots.add_argument("--batch-size", type=int, default=1)
-    spots.add_argument("--top", type=int, default=10, help="operations to name")
+    spots.add_argument("--top", type=int, default=10, help="number of operations in the report")
     batch = command("batch", "largest_batch", rounds=None, size=FULL_SIZE)
     _one_preset(batch, precision="bf16")
     batch.add_argument("--memory", dest="memory_options", nargs="+", default=["in-place", "checkpointed"])
@@ -151,24 +151,24 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("--limit", dest="limit_gb", type=float, default=11, metavar="GB")
     predict = command("predict", "prediction", rounds=10, size=FULL_SIZE, keeps=True)
     predict.add_argument("--presets", dest="names", nargs="+", metavar="PRESET")
-    predict.add_argument("--instances", type=int, default=30, help="that each network finds")
+    predict.add_argument("--instances", type=int, default=30, help="instances that each network predicts")
     predict.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
-    predict.add_argument("--compiled", action="store_true", help="time torch.compile as well, which takes minutes")
+    predict.add_argument("--compiled", action="store_true", help="time torch.compile, too, which takes minutes")
     parity = command("parity", "device_parity", rounds=None, size=(256, 512), keeps=True)
     parity.add_argument("--batch-size", type=int, default=2)
-    parity.add_argument("--networks", dest="kinds", nargs="+", default=(), metavar="NAME", help="default: all of them")
+    parity.add_argument("--networks", dest="kinds", nargs="+", default=(), metavar="NAME", help="default: all")
     parity.add_argument("--half", dest="half_precisions", nargs="*", choices=["bf16", "fp16"], default=["bf16", "fp16"])
     launches = command("launches", "launches", rounds=None, size=FULL_SIZE, keeps=True, has_device=False)
     launches.add_argument("--presets", dest="names", nargs="+", metavar="PRESET")
-    launches.add_argument("--instances", type=int, default=30, help="that each network finds")
+    launches.add_argument("--instances", type=int, default=30, help="instances that each network predicts")
     launches.add_argument("--step-size", type=int, nargs=2, default=(512, 1024), metavar=("HEIGHT", "WIDTH"))
     fit = command("fit", "trainings", rounds=None, size=None, keeps=True)
-    fit.add_argument("names", nargs="+", metavar="NAME", help="which trainings")
+    fit.add_argument("names", nargs="+", metavar="NAME", help="names of the trainings")
     fit.add_argument("--scenes", type=Path, default=ROOT / "datasets/synthetic", help="a synthetic Cityscapes tree")
-    fit.add_argument("--folder", type=Path, default=ROOT / "runs/benchmark", help="of the runs and their logs")
-    fit.add_argument("--workers", type=int, default=8, help="processes that load data")
-    fit.add_argument("--steps", type=int, help="largest number of batches of an epoch, for a trial")
-    tables = commands.add_parser("summary", help="the Markdown table of reports that --json wrote")
+    fit.add_argument("--folder", type=Path, default=ROOT / "runs/benchmark", help="folder for the runs and their logs")
+    fit.add_argument("--workers", type=int, default=8, help="number of processes that load data")
+    fit.add_argument("--steps", type=int, help="largest number of batches of an epoch, for a trial run")
+    tables = commands.add_parser("summary", help="Markdown tables of reports that --json has written")
     tables.add_argument("reports", type=Path, nargs="+")
     return parser
 
@@ -179,7 +179,7 @@ def _network_options(parser: argparse.ArgumentParser, *, several: bool) -> None:
     parser.add_argument("--presets", dest="names", nargs="+", default=default, metavar="PRESET")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--no-peers", dest="with_peers", action="store_false", help="leave other people's networks out")
+    parser.add_argument("--no-peers", dest="with_peers", action="store_false", help="leave the peers out")
 
 
 def _one_preset(parser: argparse.ArgumentParser, *, precision: str = "fp32") -> None:
@@ -189,7 +189,7 @@ def _one_preset(parser: argparse.ArgumentParser, *, precision: str = "fp32") -> 
 
 
 def _summary(module: str) -> str:
-    """Return what a benchmark measures, from its module's docstring, without importing what the module needs."""
+    """Return the first line of a module's docstring after the colon, without importing the module."""
     source = (ROOT / f"benchmarks/{module}.py").read_text()
     return str(ast.get_docstring(ast.parse(source))).partition(": ")[2].strip()
 
@@ -199,7 +199,7 @@ def _cores() -> int:
 
 
 def _end(*_: object) -> None:
-    """Unwind on SIGTERM, so that what was measured is written and processes that were started are ended."""
+    """Exit on SIGTERM through ``finally`` blocks, so that measurements are written and child processes are ended."""
     sys.exit(128 + signal.SIGTERM)
 
 

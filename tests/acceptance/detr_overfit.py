@@ -22,6 +22,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.small_networks import small_detr_arguments  # noqa: E402
 from efficientps.cli.train import main as train_net  # noqa: E402
 from efficientps.synthetic.yards import write_synthetic_yard  # noqa: E402
 from efficientps.training.checkpoints.read import read_checkpoint  # noqa: E402
@@ -30,26 +31,16 @@ BOX_AP, PQ = 0.5, 0.4
 IMAGES = 8
 EPOCHS = {"detector": 300, "masks": 1000}  # of two batches
 
-NETWORK = {
-    # From random weights: everything learns, norms too.
-    "backbone": {"variant": "resnet10t", "pretrained": False, "frozen_stages": 0, "frozen_norms": False},
-    "detector": {
-        "channels": 128,
-        "feed_forward": 256,
-        "encoder_layers": 1,
-        "decoder_layers": 3,
-        "num_queries": 40,
-        "dropout": 0,
-    },
-}
-
 
 def settings(step: str, data: Path, runs: Path) -> dict[str, Any]:
     """Return what differs from the step's configuration."""
     annotated = {"images": "images", "annotations": "panoptic.json", "maps": "panoptic"}
     return {
         "model": {
-            "network": {"class_path": "DETRPanoptic", "init_args": {"step": step, **NETWORK}},
+            "network": {
+                "class_path": "DETRPanoptic",
+                "init_args": {"step": step, **small_detr_arguments(num_queries=40)},
+            },
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3, "weight_decay": 1e-4}},
             "schedule": {"class_path": "WarmupDecay", "init_args": {"warmup_iterations": 50}},
         },

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import device_parity
-from benchmarks.device_parity import agreement
+from benchmarks.agreement import agreement
 from efficientps.structures import InstancePredictions, PanopticSegmentation, Prediction, Segment
 
 SIZE = (64, 128)

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from benchmarks.trainings import Metrics, run
+from benchmarks.training_runs import Metrics
+from benchmarks.trainings import run
 
 
 def test_metrics_are_columns_without_their_empty_cells(tmp_path):
