@@ -57,7 +57,7 @@ SHORT = {
 """Options that make a script take seconds, and write again what another page has had it write."""
 
 FIT = """
-    --data.image_size [64,128] --data.batch_size 2 --data.num_workers 0 --model.network.backbone.pretrained false
+    --data.image_size [64,128] --data.batch_size 2 --data.num_workers 0
     --trainer.accelerator cpu --trainer.devices 1 --trainer.num_nodes 1 --trainer.strategy auto
     --trainer.precision 32-true --trainer.max_epochs 1 --trainer.limit_train_batches 1
     --trainer.check_val_every_n_epoch 1 --trainer.num_sanity_val_steps 0 --trainer.log_every_n_steps 1
@@ -65,13 +65,15 @@ FIT = """
 """
 """One step on two small images and one validation, on a CPU and without weights from the net."""
 
-EFFICIENTPS = "--model.network.backbone.variant b0 --model.network.neck.out_channels 64"
+EFFICIENTPS = "--model.network.neck.out_channels 64"
+EFFICIENTNET = "--model.network.backbone.variant b0 --model.network.backbone.pretrained false"
 SOLOV2 = """
     --model.network.instance_head.channels 32 --model.network.instance_head.kernel_channels 32
     --model.network.instance_head.mask_hidden 32
 """
 DETR = """
-    --model.network.backbone.variant resnet10t --model.network.detector.channels 32 --data.root path/to/cityscapes
+    --model.network.backbone.variant resnet10t --model.network.backbone.pretrained false
+    --model.network.detector.channels 32 --data.root path/to/cityscapes
     --model.network.detector.feed_forward 32 --model.network.detector.encoder_layers 1
     --model.network.detector.decoder_layers 2 --model.network.detector.num_queries 60
 """
@@ -177,8 +179,15 @@ class Workspace:
         for weights in re.findall(r"\S+\.pth", shlex.join(words)):
             self._make_run("detr_panoptic_detector")
             shutil.copy(self.root / "runs/detr_panoptic_detector/version_0/checkpoints/last.ckpt", weights)
-        solov2 = "solov2" in config or "SOLOv2Head" in shlex.join(words)
-        return shlex.split(FIT + (DETR if "detr" in config else EFFICIENTPS + solov2 * SOLOV2))
+        if "detr" in config:
+            return shlex.split(FIT + DETR)
+        line = f"{config} {shlex.join(words)}"
+        parts = [EFFICIENTPS, SOLOV2 if "solov2" in line.lower() else ""]
+        parts.append("--model.network.backbone.pretrained false" if "TimmBackbone" in line else "")
+        parts.append("" if "--model.network.backbone " in line else EFFICIENTNET)
+        other = "BoxHead" in line or "stranger_" in line or "--model.network.backbone " in line
+        parts.append("--trainer.default_root_dir runs/other" if other else "")
+        return shlex.split(" ".join([FIT, *parts]))
 
     def _make_run(self, name):
         """Train the run that a command takes its checkpoint from, unless it is there."""

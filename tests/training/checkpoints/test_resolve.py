@@ -60,7 +60,5 @@ def test_no_run_yet(tmp_path, choice):
 def test_path(tmp_path):
     path = touch(tmp_path / "x.ckpt", 100)
     assert resolve_checkpoint(str(path), tmp_path) == path
-    with pytest.raises(
-        FileNotFoundError, match=r"There is no checkpoint .*y\.ckpt; give the path of a file, or 'la"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"There is no checkpoint .*y\.ckpt; give the path of a file, or 'la"):
         resolve_checkpoint(str(tmp_path / "y.ckpt"), tmp_path)
