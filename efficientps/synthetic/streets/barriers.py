@@ -128,7 +128,7 @@ def draw_fence(
     if not solid:
         _veil(canvas, panel(0, 1, 0.05, height), body, 0.42 if style == "mesh" else 0.18)
     pitch = {"railing": 0.15, "mesh": 0.4, "planks": 0.16, "barrier": 1.0}[style]
-    # Bars closer together than a pixel or so would only alias.
+    # Bars with a spacing of about a pixel would alias.
     pitch = max(
         pitch,
         2.2
@@ -169,7 +169,7 @@ def draw_fence(
 
 
 def _veil(canvas: Canvas, world: Array, colour: Rgb, strength: float) -> None:
-    """Blend a colour over what is seen through a polygon: bars too fine to be drawn one by one."""
+    """Blend a colour over a polygon, which stands for bars that are too fine to be drawn one by one."""
     outline = canvas.outline(canvas.camera.to_camera(world))
     window = canvas.window(outline)
     if window is None:

@@ -31,7 +31,7 @@ def draw_wall_plane(
 
 
 def texture_density(canvas: Canvas, start: tuple[float, float], end: tuple[float, float]) -> tuple[float, float]:
-    """Pixels per metre, down and across, worth painting on an upright rectangle between two ground points (x, z)."""
+    """Return the useful texture density, in pixels per metre down and across, of a wall between two ground points."""
     eye = canvas.camera
     near, far = max(3.0, start[1]), max(4.0, end[1])
     distance = float(np.sqrt(near * far))

@@ -25,8 +25,8 @@ class Camera:
     """A pinhole camera without roll; the horizon is set by shifting the principal point, so verticals stay vertical.
 
     Attributes:
-        width: of the canvas, pixels.
-        height: of the canvas, pixels.
+        width: width of the canvas, pixels.
+        height: height of the canvas, pixels.
         focal: focal length, pixels.
         horizon: row of the horizon, pixels.
         x: lateral position in the world, metres.
@@ -83,7 +83,7 @@ class Camera:
 
 
 def clip_near(polygon: Array) -> Array:
-    """Cut a polygon of the camera's frame ``[n, 3]`` at the near plane (Sutherland-Hodgman); may be empty."""
+    """Clip a polygon of the camera's frame ``[n, 3]`` at the near plane (Sutherland-Hodgman); may be empty."""
     inside = polygon[:, 2] >= NEAR
     if inside.all():
         return polygon
@@ -99,7 +99,7 @@ def clip_near(polygon: Array) -> Array:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object stands: the world position of its origin on the ground and its heading in radians.
+    """Position and heading of an object: the world position of its origin on the ground, and its heading in radians.
 
     In the object's own frame x is its right, y up, z its front; heading 0 looks along +z, positive turns right.
     """

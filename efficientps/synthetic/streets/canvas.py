@@ -32,19 +32,19 @@ class Blob(NamedTuple):
 
 
 class Canvas:
-    """Painter's canvas: what is drawn later covers what was drawn before, in colour and in ownership.
+    """Painter's canvas: later objects cover earlier ones, in colour and in ownership.
 
     Attributes:
         camera: the projection; its width and height are the canvas'.
         light: the illumination.
         image: uint8 ``[H, W, 3]`` RGB.
-        owner: int32 ``[H, W]``; index into ``labels`` of the segment that a pixel belongs to; 0 is nobody.
+        owner: int32 ``[H, W]``; for each pixel the index into ``labels`` of its segment; 0 stands for no segment.
         labels: raw Cityscapes label id of each owner.
-        countable: whether each owner is an instance (and not stuff, a crowd or void).
+        countable: for each owner, whether it is an instance (not stuff, a crowd or void).
     """
 
     def __init__(self, camera: Camera, light: Light) -> None:
-        """Start with a black canvas that nobody owns."""
+        """Create a black canvas without owners."""
         self.camera = camera
         self.light = light
         self.image: npt.NDArray[np.uint8] = np.zeros((camera.height, camera.width, 3), np.uint8)
@@ -56,13 +56,13 @@ class Canvas:
         self._sun = (light.sun[0] / level, light.sun[2] / level)  # direction of the sun along the ground
 
     def stuff(self, label_id: int) -> int:
-        """Return the one owner of a label without instances: stuff, a crowd of things, or a void label."""
+        """Return the single owner of a label without instances: stuff, a crowd of things, or a void label."""
         if label_id not in self._shared:
             self._shared[label_id] = self._claim(label_id, countable=False)
         return self._shared[label_id]
 
     def instance(self, label_id: int) -> int:
-        """Return a new owner: the next instance of a label."""
+        """Return a new owner for the next instance of a label."""
         return self._claim(label_id, countable=True)
 
     def _claim(self, label_id: int, *, countable: bool) -> int:
@@ -103,7 +103,7 @@ class Canvas:
         return self.camera.project(clipped) if len(clipped) else np.zeros((0, 2))
 
     def may_see(self, points: Array) -> bool:
-        """Whether something with these corners, camera frame ``[n, 3]``, may lie between the view's left and right."""
+        """Return whether an object with these corners (camera frame, ``[n, 3]``) may be in the horizontal view."""
         edge = np.maximum(points[:, 2], NEAR) * (self.camera.width / 2 / self.camera.focal)
         return bool((points[:, 0] < edge).any() and (points[:, 0] > -edge).any())
 
@@ -112,7 +112,7 @@ class Canvas:
         self.fill(self.outline(self.camera.to_camera(world)), colour, owner)
 
     def line(self, world: Array, radius: float, colour: Rgb, owner: int | None = None) -> None:
-        """Draw an open polyline of world points ``[n, 3]`` as a tube of this radius (metres), at least a hair thick."""
+        """Draw an open polyline of world points ``[n, 3]`` as a tube; thin tubes get a minimum width in pixels."""
         points = self.camera.to_camera(world)
         for start, end in pairwise(points):
             if min(start[2], end[2]) < NEAR:
@@ -146,8 +146,8 @@ class Canvas:
         Args:
             spheres: ``[n, 4]``, in the camera's frame x, y, depth (beyond the near plane) and radius, metres.
             counts: how many successive spheres make each blob.
-            albedo: of each blob.
-            gloss: of each blob.
+            albedo: albedo of each blob.
+            gloss: gloss of each blob.
         """
         centres = self.camera.project(spheres[:, :3])
         radii = spheres[:, 3] * self.camera.focal / spheres[:, 2]
@@ -176,7 +176,7 @@ class Canvas:
             across: world vector of the bottom edge ``[3]``.
             up: world vector of the left edge ``[3]``.
             texture: uint8 ``[h, w, 3]``, final colours; row 0 is the top.
-            owner: of the pixels.
+            owner: owner of the pixels.
         """
         corners = np.stack([origin, origin + across, origin + across + up, origin + up])
         outline = self.outline(self.camera.to_camera(corners))
@@ -197,13 +197,13 @@ class Canvas:
         np.copyto(self.owner[top:bottom, left:right], owner, where=mask > 0)
 
     def paste(self, window: tuple[int, int, int, int], colours: Array, mask: Array, owner: int) -> None:
-        """Lay a patch over a window ``(left, top, right, bottom)`` that may stick out of the canvas.
+        """Paste a patch into a window ``(left, top, right, bottom)`` that may extend beyond the canvas.
 
         Args:
-            window: in pixels; its size is the patch's.
+            window: pixel window of the size of the patch.
             colours: uint8 ``[h, w, 3]``.
             mask: bool ``[h, w]``.
-            owner: of the masked pixels.
+            owner: owner of the masked pixels.
         """
         left, top, right, bottom = window
         x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, self.camera.width), min(bottom, self.camera.height)
@@ -215,11 +215,11 @@ class Canvas:
         np.copyto(self.owner[y0:y1, x0:x1], owner, where=inner)
 
     def weather(self, corners: Array, owner: int, strength: float) -> None:
-        """Break up the flat colours of something just drawn: lighter above, darker below, blotches of dirt and light.
+        """Vary the flat colours of an object just drawn: lighter above, darker below, with blotches of dirt and light.
 
         Args:
-            corners: points ``[n, 3]`` of the camera's frame around it.
-            owner: its pixels.
+            corners: points ``[n, 3]`` in the camera's frame that enclose the object.
+            owner: owner whose pixels are changed.
             strength: contrast of the blotches.
         """
         if corners[:, 2].max() < NEAR:
@@ -239,7 +239,7 @@ class Canvas:
         patch[:] = np.minimum(patch * factor[..., None], 255).astype(np.uint8)
 
     def window(self, outline: Array) -> tuple[int, int, int, int] | None:
-        """Return the pixel window (left, top, right, bottom) of an outline inside the canvas, None if empty."""
+        """Return the pixel window (left, top, right, bottom) of an outline, clipped to the canvas; None if empty."""
         if len(outline) < 3:
             return None
         low = np.floor(np.maximum(outline.min(0), 0)).astype(int)

@@ -1,4 +1,4 @@
-"""What lines the street: rows of buildings, gardens and parks, and the walls, fences and hedges before them."""
+"""Both sides of the street: rows of buildings, gardens and parks, and the walls, fences and hedges before them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Boundary:
     height: float
 
     def covers(self, along: float, margin: float = 0.0) -> bool:
-        """Whether it passes this distance along the street."""
+        """Return whether the boundary passes this distance along the street."""
         return self.start - margin < along < self.end + margin
 
 
@@ -43,7 +43,7 @@ def plan_frontages(stage: Stage, rng: np.random.Generator) -> list[Callable[[], 
     """Plan both frontages and add their shadows to the stage.
 
     Returns:
-        what paints them, in the order to paint: the farthest first.
+        functions that paint them, in the order of painting: the farthest first.
     """
     wanted = {"wall": rng.random() < 0.66, "fence": rng.random() < 0.76, "hedge": rng.random() < 0.35}
     sides: dict[int, list[Boundary]] = {-1: [], 1: []}
@@ -159,7 +159,7 @@ def _plan_garden(
 
 
 def _spaced(start: float, end: float, step: float) -> list[float]:
-    """Places from start to end, the sparser the farther: what is far away needs fewer bushes to look closed."""
+    """Return positions from start to end with growing gaps, because distant bushes look dense at a larger spacing."""
     places = [start]
     while places[-1] < end:
         places.append(places[-1] + max(step, 0.07 * places[-1]))

@@ -1,4 +1,4 @@
-"""Street furniture: lamp posts, traffic lights, traffic signs, and the void things that stand or lie about."""
+"""Street furniture: lamp posts, traffic lights, traffic signs, and objects of no evaluated class."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def draw_direction_board(canvas: Canvas, rng: np.random.Generator, pose: Pose) -
 
 
 def draw_clutter(canvas: Canvas, rng: np.random.Generator, pose: Pose) -> None:
-    """Draw something that belongs to no evaluated class: a bin, a bench, a planter, a kiosk; bags, a pushchair."""
+    """Draw an object of no evaluated class (void): a bin, a bench, a planter, a kiosk, bags or a pushchair."""
     kind = str(rng.choice(["bin", "bench", "planter", "column", "bags", "pram"]))
     static, dynamic = canvas.stuff(STATIC), canvas.stuff(DYNAMIC)
     if kind == "bin":

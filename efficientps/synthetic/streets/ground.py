@@ -167,7 +167,7 @@ def _grain(canvas: Canvas, street: Street, owner: Array, lateral: Array, along: 
 
 
 def _paving(street: Street, lateral: Array, along: Array, across: Array, lengthwise: Array) -> Array:
-    """Brightness of a pavement: every stone a little different, dark joints between, fading with distance."""
+    """Return the brightness of a pavement: stones vary a little, joints are dark, and both fade with distance."""
     tile = np.float32(street.paving_tile)
     u, v = lateral / tile, along / tile
     cells = np.sin(np.floor(u) * 12.9898 + np.floor(v) * 78.233) * 43758.547
@@ -178,7 +178,7 @@ def _paving(street: Street, lateral: Array, along: Array, across: Array, lengthw
 
 
 def _lay_markings(canvas: Canvas, street: Street) -> None:
-    """Paint the albedo of what is painted on or set into the ground: repairs, kerbs, lines, crossings, rails."""
+    """Paint the albedo of repairs, kerbs, lines, crossings and rails on the ground."""
 
     def lay(lateral: tuple[float, float], along: tuple[float, float], albedo: Rgb) -> None:
         canvas.fill(_strip(canvas, street, lateral, along), _albedo(albedo), None)
@@ -220,7 +220,7 @@ def cast_shadows(canvas: Canvas, outlines: list[tuple[Array, float]]) -> Array:
 
     Args:
         canvas: gives camera and light.
-        outlines: for each object the corners of its footprint ``[n, 2]`` (world x, z) and its height in metres.
+        outlines: the corners of the footprint ``[n, 2]`` (world x, z) and the height in metres of each object.
 
     Returns:
         float32 ``[H, W]``; 1 in the open.

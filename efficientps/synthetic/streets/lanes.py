@@ -1,4 +1,4 @@
-"""Which stretches of which lane are taken."""
+"""Occupied stretches of the lanes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import numpy as np
 
 
 class Lanes:
-    """Which stretches of which lane are taken, so that nobody stands inside somebody else."""
+    """Records the occupied stretches of each lane, so that vehicles do not overlap."""
 
     def __init__(self) -> None:
         """Start with empty lanes."""
         self._taken: dict[float, list[tuple[float, float]]] = {}
 
     def take(self, rng: np.random.Generator, lateral: float, length: float, reach: tuple[float, float]) -> float | None:
-        """Find a free stretch of a lane and take it.
+        """Find a free stretch of a lane and mark it as occupied.
 
         Args:
-            rng: chooses; near places are likelier.
-            lateral: names the lane.
-            length: of the stretch, metres.
-            reach: where its near end may lie.
+            rng: random generator; places near the camera are more likely.
+            lateral: lateral position of the lane, metres.
+            length: length of the stretch, metres.
+            reach: smallest and largest distance of the stretch's near end, metres.
 
         Returns:
-            The middle of the stretch, or None if all tries were taken.
+            The distance of the middle of the stretch, or None if every attempt hit an occupied stretch.
         """
         taken = self._taken.setdefault(lateral, [])
         for _ in range(10):
@@ -33,5 +33,5 @@ class Lanes:
         return None
 
     def block(self, lateral: float, start: float, end: float) -> None:
-        """Take a given stretch."""
+        """Mark a stretch as occupied."""
         self._taken.setdefault(lateral, []).append((start, end))

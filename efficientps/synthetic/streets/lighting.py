@@ -1,4 +1,4 @@
-"""Time of day and weather: the sun, the sky's ambient light, the haze, and how a surface looks in them."""
+"""Time of day and weather: sun, ambient light of the sky, haze, and the shading of surfaces."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Light:
     """Illumination of a scene; colours are display-space multipliers around 1.
 
     Attributes:
-        name: of the weather.
+        name: name of the weather.
         sun: unit vector towards the sun.
-        sun_colour: of direct light.
+        sun_colour: colour of direct light.
         ambient: light from the sky.
-        horizon: sky colour at the horizon, which is also the haze's, in [0, 1].
+        horizon: colour of the sky at the horizon and of the haze, in [0, 1].
         zenith: sky colour overhead, in [0, 1].
         cloud: share of the sky under clouds, in [0, 1].
         haze: distance at which haze covers 63 % of a surface, metres.

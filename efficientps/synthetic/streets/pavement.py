@@ -1,4 +1,4 @@
-"""Life on the pavements: passers-by and crowds, trees, lamp posts, signals, signs and clutter."""
+"""People and objects on the pavements: pedestrians, crowds, trees, lamp posts, traffic lights, signs and clutter."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _walker(
 
 
 def add_people(stage: Stage, rng: np.random.Generator) -> None:
-    """Put passers-by on the pavements and crossings, alone, in pairs, and sometimes as a crowd."""
+    """Put pedestrians on the pavements and crossings, alone, in pairs, and sometimes as a crowd."""
     for _ in range(int(rng.choice([2, 3, 4, 6, 9], p=[0.14, 0.24, 0.26, 0.22, 0.14]))):
         sign, side = _side(stage, rng)
         along = _visible_from(side) + 20.0 * float(rng.random()) ** 1.5

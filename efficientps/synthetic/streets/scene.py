@@ -1,4 +1,4 @@
-"""One procedural street scene: a photograph as from a car's windscreen, and its exact annotation."""
+"""A procedural street scene: an image as seen through a car's windscreen, and its exact annotation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SyntheticScene:
 
 
 def render_scene(seed: int, size: tuple[int, int]) -> SyntheticScene:
-    """Render the scene of a seed; the same seed and size always give the same bits.
+    """Render the scene of a seed; the result is bit for bit reproducible from seed and size.
 
     Args:
         seed: not negative.
@@ -67,7 +67,7 @@ def render_scene(seed: int, size: tuple[int, int]) -> SyntheticScene:
     camera = _sample_camera(rngs[0], size)
     canvas = Canvas(camera, sample_light(rngs[1]))
     stage = Stage(canvas, sample_street(rngs[2]))
-    if rngs[0].random() > 0.035:  # the rest: a street without any thing
+    if rngs[0].random() > 0.035:  # otherwise: a street without things
         add_traffic(stage, rngs[3])
         add_people(stage, rngs[4])
     add_trees(stage, rngs[5])
@@ -82,7 +82,7 @@ def render_scene(seed: int, size: tuple[int, int]) -> SyntheticScene:
     _add_bonnet(canvas, rngs[8])
     image = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     owner = np.ascontiguousarray(canvas.owner[SUPERSAMPLING // 2 :: SUPERSAMPLING, SUPERSAMPLING // 2 :: SUPERSAMPLING])
-    # Before instances are measured and numbered: the border may hide one.
+    # Before instances are measured and numbered, because the border may hide an instance.
     _add_border(owner, canvas.stuff(OUT_OF_ROI), rngs[8])
     instance_ids = encode_instances(owner, canvas.labels, canvas.countable)
     return SyntheticScene(develop(image, rngs[8]), instance_ids)
@@ -128,7 +128,7 @@ def _sample_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
 
 
 def _add_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Let the camera car's own bonnet stick into the bottom of one view in three."""
+    """Show the camera car's bonnet at the bottom of one view in three."""
     if rng.random() > 0.34:
         return
     width, height = canvas.camera.width, canvas.camera.height

@@ -1,4 +1,4 @@
-"""The camera's sensor: optics blur, exposure, white balance, vignette, tone and noise."""
+"""The camera: blur of the optics, exposure, white balance, vignette, tone curve and noise."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def develop(image: Array, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     signal += contrast * (signal * signal * (3 - 2 * signal) - signal)
     level = np.float32(rng.uniform(0.004, 0.015))
     noise = rng.standard_normal((height, width, 1), dtype=np.float32) * level
-    # The same noise, shifted, serves each channel as its colour noise.
+    # Each channel uses one noise tile at another offset as its colour noise.
     shifts = rng.integers(1, 61, (3, 2))
     chroma = np.concatenate([np.roll(noise, tuple(shift), axis=(0, 1)) for shift in shifts], axis=2)
     signal += (noise + np.float32(0.6) * chroma) * (0.5 + np.sqrt(signal))

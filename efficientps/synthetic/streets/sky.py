@@ -1,4 +1,4 @@
-"""The sky, and what closes the view at the end of the street."""
+"""The sky, and the backdrop of trees and roofs at the end of the street."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     """Paint the whole canvas as sky: a gradient from the horizon to the zenith, with clouds in perspective."""
     camera, light = canvas.camera, canvas.light
     height, width = camera.height, camera.width
-    step = 2  # clouds are soft: half the resolution will do
+    step = 2  # clouds are blurry, so half the resolution is enough
     last = min(height, ground_row(camera) + 2)
     rows = np.arange(0, last, step, dtype=np.float32)[:, None]
     rise = np.clip((camera.horizon - rows) / camera.focal, 0.0, 1.2)

@@ -26,8 +26,8 @@ class Face:
     Attributes:
         vertices: (x, y, z) of each corner.
         colour: albedo.
-        gloss: share of the sky that it mirrors.
-        glow: brightness by which it shines by itself.
+        gloss: share of the sky that the face mirrors.
+        glow: brightness of the light that the face emits.
     """
 
     vertices: Sequence[Vertex]
@@ -144,7 +144,7 @@ def upright(x: tuple[float, float], y: tuple[float, float], z: float) -> list[Ve
 
 
 def point_panel(x: float, y: float, z: float) -> Panel:
-    """Return an invisible panel: a point that tells a lone panel beside it where its inside is."""
+    """Return an invisible panel at a point; it defines the inside of a solid that has only one other panel."""
     return Panel([(x, y, z)] * 3, (0.0, 0.0, 0.0))
 
 

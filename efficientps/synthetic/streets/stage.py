@@ -1,4 +1,4 @@
-"""The stage: everything that stands in the street between the two frontages, and the order to paint it in."""
+"""The stage: all objects in the street between the two frontages, and the order in which they are painted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Extent = tuple[float, float, float, float]
 
 @dataclass
 class Prop:
-    """One thing on the stage: the ground it stands on and how to draw it."""
+    """An object on the stage: its footprint and the function that draws it."""
 
     extent: Extent
     draw: Callable[[], None]
@@ -63,7 +63,7 @@ class Stage:
         self.props.append(Prop(extent, lambda: draw(pose)))
 
     def paint(self) -> None:
-        """Draw all props, what is hidden first."""
+        """Draw all props in ``painters_order``: hidden ones first."""
         for index in painters_order([prop.extent for prop in self.props]):
             self.props[index].draw()
 
@@ -71,8 +71,8 @@ class Stage:
 def painters_order(extents: Sequence[Extent]) -> list[int]:
     """Return the order in which to paint boxes on the ground, seen from the origin along the street.
 
-    A box is painted before another one if it lies wholly beyond it, or beside it and farther from the camera's axis;
-    where neither holds, or the relations form a circle, the farther centre goes first.
+    A box is painted before another one if it lies completely behind it, or beside it and farther from the camera's
+    axis. If neither holds, or the relations form a cycle, the box with the farther centre is painted first.
 
     >>> painters_order([(-1, 1, 5, 7), (-1, 1, 20, 24), (3, 4, 4, 30)])
     [1, 2, 0]
@@ -102,5 +102,5 @@ def painters_order(extents: Sequence[Extent]) -> list[int]:
 
 
 def fork(rng: np.random.Generator) -> np.random.Generator:
-    """Return a generator of its own for one thing, so that how it is drawn does not change what comes after it."""
+    """Return a separate random generator for one object, so that drawing it does not change later objects."""
     return np.random.default_rng(int(rng.integers(2**32)))

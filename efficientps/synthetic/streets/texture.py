@@ -50,7 +50,7 @@ def noise_patch(rng: np.random.Generator, shape: tuple[int, int], cell: float = 
         rng: chooses where.
         shape: ``(h, w)`` of the patch.
         cell: pixels of the patch per pixel of the tile; larger is coarser.
-        roughness: of the tile.
+        roughness: roughness of the tile.
     """
     height, width = max(2, round(shape[0] / cell)), max(2, round(shape[1] / cell))
     top, left = rng.integers(0, TILE, 2)
@@ -77,7 +77,7 @@ def noise_nearest(x: Array, y: Array, roughness: float = 1.0) -> Array:
 
 @dataclass
 class Surface:
-    """A flat painted surface: which material each texel is of, and how bright its grain is.
+    """A flat painted surface: the material and the brightness of each texel.
 
     Attributes:
         code: uint8 ``[h, w]``, index of the material; row 0 is the top.
@@ -96,7 +96,7 @@ class Surface:
 
         Args:
             light: illumination.
-            normal: of the surface in the world.
+            normal: normal of the surface in the world.
             distances: ``[w]``, of each column from the camera, metres.
         """
         direct = max(0.0, sum(a * b for a, b in zip(normal, light.sun, strict=True)))

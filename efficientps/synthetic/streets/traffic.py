@@ -1,4 +1,4 @@
-"""Vehicles and riders: who drives, who is parked, and where."""
+"""Places vehicles and riders in the scene, driving or parked."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _large(
     own: list[float],
     oncoming: list[float],
 ) -> None:
-    """Place a bus or a lorry where it is seen well: in a lane, or halted at the kerb."""
+    """Place a bus or a lorry at a clearly visible position: in a lane, or halted at the kerb."""
     street = stage.street
     options = [(0.0, (10.0, 26.0), False), (oncoming[0], (7.0, 24.0), True)]
     if len(own) > 1:
@@ -119,7 +119,7 @@ def _tram(stage: Stage, rng: np.random.Generator, lanes: Lanes, own: list[float]
 
 
 def _crossing(stage: Stage, rng: np.random.Generator, lanes: Lanes, laterals: list[float]) -> None:
-    """Let somebody cross the junction, seen from the side."""
+    """Place a vehicle that crosses the junction, seen from the side."""
     start, end = stage.street.left.openings[0]
     builder = (car, car, truck, bus)[int(rng.integers(4))]
     vehicle = builder(rng)
@@ -132,7 +132,7 @@ def _crossing(stage: Stage, rng: np.random.Generator, lanes: Lanes, laterals: li
 
 
 def _parked(stage: Stage, rng: np.random.Generator, lanes: Lanes) -> None:
-    """Fill the parking lanes with rows of cars; a far row may be too dense to be told apart (a crowd)."""
+    """Fill the parking lanes with rows of cars; a distant dense row may become a crowd region."""
     street = stage.street
     for sign, side in ((-1, street.left), (1, street.right)):
         if not side.parking:
@@ -232,7 +232,7 @@ def _park_two_wheeler(stage: Stage, rng: np.random.Generator, label_id: int) -> 
 
 
 def _bicycle_rack(stage: Stage, rng: np.random.Generator) -> None:
-    """Put a row of bicycles too dense to be told apart on a pavement: a crowd region."""
+    """Put a dense row of bicycles on a pavement, as a crowd region."""
     sign = 1 if rng.random() < 0.5 else -1
     side = stage.street.right if sign > 0 else stage.street.left
     along = float(rng.uniform(side.kerb * 1.6 + 3, 24 + side.kerb))

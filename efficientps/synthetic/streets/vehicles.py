@@ -1,4 +1,4 @@
-"""Motor vehicles as groups of solids, and the commonest of them: the car.
+"""Motor vehicles as groups of solids, and the most common one: the car.
 
 A builder draws its vehicle's design from the generator and returns a ``Vehicle``; frame: x right, y up, z front.
 """
@@ -83,7 +83,7 @@ def wheels(width: float, axles: list[float], radius: float, hub: Rgb) -> tuple[l
             tyre.decals.append(Face(disc(outer, radius, axle, radius * 0.64), hub, 0.1))
             tyre.decals.append(Face(disc(outer, radius, axle, radius * 0.5), dimmed(hub, 0.62), 0.05))
             tyre.decals.append(Face(disc(outer, radius, axle, radius * 0.2, 8), hub, 0.1))
-            # One panel has no inside of its own: an anchor panel at the axle's middle gives it an outward side.
+            # A single panel has no inside; an invisible panel at the middle of the axle defines its outward side.
             beside.append([tyre, point_panel(0, radius, axle)])
     return under, beside
 

@@ -26,7 +26,7 @@ MARKER = "synthetic.json"
 """File in the root of a tree that says how it was made, and whether it is finished."""
 
 GENERATOR_VERSION = 3
-"""Raised whenever the same seed gives other scenes, so that older trees are made anew."""
+"""Version of the scenes; increase it when a seed gives other scenes, so that older trees are written again."""
 
 CITIES: dict[str, tuple[str, ...]] = {"train": ("ashford", "birkenau", "cloverfield"), "val": ("dunmore",)}
 """Invented cities of each split; the splits differ in nothing but the seeds."""
@@ -43,15 +43,15 @@ def write_synthetic_cityscapes(
 ) -> None:
     """Write ``root/leftImg8bit`` and ``root/gtFine`` as in Cityscapes, converted to the panoptic format.
 
-    The files depend on the arguments only, not on the number of workers. A finished tree with the same arguments is
-    left as it is; one with other arguments, or one whose making was interrupted, is made anew.
+    The files depend on the arguments only, not on the number of workers. If the folder holds a finished tree of the
+    given arguments, nothing is written; a tree of other arguments, or an interrupted one, is written again.
 
     Args:
         root: directory of the tree; is created.
         num_train: scenes in the split ``train``.
         num_val: scenes in the split ``val``.
         size: (height, width) of the images, pixels.
-        seed: of the whole data set.
+        seed: seed of the whole data set.
         num_workers: processes; None is one per CPU core, 0 or 1 works in this process.
 
     Raises:
@@ -124,7 +124,7 @@ def _cpu_count() -> int:
 
 
 def _one_thread() -> None:
-    """Keep the workers from fighting over the cores."""
+    """Limit a worker to one thread, so that workers do not compete for cores."""
     cv2.setNumThreads(1)
 
 

@@ -1,7 +1,7 @@
 """Procedural construction yards, written as a data set in the COCO panoptic format.
 
-Flat and quickly drawn, unlike the street scenes: what they are for is a data set that is not Cityscapes - other classes
-with ids of their own, images of many sizes and kinds - without a download.
+The yards are flat and drawn quickly, unlike the street scenes. They serve as a data set that differs from Cityscapes
+(other classes and ids, images of many sizes and file types) and needs no download.
 """
 
 from efficientps.synthetic.yards.scene import YARD_CATEGORIES, YardScene, render_yard

@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 
 class Thing(NamedTuple):
-    """How a class is drawn: its height in metres, and its parts from the back to the front, one unit high."""
+    """The drawing of a class: its height in metres, and its parts from back to front, scaled to a height of 1."""
 
     height: float
     draw: Callable[[np.random.Generator], list[Part]]

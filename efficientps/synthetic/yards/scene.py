@@ -1,4 +1,4 @@
-"""One construction yard: earth and what encloses it, and things that hide each other, drawn from the back."""
+"""A construction yard: ground, background and overlapping things, drawn from back to front."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class YardScene:
         image: uint8 ``[h, w, 3]``, RGB.
         segment_ids: int32 ``[h, w]``, 1 .. N, 0 where void.
         label_ids: class of each of the N segments.
-        crowds: whether each is a crowd region.
+        crowds: whether each segment is a crowd region.
     """
 
     image: NDArray[np.uint8]
@@ -60,7 +60,7 @@ class YardScene:
 
 
 class _Painter:
-    """What is drawn later covers what was drawn before, in colour and in ownership; index 0 owns nothing."""
+    """A canvas on which later objects cover earlier ones, in colour and in ownership; owner 0 stands for no segment."""
 
     def __init__(self, height: int, width: int) -> None:
         self.image: NDArray[np.uint8] = np.zeros((height, width, 3), dtype=np.uint8)
@@ -83,13 +83,13 @@ class _Painter:
             cv2.fillPoly(self.owner, [points], owner, cv2.LINE_8)
 
     def stuff(self, name: str, outline: NDArray[np.float64], color: Rgb) -> None:
-        """Fill a polygon of a class without instances, all of whose pixels are one segment."""
+        """Fill a polygon of a stuff class; all pixels of the class form one segment."""
         if name not in self._stuff:
             self._stuff[name] = self.claim(name)
         self.fill(outline, color, self._stuff[name])
 
     def parts(self, parts: list[Part], foot: tuple[float, float], scale: float, mirror: bool, owner: int) -> None:
-        """Draw a thing that stands at a point, one of its units being ``scale`` pixels."""
+        """Draw a thing that stands at a point; one unit of the thing is ``scale`` pixels long."""
         side = -1.0 if mirror else 1.0
         for part in parts:
             units = np.array(part.outline)
@@ -100,7 +100,7 @@ def render_yard(seed: int, size: tuple[int, int]) -> YardScene:
     """Draw the yard of a seed.
 
     Args:
-        seed: of everything in it.
+        seed: seed of the scene.
         size: (height, width), pixels.
 
     Raises:
@@ -125,7 +125,7 @@ def _box(left: float, top: float, right: float, bottom: float) -> NDArray[np.flo
 
 
 def _background(painter: _Painter, rng: np.random.Generator, horizon: float) -> None:
-    """Draw sky, earth, and what stands or lies at the back of the yard."""
+    """Draw sky, ground and the background of the yard."""
     height, width = painter.owner.shape
     blue = rng.uniform(0.4, 1.0)
     painter.stuff("sky", _box(0, 0, width, horizon), (200 - 70 * blue, 210 - 30 * blue, 220 + 20 * blue))
@@ -192,7 +192,7 @@ def _photograph(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[n
 
 
 def _annotate(image: NDArray[np.uint8], painter: _Painter) -> YardScene:
-    """Number the segments that can be seen from 1, and leave out what is too small."""
+    """Number the visible segments from 1, and leave out segments smaller than ``MIN_AREA``."""
     areas = np.bincount(painter.owner.ravel(), minlength=len(painter.label_ids))
     kept = [owner for owner in range(1, len(areas)) if areas[owner] >= MIN_AREA]
     numbers = np.zeros(len(areas), dtype=np.int32)

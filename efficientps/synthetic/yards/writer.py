@@ -28,14 +28,14 @@ def write_synthetic_yard(root: Path, *, num_images: int = 120, size: int = 320, 
     """Write ``root/images``, ``root/panoptic`` and ``root/panoptic.json``, image by image.
 
     Images have many sizes and shapes; most are JPEG, the others PNG, grey or with an alpha channel. Image ids are
-    numbers with gaps; segment ids use all three bytes. A finished data set of the same arguments is left as it is, an
-    interrupted one is made anew.
+    numbers with gaps; segment ids use all three bytes. If the folder holds a finished data set of the given arguments,
+    nothing is written; an interrupted data set is written again.
 
     Args:
         root: folder of the data set; is created.
         num_images: how many.
         size: longest side of the largest images, pixels; others are down to 0.6 of it.
-        seed: of the whole data set.
+        seed: seed of the whole data set.
 
     Yields:
         The number of images that are done, after each.
@@ -90,7 +90,7 @@ def _write_image(root: Path, index: int, size: int, rng: np.random.Generator) ->
 
 
 def _write_picture(stem: Path, scene: YardScene, rng: np.random.Generator) -> str:
-    """Write the image as one of several kinds of file; return the ending of its name."""
+    """Write the image as one of several file types and return its file extension."""
     stem.parent.mkdir(exist_ok=True)
     picture = Image.fromarray(scene.image)
     kind = rng.random()
