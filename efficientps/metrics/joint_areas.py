@@ -55,18 +55,17 @@ def joint_areas(rows: Tensor, columns: Tensor, row_ids: Sequence[int], column_id
 
 
 def joint_runs(rows: Tensor, *columns: Tensor) -> list[JointRuns]:
-    """Cut a map and each of some others into runs, in a single pass over the pixels of all.
+    """Split a map and one or more other maps into runs, in a single pass over the pixels of all maps.
 
-    Maps of segments are constant over long runs of pixels, so only the places where any map changes are looked up;
-    their cost is one comparison per pixel. Where a map lies on a CUDA device, the work is done there, and the host
-    waits twice, however many maps there are: for the number of runs, and for the runs.
+    A run ends where any of the maps changes. If a map is on a CUDA device, the runs are found there, and the host waits
+    twice, independent of the number of maps: for the number of runs, and for the runs.
 
     Args:
         rows: integer ``[h, w]``.
-        columns: integer ``[h, w]`` each, at least one; on any device.
+        columns: one or more maps, integer ``[h, w]`` each, on any device.
 
     Returns:
-        One for each of ``columns``: that map beside ``rows``.
+        For each map of ``columns``, the runs of ``rows`` and that map.
 
     Raises:
         ValueError: if the maps are of different sizes.
@@ -79,19 +78,19 @@ def joint_runs(rows: Tensor, *columns: Tensor) -> list[JointRuns]:
             )
     devices = [map_of_ids.device for map_of_ids in (rows, *columns)]
     device = next((device for device in devices if device.type != "cpu"), devices[0])
-    # A map in pinned memory, as a loader hands it over, travels while the host goes on.
+    # A map in pinned memory is copied without a wait.
     maps = [map_of_ids.to(device, non_blocking=True).flatten() for map_of_ids in (rows, *columns)]
     row_values, *values, lengths = runs_of_maps(*maps)
     return [JointRuns(row_values, column_values, lengths) for column_values in values]
 
 
 def _positions(values: Integers, ids: Sequence[int]) -> Integers:
-    """Return the position of each value in a list of ids, ``len(ids)`` where it is not in it."""
+    """Return the index of each value in a list of ids, or ``len(ids)`` for values that are not in the list."""
     if not ids:
         return np.zeros(len(values), dtype=np.int64)
     low, high = min(ids), max(ids)
     if high - low < _LARGEST_TABLE:
-        # One place more on each side, for all ids beyond.
+        # One extra entry at each end stands for all values outside of the range.
         table = np.full(high - low + 3, len(ids))
         table[np.subtract(ids, low - 1)] = np.arange(len(ids))
         positions: Integers = table[values.astype(np.int64).clip(low - 1, high + 1) - (low - 1)]

@@ -139,7 +139,7 @@ def _interpolate_axis(grid: Tensor, dim: int, start: int, stop: int, low: Tensor
 
 @dataclass
 class BoxPredictions:
-    """The boxes that a detector of things and stuff found in one image, whether or not they have masks.
+    """The boxes that a detector of things and stuff predicts in one image, with or without masks.
 
     Attributes:
         scores: float32 ``[N]`` in [0, 1].
@@ -152,5 +152,5 @@ class BoxPredictions:
     boxes: Tensor
 
     def resize(self, from_size: tuple[int, int], to_size: tuple[int, int]) -> BoxPredictions:
-        """Return the boxes of an image of size ``(h, w)`` as those of the same image at another size."""
+        """Return the boxes scaled from an image size ``(h, w)`` to another."""
         return replace(self, boxes=_resize_boxes(self.boxes, from_size, to_size))

@@ -28,7 +28,7 @@ class Segment(NamedTuple):
 
 @dataclass
 class PanopticSegmentation:
-    """A panoptic map and the list of its segments: the same type for predictions and for ground truth.
+    """A panoptic map and the list of its segments, predicted or true.
 
     Attributes:
         segment_ids: int32 ``[h, w]``; each pixel's segment id, or ``VOID`` (0).

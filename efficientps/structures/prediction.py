@@ -1,4 +1,4 @@
-"""What a panoptic network says of one image."""
+"""The prediction of a panoptic network for one image."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from efficientps.structures.panoptic import PanopticSegmentation
 
 @dataclass
 class Prediction:
-    """What a panoptic network says of one image, all parts of it at one size: best that of the image file.
+    """The prediction of a panoptic network for one image; all parts have one size, usually that of the image file.
 
     Attributes:
         panoptic: the panoptic map.
         semantic: uint8 ``[h, w]``, train_id of each pixel before fusion (for mIoU).
         instances: all instances above the head's low detection threshold (for AP).
-        boxes: of a network that detects things and stuff as boxes (for their AP); None of others.
+        boxes: boxes of things and stuff, for their AP; None if the network predicts none.
     """
 
     panoptic: PanopticSegmentation
@@ -28,10 +28,10 @@ class Prediction:
     boxes: BoxPredictions | None = None
 
     def resize(self, size: tuple[int, int]) -> Prediction:
-        """Return the prediction at another size ``(h, w)``, such as that of the ground truth; maps by nearest.
+        """Return the prediction at another size ``(h, w)``; maps are resized by nearest neighbour.
 
-        Networks of this package predict at the size of the image file already. One that predicts at the size of its
-        input is brought to that of the ground truth here, with edges as coarse as its input.
+        Networks of this package already predict at the size of the image file. The maps of a network that predicts at
+        the size of its input are enlarged here, and keep the coarse edges of the input's size.
         """
         height, width = self.semantic.shape
         if (height, width) == tuple(size):

@@ -1,7 +1,7 @@
-"""Runs of one id in maps of segments.
+"""Runs of equal ids in maps of segments.
 
-Maps of segments are constant over long runs of pixels. Who looks only at the first pixel of each run does a hundredth
-of the work of who looks at all of them, after one comparison per pixel.
+A map of segments is constant over long runs of pixels. Code that reads only the first pixel of each run needs one
+comparison per pixel to find the runs, and then handles about a hundredth of the pixels.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from efficientps.structures.panoptic import VOID
 Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 
 _STRETCH = 1 << 17
-"""Pixels that are read at a time on a CPU: they stay in the cache of a core until all is done with them."""
+"""Pixels that a CPU processes at a time, few enough to stay in the cache of a core."""
 
 
 def run_starts(*maps: Integers, row_length: int | None = None) -> npt.NDArray[np.int64]:
     """Return the position of the first pixel of each run, in increasing order.
 
     Args:
-        maps: integer ``[P]`` each, flat maps of one size, at least one; a run ends where any of them changes.
-        row_length: pixels of a row, if a run ends with its row as well.
+        maps: one or more flat maps of one size, integer ``[P]`` each; a run ends where any map changes.
+        row_length: number of pixels of a row, if runs must also end at the end of a row.
 
     >>> run_starts(np.array([7, 7, 7, 0, 0, 9])).tolist()
     [0, 3, 5]
@@ -45,7 +45,7 @@ def run_starts(*maps: Integers, row_length: int | None = None) -> npt.NDArray[np
 def present_ids(segment_ids: npt.NDArray[np.int32]) -> list[int]:
     """Return the segment ids that occur in a map int32 ``[h, w]``, ``VOID`` excepted, in increasing order.
 
-    The ids of the runs are looked up in a table of flags: sorting takes five times as long.
+    The ids of the runs are marked in a table of flags, which is faster than sorting them.
 
     >>> present_ids(np.array([[7, 0], [26001, 7]], dtype=np.int32))
     [7, 26001]
@@ -60,7 +60,7 @@ def present_ids(segment_ids: npt.NDArray[np.int32]) -> list[int]:
 
 
 def areas_of(segment_ids: npt.NDArray[np.int32]) -> dict[int, int]:
-    """Return the pixels of each id of a map int32 ``[h, w]``, by increasing id, ``VOID`` among them.
+    """Return the number of pixels of each id in a map int32 ``[h, w]``, by increasing id and including ``VOID``.
 
     >>> areas_of(np.array([[7, 7, 0], [0, 7, 9]], dtype=np.int32))
     {0: 2, 7: 3, 9: 1}
@@ -73,20 +73,20 @@ def areas_of(segment_ids: npt.NDArray[np.int32]) -> dict[int, int]:
 
 
 def runs_of_maps(*maps: Tensor) -> tuple[Integers, ...]:
-    """Cut flat maps into runs over which none changes, on the device where they lie.
+    """Split flat maps into runs of pixels over which all maps are constant, on the device of the maps.
 
     Args:
         maps: integer ``[P]`` each, all on one device.
 
     Returns:
-        The id of each run in each map, and at last the runs' lengths in pixels; NumPy arrays ``[R]``. A run may be cut
-        in two, which changes no count of pixels.
+        The id of each run in each map, and finally the lengths of the runs in pixels; NumPy arrays ``[R]``. Two
+        consecutive runs may have equal ids, which does not affect sums of lengths.
     """
     return _runs_on_cpu(*maps) if maps[0].device.type == "cpu" else _runs_on_device(*maps)
 
 
 def _runs_on_cpu(*maps: Tensor) -> tuple[Integers, ...]:
-    """NumPy compares and searches here in a third of the time that torch takes on a CPU."""
+    """Find the runs with NumPy, which is faster at this than torch on a CPU, in parts of ``_STRETCH`` pixels."""
     stretches = zip(*(torch.split(flat, _STRETCH) for flat in maps), strict=True)
     runs = [_runs_of_stretch(*(part.numpy() for part in parts)) for parts in stretches]
     return tuple(np.concatenate(parts) for parts in zip(*runs, strict=True))
@@ -98,14 +98,14 @@ def _runs_of_stretch(*maps: Integers) -> tuple[Integers, ...]:
 
 
 def _runs_on_device(*maps: Tensor) -> tuple[Integers, ...]:
-    """Find the runs where the maps are; only the runs, a hundredth of the pixels of a street scene, come to the CPU."""
+    """Find the runs on the device and copy only their ids and lengths to the CPU."""
     pixels = len(maps[0])
     begins = torch.ones(pixels, dtype=torch.bool, device=maps[0].device)  # the first pixel begins a run
     changed = begins[1:].zero_()
     for flat in maps:
         changed |= flat[1:] != flat[:-1]
     starts = begins.nonzero()[:, 0]
-    # Half of the bytes where they hold all: ids of maps, and places in images, are below 2 ** 31 almost always.
+    # int32 halves the bytes of the copy; int64 is needed only if a map has it.
     dtype = torch.int64 if any(flat.dtype == torch.int64 for flat in maps) else torch.int32
     runs = torch.stack([starts.to(dtype), *(flat[starts].to(dtype) for flat in maps)]).cpu().numpy()
     return (*runs[1:], np.diff(runs[0], append=pixels))

@@ -1,4 +1,4 @@
-"""How the parameters of a network are divided among the groups of its optimizer."""
+"""Parameter groups of the optimizer: learning rates of backbones, weight decay of norms and biases."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from efficientps.networks.network import PanopticNetwork
 
 
 class ParameterGroup(TypedDict, total=False):
-    """One group of an optimizer; without ``weight_decay`` the optimizer's own holds."""
+    """One group of an optimizer; without ``weight_decay``, the optimizer's default applies."""
 
     params: list[nn.Parameter]
     name: str
-    lr_factor: float  # of the optimizer's learning rate
+    lr_factor: float  # factor of the optimizer's learning rate
     weight_decay: float
 
 
@@ -32,15 +32,15 @@ def parameter_groups(
     There are at most four groups; with a layer decay, the backbone has two for each of its depths.
 
     Args:
-        network: says which of its parts are backbones, and which parameters take no weight decay.
+        network: the network; it names its backbones and the parameters without weight decay.
         weight_decay_norms: ``False`` exempts the network's ``undecayed_parameters`` from weight decay, by default every
             parameter of at most one dimension. The published recipe decays them (authors' code).
-        backbone_lr_factor: learning rate of the backbone as a factor of the others'.
-        backbone_layer_decay: factor of the learning rate from one depth of the backbone to the one before it; the last
-            depth has it once. 1 gives all depths the same rate.
+        backbone_lr_factor: learning rate of the backbone, as a factor of the rate of the other parts.
+        backbone_layer_decay: factor of the learning rate from each depth of the backbone to the depth before it; it is
+            applied once to the last depth. 1 gives all depths one rate.
 
     Raises:
-        ValueError: nothing is trainable, or a factor is asked for and no parameter is of a backbone.
+        ValueError: no parameter is trainable, or a factor is not 1 and no trainable parameter belongs to a backbone.
     """
     trainable = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     if not trainable:
@@ -72,7 +72,7 @@ def parameter_groups(
 
 
 def _distances_from_the_end(network: PanopticNetwork) -> dict[int, int]:
-    """Return, by the id of each parameter of a backbone, how many depths it lies before what follows the backbone."""
+    """Return the number of depths from each parameter of a backbone to the backbone's end, by the parameter's id."""
     distances: dict[int, int] = {}
     for module in network.backbones():
         depths = module.parameter_depths() if isinstance(module, Backbone) else {}
@@ -83,11 +83,11 @@ def _distances_from_the_end(network: PanopticNetwork) -> dict[int, int]:
 
 
 def linear_scale(*, total_batch: int, reference_batch: int | None) -> float:
-    """Return the factor of the learning rate for a batch: proportional to it (Goyal et al., arXiv 1706.02677).
+    """Return the factor of the learning rate for a batch size: linear scaling (Goyal et al., arXiv 1706.02677).
 
     Args:
         total_batch: images per optimizer step, over all devices and accumulated batches.
-        reference_batch: the batch that the configured learning rate is for; ``None`` scales nothing.
+        reference_batch: total batch that the configured learning rate is meant for; ``None`` does not scale.
 
     Raises:
         ValueError: the reference is not positive.
@@ -103,6 +103,6 @@ def linear_scale(*, total_batch: int, reference_batch: int | None) -> float:
 
 
 def scale_learning_rates(optimizer: Optimizer, scale: float) -> None:
-    """Multiply the learning rate of each group by ``scale`` and by the group's ``lr_factor``; once, at the start."""
+    """Multiply the learning rate of each group by ``scale`` and by the group's ``lr_factor``; call it once."""
     for group in optimizer.param_groups:
         group["lr"] *= scale * group.get("lr_factor", 1.0)
