@@ -98,14 +98,15 @@ def options(parser: ArgumentParser) -> Iterator[Option]:
 
 
 def parts(option: Option) -> Iterator[Part]:
-    """Yield the classes of this project that an option can name."""
+    """Yield the classes of this project that an option can name, the default first."""
     for hint in _alternatives(option.type):
         given = 0
         if get_origin(hint) is collections.abc.Callable:
             arguments, hint = get_args(hint)
             given = len(arguments) if isinstance(arguments, list) else 0
         if inspect.isclass(hint) and hint.__module__.startswith("efficientps."):
-            for cls in _concrete(hint):
+            default = _value(option.default)
+            for cls in sorted(_concrete(hint), key=lambda cls: f"class_path: {cls.__name__}" not in default):
                 yield Part(cls, option.key, given)
 
 
@@ -200,7 +201,8 @@ def _value(value: Any) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Return a docstring's reStructuredText as one line of Markdown."""
+    """Return a docstring's reStructuredText as one line of Markdown, without its notes and examples."""
+    text = re.split(r"\.\. \w+::|\bExamples?::?", text)[0]
     text = " ".join(text.split())
     text = re.sub(r":\w+(?::\w+)?:`~?([^`]+)`", r"`\1`", text.replace("``", "`"))
     text = text[:1].upper() + text[1:]
