@@ -134,7 +134,7 @@ def run(
     return report
 
 
-def _load(network: nn.Module, name: str, path: str | Path) -> None:
+def load_weights(network: nn.Module, name: str, path: str | Path) -> None:
     """Load a checkpoint into the network of a preset.
 
     Raises:

@@ -8,6 +8,7 @@
     python scripts/benchmark.py growth --plot growth.png   time and memory over batch, pixels and instances
     python scripts/benchmark.py profile                    operations that take most of the time
     python scripts/benchmark.py batch --device cuda        the largest batch within 11, 24 and 80 GB
+    python scripts/benchmark.py ceilings --root TREE       scores enlarged to the image file, against ids
     python scripts/benchmark.py summary benchmarks/*.json  the table of benchmarks/README.md
 
 Each measurement prints median and quartiles of the wall-clock time, the median of the CPU time, and the bars that the
@@ -162,6 +163,18 @@ def _parser() -> argparse.ArgumentParser:
     launches.add_argument("--presets", dest="names", nargs="+", metavar="PRESET")
     launches.add_argument("--instances", type=int, default=30, help="instances that each network predicts")
     launches.add_argument("--step-size", type=int, nargs=2, default=(512, 1024), metavar=("HEIGHT", "WIDTH"))
+    ceiling = command("ceilings", "ceilings", rounds=5, size=FULL_SIZE, keeps=True)
+    ceiling.add_argument("--root", metavar="TREE", help="a Cityscapes tree; without it, time and memory alone")
+    ceiling.add_argument("--split", default="val", help="of the tree")
+    ceiling.add_argument(
+        "--input", dest="input_size", type=int, nargs=2, default=(512, 1024), metavar=("HEIGHT", "WIDTH")
+    )
+    ceiling.add_argument(
+        "--strides", type=int, nargs="+", default=[4, 1], help="of exact scores, in pixels of the input"
+    )
+    ceiling.add_argument("--preset", dest="name", default=presets.REFERENCE)
+    ceiling.add_argument("--checkpoint", metavar="FILE", help="trained weights of the preset")
+    ceiling.add_argument("--instances", type=int, default=30, help="that the timed network finds")
     fit = command("fit", "trainings", rounds=None, size=None, keeps=True)
     fit.add_argument("names", nargs="+", metavar="NAME", help="names of the trainings")
     fit.add_argument("--scenes", type=Path, default=ROOT / "datasets/synthetic", help="a synthetic Cityscapes tree")

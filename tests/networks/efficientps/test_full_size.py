@@ -96,6 +96,42 @@ print(json.dumps({"gb": round(saved_activation_bytes(loss)[0] / 1e9, 2)}))
 )
 
 
+LARGE_IMAGE_SCRIPT = """
+import json, sys, time
+import torch
+from benchmarks.memory import peak_bytes
+from benchmarks.scenes import semantic_logits, street_instances
+from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion, semantic_maps
+from efficientps.networks.image_logits import logits_of_image
+from efficientps.networks.queries.post_processing import panoptic_map
+
+seen_at, size = (1024, 2048), (4096, 8192)
+logits = semantic_logits((256, 512))
+found = street_instances(30, seen_at)
+found.boxes[0] = found.mask_frames[0] = torch.tensor([0.0, 0.0, 2048.0, 1024.0])  # as large as the image
+found = found.resize(seen_at, size)
+result = {}
+
+def fusion():
+    enlarged = logits_of_image(logits, canvas=seen_at, image_size=seen_at, size=size)
+    maps = semantic_maps(enlarged, 11)
+    panoptic = panoptic_fusion(enlarged, found, num_stuff=11, maps=maps)
+    result.update(shape=list(panoptic.segment_ids.shape), segments=len(panoptic.segments))
+    return panoptic, maps.classes
+
+def queries():
+    sizes = {"canvas": seen_at, "image_size": seen_at, "size": size}
+    panoptic = panoptic_map(logits, list(range(19)), [0.9] * 19, num_stuff=11, **sizes)
+    result.update(shape=list(panoptic.segment_ids.shape), segments=len(panoptic.segments))
+    return panoptic
+
+begin = time.perf_counter()
+peak = peak_bytes({"fusion": fusion, "queries": queries}[sys.argv[1]])
+result["bytes_per_pixel"] = round(peak / (size[0] * size[1]), 1)
+print(json.dumps(result | {"seconds": round(time.perf_counter() - begin, 1)}))
+"""
+
+
 def run(script: str, task: str) -> dict:
     process = subprocess.run([sys.executable, "-c", script, task], capture_output=True, text=True, timeout=550)
     assert process.returncode == 0, process.stderr
@@ -133,3 +169,13 @@ def test_activations_of_a_full_image_in_bfloat16():
     """One 1024x2048 image with B5; the authors report 12 GB of GPU memory for it."""
     assert run(ACTIVATIONS_SCRIPT, "in place")["gb"] <= 4.5
     assert run(ACTIVATIONS_SCRIPT, "checkpointed")["gb"] <= 1.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "bar"), [("fusion", 22), ("queries", 14)])
+def test_a_large_image_that_the_network_sees_smaller_takes_little_memory(task, bar):
+    """Oracle: the bars, in bytes for each pixel of the image file; 19 classes at its size would take 76 alone."""
+    result = run(LARGE_IMAGE_SCRIPT, task)
+    assert result["shape"] == [4096, 8192]
+    assert result["segments"] > 10
+    assert result["bytes_per_pixel"] <= bar
