@@ -103,7 +103,7 @@ def run(
         if name not in sides:
             continue
         if weights is not None:  # only now, because counting saved activations has changed the running statistics
-            _load(network, name, weights)
+            load_weights(network, name, weights)
         copy = cast(EfficientPS, inference_copy(network, dtype=torch.bfloat16 if precision == "bf16" else None))
         for side, module in ((name, network), (f"{name}, {COPY}", copy)):
             sides[side] = _inference(lambda n=module: n.predict(batch), precision, device)  # type: ignore[misc]
