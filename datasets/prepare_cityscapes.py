@@ -1,61 +1,8 @@
-"""Make the panoptic annotations of Cityscapes from its official packages.
+"""Make the panoptic annotations of Cityscapes: the command of ``efficientps.cli.data.cityscapes``."""
 
-    python datasets/prepare_cityscapes.py datasets/cityscapes
-
-checks that leftImg8bit and gtFine are there and fit each other, and runs the official converter of cityscapesscripts.
-A second run finds everything in place and does nothing.
-"""
-
-from __future__ import annotations
-
-import argparse
-import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
 
-from tqdm import tqdm
-
-from efficientps.data.tools.cityscapes_conversion import check_tree, prepare_split
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepare the splits; return 0, or 1 after a sentence that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("root", help="folder with leftImg8bit and gtFine")
-    parser.add_argument("--splits", nargs="+", default=["train", "val"], choices=["train", "val"])
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes")
-    options = parser.parse_args(arguments)
-    try:
-        for split in options.splits:
-            check_tree(options.root, split)
-        for split in options.splits:
-            _prepare(options.root, split, options.workers)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _prepare(root: str, split: str, workers: int) -> None:
-    """Prepare one split under a progress bar."""
-    bars: list[tqdm[NoReturn]] = []
-
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(tqdm(desc=split, total=total, unit=" images"))
-        bars[0].update(done - bars[0].n)
-
-    try:
-        made = prepare_split(root, split, workers=workers, progress=show)
-    finally:
-        for bar in bars:
-            bar.close()
-    target = os.path.join(root, "gtFine", f"cityscapes_panoptic_{split}.json")
-    print(f"{target}: {'written' if made else 'complete already, nothing to do'}")
-
+from efficientps.cli.data.cityscapes import main
 
 if __name__ == "__main__":
     sys.exit(main())

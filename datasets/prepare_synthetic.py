@@ -1,45 +1,8 @@
-"""Writes procedural street scenes as a Cityscapes tree, ready for training: the data set that needs no download."""
+"""Write procedural street scenes as a Cityscapes tree: the command of ``efficientps.cli.data.synthetic_streets``."""
 
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from efficientps.synthetic.streets import write_synthetic_cityscapes
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("datasets/synthetic"), help="directory of the tree")
-    parser.add_argument("--num-train", type=int, default=240, help="scenes in the split train")
-    parser.add_argument("--num-val", type=int, default=60, help="scenes in the split val")
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"), help="of the images"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the whole data set")
-    parser.add_argument("--workers", type=int, default=None, help="processes; one per CPU core if not given")
-    options = parser.parse_args(arguments)
-    size = (options.size[0], options.size[1])
-    try:
-        write_synthetic_cityscapes(
-            options.root,
-            num_train=options.num_train,
-            num_val=options.num_val,
-            size=size,
-            seed=options.seed,
-            num_workers=options.workers,
-        )
-    except (OSError, ValueError) as error:
-        print(f"prepare_synthetic: {error}", file=sys.stderr)
-        return 1
-    print(
-        f"{options.num_train} train and {options.num_val} val scenes of {size[0]} × {size[1]} pixels "
-        f"(seed {options.seed}) in {options.root}"
-    )
-    return 0
-
+from efficientps.cli.data.synthetic_streets import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,34 +1,8 @@
-"""Writes procedural construction yards as a COCO panoptic data set with 16 classes and images of many sizes."""
+"""Write procedural construction yards: the command of ``efficientps.cli.data.synthetic_yard``."""
 
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from tqdm import tqdm
-
-from efficientps.synthetic.yards import write_synthetic_yard
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("datasets/yard"), help="folder of the data set")
-    parser.add_argument("--num-images", type=int, default=120, help="how many")
-    parser.add_argument("--size", type=int, default=320, help="longest side of the largest images, pixels")
-    parser.add_argument("--seed", type=int, default=0, help="of the whole data set")
-    options = parser.parse_args(arguments)
-    writing = write_synthetic_yard(options.root, num_images=options.num_images, size=options.size, seed=options.seed)
-    try:
-        for _ in tqdm(writing, total=options.num_images, unit=" images", disable=None):
-            pass
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{options.num_images} yards (seed {options.seed}) in {options.root}")
-    return 0
-
+from efficientps.cli.data.synthetic_yard import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,63 +1,8 @@
-"""Split a COCO panoptic JSON file into train.json and val.json, by image and with every class in proportion.
+"""Split a COCO panoptic JSON file into train.json and val.json: the command of ``efficientps.cli.data.split``."""
 
-    python datasets/split_panoptic.py datasets/yard/panoptic.json
-
-writes both beside it. Images and maps stay where they are; no image is in both files, and a seed gives the same files
-again.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from efficientps.data.tools.split import ClassShare, split_annotations
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Split; return 0, or 1 after a sentence that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("annotations", type=Path, help="COCO panoptic JSON")
-    parser.add_argument("--train", type=Path, help="file for the larger part; train.json beside it if not given")
-    parser.add_argument("--val", type=Path, help="file for the smaller part; val.json beside it if not given")
-    parser.add_argument("--val-fraction", type=float, default=0.2, help="share of the images that validate")
-    parser.add_argument("--seed", type=int, default=0, help="decides among equals")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    options = parser.parse_args(arguments)
-    source = options.annotations
-    train, val = options.train or source.with_name("train.json"), options.val or source.with_name("val.json")
-    try:
-        shares = split_annotations(
-            source,
-            train,
-            val,
-            val_fraction=options.val_fraction,
-            seed=options.seed,
-            overwrite=options.overwrite,
-        )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(_table(shares))
-    print(f"Written: {train} and {val}")
-    return 0
-
-
-def _table(shares: Sequence[ClassShare]) -> str:
-    """Lay out how many images of each class went where."""
-    width = max(len("Class"), *(len(share.name) for share in shares))
-    lines = [
-        f"{'Class':{width}}  train    val",
-        *(f"{name:{width}} {train:6d} {val:6d}" for name, train, val in shares),
-    ]
-    if missing := [share.name for share in shares if share.train and not share.val]:
-        lines.append(f"In no image of val: {', '.join(missing)}.")
-    return "\n".join(lines)
-
+from efficientps.cli.data.split import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from efficientps.cli.data.grid_coverage import DEFAULT, PUBLISHED, left_out, main, parse_grids, table
 from efficientps.structures import InstanceTargets
-from scripts.grid_coverage import DEFAULT, PUBLISHED, left_out, main, parse_grids, table
 from tests.sweep import sweep
 
 ONE_CELL = ((1, 1),) * 5
