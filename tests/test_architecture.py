@@ -24,7 +24,7 @@ ALLOWED = {
     "synthetic": {"atomic_file", "data", "structures", "synthetic"},
     "metrics": {"metrics", "structures"},
     "visualization": {"structures"},
-    "reporting": {"atomic_file", "metrics", "visualization"},
+    "reporting": {"atomic_file", "metrics", "reporting", "visualization"},
     "training": {
         "atomic_file",
         "backbones",

@@ -1,7 +1,7 @@
 """Panoptic quality of predictions: ``python -m efficientps.cli.evaluate GT_JSON GT_DIR PRED_JSON PRED_DIR``.
 
-Both sides are in the COCO panoptic format, whoever wrote them; the classes are those of the ground truth's file. The
-figures are those of cityscapesscripts and panopticapi.
+Ground truth and predictions are in the COCO panoptic format; the classes are those in the file of the ground truth. The
+results equal those of cityscapesscripts and panopticapi.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from efficientps.data.formats.image_file import read_image
 from efficientps.data.formats.safe_path import inside
 from efficientps.metrics.panoptic_matching import PanopticCounts, count_matches
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
-from efficientps.reporting.html import WorstImages, read_curves, write_report
+from efficientps.reporting.curves import read_curves
+from efficientps.reporting.html import write_report
+from efficientps.reporting.worst_images import WorstImages
 from efficientps.structures import PanopticSegmentation, Segment
 from efficientps.structures.categories import Categories
 from efficientps.visualization import Picture, comparison
@@ -47,16 +49,16 @@ def evaluate(
 ) -> tuple[PanopticQualityResult, Categories]:
     """Compare the predictions of a folder with the ground truth of another.
 
-    Every image of the ground truth needs a prediction; predictions of other images are not looked at. Images are
-    read by several threads and forgotten one by one.
+    Every image of the ground truth needs a prediction; predictions for other images are ignored. Several threads read
+    the images, and no image stays in memory.
 
     Args:
         gt_json: annotations with ``categories``, whose entries say ``isthing``.
         gt_dir: folder of the PNG files that they name.
         pred_json: annotations of the predictions, with the same category ids.
         pred_dir: folder of the PNG files that these name.
-        worst: is offered every image, for a report.
-        image_dir: folder of the image files that ``gt_json`` names, to lie under the colours of these pictures.
+        worst: collects the images of the lowest quality, for a report.
+        image_dir: folder of the image files that ``gt_json`` names, for the pictures of these images.
 
     Returns:
         The panoptic quality, and the classes, stuff first, that it is indexed by.

@@ -12,15 +12,10 @@ from PIL import Image
 
 from efficientps.metrics.panoptic_matching import PanopticCounts
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
-from efficientps.reporting.html import (
-    ScoredImage,
-    WorstImages,
-    class_figure,
-    curve_figure,
-    image_quality,
-    read_curves,
-    write_report,
-)
+from efficientps.reporting.class_chart import class_figure
+from efficientps.reporting.curves import curve_figure, read_curves
+from efficientps.reporting.html import write_report
+from efficientps.reporting.worst_images import ScoredImage, WorstImages, image_quality
 from tests.sweep import sweep
 
 NAMES = ["sky", "earth <b>", "worker", "crane"]

@@ -1,4 +1,4 @@
-"""The report of an evaluation as an HTML file, on request."""
+"""Write the report of a validation as an HTML file, if it is enabled."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 
-from efficientps.reporting.html import Curve, WorstImages, read_curves, worst_first, write_report
+from efficientps.reporting.curves import Curve, read_curves
+from efficientps.reporting.html import write_report
+from efficientps.reporting.worst_images import WorstImages, worst_first
 from efficientps.training.callbacks.comparison import compare, legend
 from efficientps.training.gathering import gather_items
 from efficientps.training.module import PanopticModule
 
 
 class HtmlReport(Callback):
-    """Writes ``report/report.html`` into the folder of the run after each validation, the last one replacing others.
+    """Writes ``report/report.html`` into the folder of the run after each validation, in place of the one before.
 
-    It holds the panoptic quality of every class, the curves of the training run (of the run that the checkpoint comes
-    from, where one is validated), and the worst images with prediction and ground truth. The pictures also lie beside
-    it as PNG files.
+    It shows the panoptic quality of every class, the curves of the training, and the images of the lowest quality with
+    prediction and ground truth. Where a checkpoint is validated, the curves are those of the run that wrote it. All
+    pictures are also written beside the report as PNG files.
 
     Args:
         enabled: whether a report is written.
-        num_worst: how many images are shown.
+        num_worst: how many images of the lowest quality are shown.
     """
 
     def __init__(self, *, enabled: bool = False, num_worst: int = 8) -> None:
@@ -61,7 +63,7 @@ class HtmlReport(Callback):
             )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the report, of all processes' images."""
+        """Write the report on the images of all processes."""
         log_dir = trainer.log_dir  # every rank takes part in finding it
         if not self.enabled or trainer.sanity_checking or log_dir is None:
             return
@@ -83,14 +85,14 @@ class HtmlReport(Callback):
 
 
 def _origin(trainer: pl.Trainer, log_dir: str) -> str:
-    """Say what was validated: a checkpoint, or the run at an epoch."""
+    """Return what was validated: a checkpoint, or the run at an epoch."""
     if trainer.state.fn == TrainerFn.FITTING:
         return f"{log_dir}, epoch {trainer.current_epoch}"
     return str(trainer.ckpt_path or "an untrained network")
 
 
 def _curves(trainer: pl.Trainer, log_dir: str) -> dict[str, Curve]:
-    """Read what the training run has logged: this one, or that of the checkpoint; nothing where there is none."""
+    """Read the log of this run, or of the run that wrote the checkpoint; return nothing if there is no log."""
     folder = Path(log_dir)
     if trainer.state.fn != TrainerFn.FITTING and trainer.ckpt_path is not None:
         folder = Path(trainer.ckpt_path).parent.parent
