@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,8 +14,31 @@ from efficientps.networks.detr.matcher import Matches
 from efficientps.networks.losses import focal_loss
 from efficientps.networks.queries.targets import SegmentTargets
 
-BOX_WEIGHT, GIOU_WEIGHT = 5.0, 2.0
-"""Of the losses; those of classes and masks have 1."""
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss terms (facebookresearch/detr:main.py, ``*_loss_coef``).
+
+    Attributes:
+        classes: weight of the cross entropy of the classes.
+        box: weight of the L1 distance of the boxes.
+        giou: weight of 1 minus the generalised IoU of the boxes.
+        mask: weight of the focal loss of the masks.
+        dice: weight of the Dice loss of the masks.
+        focal_alpha: weight of the positives in the focal loss.
+        focal_gamma: exponent of the focal loss.
+    """
+
+    classes: float = 1.0
+    box: float = 5.0
+    giou: float = 2.0
+    mask: float = 1.0
+    dice: float = 1.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+
+
+PUBLISHED_WEIGHTS = LossWeights()
 
 
 def matched_labels(matches: Matches, targets: Sequence[SegmentTargets], shape: torch.Size, no_object: int) -> Tensor:
@@ -35,18 +59,21 @@ def class_loss(class_logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return cross_entropy(class_logits.float().flatten(0, 1), labels.flatten(), weights, reduction="sum")
 
 
-def box_losses(boxes: Tensor, matches: Matches, targets: Sequence[SegmentTargets]) -> tuple[Tensor, Tensor]:
+def box_losses(
+    boxes: Tensor, matches: Matches, targets: Sequence[SegmentTargets], weights: LossWeights = PUBLISHED_WEIGHTS
+) -> tuple[Tensor, Tensor]:
     """Return the sums over the matched queries of L1 and of ``1 - GIoU``, weighted, float32 scalars.
 
     Args:
         boxes: ``[B, Q, 4]``, cxcywh as fractions of the image.
         matches: M pairs.
-        targets: of the B images.
+        targets: segments of the B images.
+        weights: ``box`` and ``giou`` are taken.
     """
-    found = boxes[matches.images, matches.queries].float()
+    chosen = boxes[matches.images, matches.queries].float()
     wanted = _matched(matches, [target.boxes for target in targets])
-    giou = _giou_loss(box_convert(found, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy")).sum()
-    return BOX_WEIGHT * l1_loss(found, wanted, reduction="sum"), GIOU_WEIGHT * giou
+    giou = _giou_loss(box_convert(chosen, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy")).sum()
+    return weights.box * l1_loss(chosen, wanted, reduction="sum"), weights.giou * giou
 
 
 def _giou_loss(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
@@ -66,20 +93,29 @@ def _giou_loss(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
     return 1 - (iou - ((around - union) / (around + eps)))
 
 
-def mask_losses(mask_logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sums over masks of the focal loss, a mean over pixels, and of the dice loss, float32 scalars.
+def mask_losses(mask_logits: Tensor, masks: Tensor, weights: LossWeights = PUBLISHED_WEIGHTS) -> tuple[Tensor, Tensor]:
+    """Return the sums over masks of the focal loss, a mean over pixels, and of the Dice loss, weighted.
+
+    Both are float32 scalars.
 
     Padding counts as background, as in the authors' code.
 
     Args:
         mask_logits: ``[M, H, W]``, before the sigmoid.
         masks: bool ``[M, H, W]``.
+        weights: ``mask``, ``dice`` and the two numbers of the focal loss are taken.
     """
     logits, wanted = mask_logits.float().flatten(1), masks.float().flatten(1)
     probs = logits.sigmoid()
-    # Of the sums themselves, where V-Net and SOLOv2 have squares.
+    # The denominator adds the probabilities; V-Net and SOLOv2 add their squares.
     dice = 1 - (2 * (probs * wanted).sum(dim=1) + 1) / (probs.sum(dim=1) + wanted.sum(dim=1) + 1)
-    return focal_loss(logits, wanted) / logits.shape[1], dice.sum()
+    focal = focal_loss(logits, wanted, alpha=weights.focal_alpha, gamma=weights.focal_gamma) / logits.shape[1]
+    return weighted(weights.mask, focal), weighted(weights.dice, dice.sum())
+
+
+def weighted(weight: float, loss: Tensor) -> Tensor:
+    """Return ``weight * loss``; a weight of 1 launches nothing."""
+    return loss if weight == 1 else weight * loss
 
 
 def matched_masks(matches: Matches, targets: Sequence[SegmentTargets]) -> Tensor:

@@ -7,30 +7,28 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from efficientps.backbones import Backbone, ResNetBackbone
 from efficientps.backbones.backbone import STRIDES, build_backbone
+from efficientps.networks.detr.criterion import detection_terms, mask_terms, scalar
 from efficientps.networks.detr.detector import Detection, Detector
-from efficientps.networks.detr.losses import box_losses, class_loss, mask_losses, matched_labels, matched_masks
+from efficientps.networks.detr.losses import PUBLISHED_WEIGHTS, LossWeights
 from efficientps.networks.detr.mask_head import MaskFeatures, MaskHead
-from efficientps.networks.detr.matcher import Matches, match
+from efficientps.networks.detr.matcher import PUBLISHED_COSTS, MatchCosts, match
 from efficientps.networks.detr.public_weights import to_own_keys
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
 from efficientps.networks.network import PanopticNetwork
 from efficientps.networks.padding import normalized, predict_by_canvas
+from efficientps.networks.queries.boxes import boxes_in_pixels, enclosing_boxes
 from efficientps.networks.queries.chosen_queries import ChosenQueries, choose_queries
-from efficientps.networks.queries.enclosing_boxes import enclosing_boxes
-from efficientps.networks.queries.post_processing import StuffMerge, panoptic_map
-from efficientps.networks.queries.targets import SegmentTargets, segment_targets
+from efficientps.networks.queries.post_processing import MAX_DROPPED_AREA, StuffMerge, panoptic_map, semantic_map
+from efficientps.networks.queries.targets import segment_targets
 from efficientps.structures import (
     COARSEST_STRIDE,
-    IGNORE_INDEX,
     BoxPredictions,
     FeaturePyramid,
     ImageBatch,
     InstancePredictions,
-    PanopticSegmentation,
     Prediction,
     TrainingBatch,
 )
@@ -59,13 +57,17 @@ class DETRPanoptic(PanopticNetwork):
             panoptic maps are void. ``masks`` trains the mask head alone, on a frozen detector: start it from the first
             step's weights. ``joint`` trains everything.
         frozen_dropout: whether the frozen detector's dropout stays on in step ``masks``, as in the authors' code.
-        no_object_weight: of the class of queries without a segment (0.1, facebookresearch/detr:main.py).
+        match_costs: costs by which queries are assigned to segments.
+        loss_weights: weights of the loss terms.
+        no_object_weight: weight of the class of queries without a segment (0.1, facebookresearch/detr:main.py).
         score_thresh: lowest score of a query in the panoptic map (0.85, facebookresearch/detr:models/segmentation.py,
             PostProcessPanoptic).
         detection_thresh: lowest score of a thing whose mask is predicted for average precision; boxes have none.
-        stuff_merge: see ``panoptic_map``.
-        normalizer_scope: what the losses are divided by in many processes, see ``normalizer``; the authors take all
-            processes together.
+        max_dropped_area: segments of at most this number of pixels are dropped from the panoptic map (4,
+            PostProcessPanoptic).
+        stuff_merge: how several queries of one stuff class become one segment, see ``panoptic_map``.
+        normalizer_scope: whose segments the losses are divided by, see ``normalizer``; the authors take all processes
+            together.
         image_mean: of each channel R, G, B in [0, 255]; ``None`` takes what the backbone's weights expect.
         image_std: standard deviation of each channel, in the same range, or ``None``.
     """
@@ -82,9 +84,12 @@ class DETRPanoptic(PanopticNetwork):
         detector: Callable[[int, int], Detector] = Detector,
         step: Step = "joint",
         frozen_dropout: bool = True,
+        match_costs: MatchCosts = PUBLISHED_COSTS,
+        loss_weights: LossWeights = PUBLISHED_WEIGHTS,
         no_object_weight: float = 0.1,
         score_thresh: float = 0.85,
         detection_thresh: float = 0.05,
+        max_dropped_area: int = MAX_DROPPED_AREA,
         stuff_merge: StuffMerge = "union",
         normalizer_scope: NormalizerScope = "global",
         image_mean: tuple[float, float, float] | None = None,
@@ -97,9 +102,12 @@ class DETRPanoptic(PanopticNetwork):
         self.num_classes = num_stuff + num_things
         self.step = step
         self.frozen_dropout = frozen_dropout
+        self.match_costs = match_costs
+        self.loss_weights = loss_weights
         self.no_object_weight = no_object_weight
         self.score_thresh = score_thresh
         self.detection_thresh = detection_thresh
+        self.max_dropped_area = max_dropped_area
         self.stuff_merge: StuffMerge = stuff_merge
         self.normalizer_scope: NormalizerScope = normalizer_scope
         self.backbone = build_backbone(backbone, strides=(STRIDES, (4, 8, 16, 16)))
@@ -130,9 +138,9 @@ class DETRPanoptic(PanopticNetwork):
         Where this network has more queries than the file, the file's are its first and the others stay as they are.
         """
         renamed = to_own_keys(state)
-        found, own = renamed.get(_QUERIES), self.detector.queries.weight.detach()
-        if found is not None and found.shape[1:] == own.shape[1:] and len(found) < len(own):
-            renamed[_QUERIES] = torch.cat([found, own[len(found) :].to(found)])
+        given, own = renamed.get(_QUERIES), self.detector.queries.weight.detach()
+        if given is not None and given.shape[1:] == own.shape[1:] and len(given) < len(own):
+            renamed[_QUERIES] = torch.cat([given, own[len(given) :].to(given)])
         return renamed
 
     def check_data(self, most_segments: int) -> None:
@@ -184,62 +192,26 @@ class DETRPanoptic(PanopticNetwork):
                 )
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.step != "masks"):
             detection, levels = self.detect(batch["images"], batch["image_sizes"])
-        matches = match(detection.class_logits, detection.boxes, targets)
+        matches = match(detection.class_logits, detection.boxes, targets, self.match_costs)
         # Each segment has a query, in every layer: one count serves them all.
-        segments = _count(len(matches[-1].images), detection.boxes)
+        segments = scalar(len(matches[-1].images), detection.boxes)
         number = normalizer(segments, scope=self.normalizer_scope, device=detection.boxes.device)
         terms: dict[str, Tensor] = {}
         if self.step != "masks":
-            terms |= self._detection_losses(detection, matches, targets, number)
-        if self.mask_head is not None:
-            terms |= self._mask_losses(self.mask_head, detection, levels, matches[-1], targets, number)
-        return terms
-
-    def _detection_losses(
-        self, detection: Detection, matches: list[Matches], targets: list[SegmentTargets], number: Tensor
-    ) -> dict[str, Tensor]:
-        weights = torch.ones(self.num_classes + 1, device=number.device)
-        weights[-1:].fill_(self.no_object_weight)
-        # The sum of all queries' weights, counted in queries without a segment, of which there is at least one.
-        segments = len(matches[-1].images)
-        others = detection.boxes.shape[1] * detection.boxes.shape[2] - segments
-        counted = _count(segments / self.no_object_weight + others, number)
-        weight = normalizer(counted, scope=self.normalizer_scope, device=number.device)
-        weight = weight * self.no_object_weight
-        by_layer = []
-        for logits, boxes, of_layer in zip(detection.class_logits, detection.boxes, matches, strict=True):
-            labels = matched_labels(of_layer, targets, logits.shape[:2], no_object=self.num_classes)
-            l1, giou = box_losses(boxes, of_layer, targets)
-            by_layer.append(
-                {
-                    "loss_class": class_loss(logits, labels, weights) / weight,
-                    "loss_box": l1 / number,
-                    "loss_giou": giou / number,
-                }
+            terms |= detection_terms(
+                detection,
+                matches,
+                targets,
+                number,
+                no_object_weight=self.no_object_weight,
+                weights=self.loss_weights,
+                normalizer_scope=self.normalizer_scope,
             )
-        *earlier, last = by_layer
-        if earlier:
-            last["loss_earlier_layers"] = torch.stack([value for terms in earlier for value in terms.values()]).sum()
-        return last
-
-    def _mask_losses(
-        self,
-        mask_head: MaskHead,
-        detection: Detection,
-        levels: Sequence[Tensor],
-        matches: Matches,
-        targets: list[SegmentTargets],
-        number: Tensor,
-    ) -> dict[str, Tensor]:
-        if len(matches.images) == 0:  # one query that counts for nothing keeps the parameters connected
-            nothing = torch.zeros(1, dtype=torch.int64, device=number.device)
-            unused = 0 * mask_head(detection, levels[:3], nothing, nothing).float().sum()
-            return {"loss_mask": unused, "loss_dice": unused}
-        logits = mask_head(detection, levels[:3], matches.images, matches.queries).float()
-        masks = matched_masks(matches, targets)
-        logits = interpolate(logits[:, None], size=masks.shape[-2:], mode="bilinear")[:, 0]
-        focal, dice = mask_losses(logits, masks)
-        return {"loss_mask": focal / number, "loss_dice": dice / number}
+        if self.mask_head is not None:
+            terms |= mask_terms(
+                self.mask_head, detection, levels, matches[-1], targets, number, weights=self.loss_weights
+            )
+        return terms
 
     # -------------------------------------------------------------------------- prediction
 
@@ -266,7 +238,7 @@ class DETRPanoptic(PanopticNetwork):
         features = self.mask_head.features(detection, levels[:3]) if self.mask_head is not None else None
         predictions = []
         for image, (image_size, size) in enumerate(zip(image_sizes, sizes, strict=True)):
-            boxes = BoxPredictions(scores[image], train_ids[image], _pixels(detection.boxes[-1, image], size))
+            boxes = BoxPredictions(scores[image], train_ids[image], boxes_in_pixels(detection.boxes[-1, image], size))
             masks = self._masks(features, levels[0], image, chosen[image].queries)
             predictions.append(self._prediction(boxes, chosen[image], masks, canvas, image_size, size))
         return predictions
@@ -290,6 +262,7 @@ class DETRPanoptic(PanopticNetwork):
             size=size,
             num_stuff=self.num_stuff,
             stuff_merge=self.stuff_merge,
+            max_dropped_area=self.max_dropped_area,
         )
         of_things = mask_logits[chosen.things]
         frames = of_things.new_zeros(len(of_things), 4)
@@ -305,7 +278,7 @@ class DETRPanoptic(PanopticNetwork):
         )
         if image_size != size:
             instances = instances.resize(image_size, size)
-        return Prediction(panoptic, _semantic(panoptic), instances, boxes=boxes)
+        return Prediction(panoptic, semantic_map(panoptic), instances, boxes=boxes)
 
     def _masks(self, features: MaskFeatures | None, finest: Tensor, image: int, queries: Tensor) -> Tensor:
         """Return the mask logits float32 ``[N, H/4, W/4]`` of N queries of an image, a few at a time."""
@@ -316,24 +289,4 @@ class DETRPanoptic(PanopticNetwork):
         if queries.is_cuda:  # it has the memory for more, and waits for the host where it is given little
             at_a_time = max(at_a_time, _CELLS_AT_A_TIME // (height * width))
         parts = torch.split(queries, at_a_time)
-        return torch.cat([self.mask_head.masks(features, image, some).float() for some in parts])
-
-
-def _count(number: float, like: Tensor) -> Tensor:
-    """Return a number as a float32 scalar on a tensor's device; a fill, where a transfer would be waited for."""
-    return torch.full((), number, dtype=torch.float32, device=like.device)
-
-
-def _pixels(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Return boxes cxcywh, fractions of the image, as xyxy in pixels inside it."""
-    height, width = image_size
-    centre, extent = boxes[..., :2], boxes[..., 2:]
-    corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
-    return torch.stack([corners[..., i] * size for i, size in enumerate((width, height, width, height))], dim=-1)
-
-
-def _semantic(panoptic: PanopticSegmentation) -> Tensor:
-    """Return the class uint8 ``[h, w]`` of each pixel, ``IGNORE_INDEX`` where there is no segment."""
-    classes = [IGNORE_INDEX, *(segment.train_id for segment in panoptic.segments)]  # ids are 1, 2, 3 ...
-    table = torch.tensor(classes, dtype=torch.uint8).to(panoptic.segment_ids.device, non_blocking=True)
-    return table.index_select(0, panoptic.segment_ids.flatten()).view(panoptic.segment_ids.shape)
+        return torch.cat([self.mask_head.masks(features, image, part).float() for part in parts])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from efficientps.networks.image_logits import ImageOnCanvas
-from efficientps.structures import VOID, PanopticSegmentation, Segment
+from efficientps.structures import IGNORE_INDEX, VOID, PanopticSegmentation, Segment
 
 MAX_DROPPED_AREA = 4
 """Segments of at most so many pixels of the image file are dropped (the authors')."""
@@ -39,12 +39,13 @@ def panoptic_map(
     size: tuple[int, int] | None = None,
     num_stuff: int,
     stuff_merge: StuffMerge = "union",
+    max_dropped_area: int = MAX_DROPPED_AREA,
 ) -> PanopticSegmentation:
     """Give each pixel to the query of the highest logit; queries of one stuff class are one segment.
 
-    Segments of at most 4 pixels are dropped, and their pixels go to the others, until there are none. Every pixel has
-    a segment if there is a query at all. Ids are 1, 2, 3 ... in the order of the queries, 0 being void; the authors
-    count from 0.
+    Segments of at most ``max_dropped_area`` pixels are dropped, and their pixels go to the other segments, until none
+    is that small. Every pixel has a segment if there is a query at all. Ids are 1, 2, 3 ... in the order of the
+    queries, 0 being void; the authors count from 0.
 
     Args:
         mask_logits: ``[N, H/4, W/4]`` of the queries that are sure enough, on the whole canvas.
@@ -60,6 +61,7 @@ def panoptic_map(
             ``first`` is the authors' code: where something is to be dropped, the pixels of the second and later
             queries of a class go to whichever other query is next, of any class. (It is always so where there are two:
             the later ones have been left without pixels by then, and are themselves dropped.)
+        max_dropped_area: in pixels of the image file.
     """
     size = size or image_size
     if not len(train_ids):
@@ -70,13 +72,20 @@ def panoptic_map(
     first = [train_ids.index(train_id) if train_id < num_stuff else i for i, train_id in enumerate(train_ids)]
     # On a CPU, queries that are dropped cost nothing more; a CUDA device goes on without asking which they are.
     settle = _settle_on_device if mask_logits.is_cuda else _settle_on_cpu
-    owner, is_segment, left = settle(masks, first, stuff_merge)
+    owner, is_segment, left = settle(masks, first, stuff_merge, max_dropped_area)
     segments = [
         Segment(number, train_ids[query], train_ids[query] >= num_stuff, score=scores[query])
         for number, query in enumerate(left, start=1)
     ]
     numbers = torch.where(is_segment, is_segment.cumsum(0), VOID).int()
     return PanopticSegmentation(_looked_up(numbers, owner), segments)
+
+
+def semantic_map(panoptic: PanopticSegmentation) -> Tensor:
+    """Return the class uint8 ``[h, w]`` of each pixel of a result of ``panoptic_map``; void is ``IGNORE_INDEX``."""
+    classes = [IGNORE_INDEX, *(segment.train_id for segment in panoptic.segments)]  # ids are 1, 2, 3 ...
+    table = torch.tensor(classes, dtype=torch.uint8).to(panoptic.segment_ids.device, non_blocking=True)
+    return _looked_up(table, panoptic.segment_ids)
 
 
 def _looked_up(table: Tensor, index: Tensor) -> Tensor:
@@ -96,8 +105,8 @@ class QueryMasks(NamedTuple):
 
 
 def _settle_on_cpu(
-    masks: QueryMasks, first: Sequence[int], stuff_merge: StuffMerge
-) -> tuple[Tensor, Tensor, list[int]]:
+    masks: QueryMasks, first: Sequence[int], stuff_merge: StuffMerge, max_dropped_area: int = MAX_DROPPED_AREA
+) -> Settled:
     """Drop small segments, round by round, until none is small."""
     kept = list(range(len(first)))
     joint = True
@@ -106,7 +115,7 @@ def _settle_on_cpu(
         if joint:
             owner = _looked_up(torch.tensor(first, dtype=torch.int32), owner)
         areas = torch.bincount(owner.flatten(), minlength=len(first)).tolist()
-        alive = {i for i in kept if areas[i] > MAX_DROPPED_AREA}
+        alive = {i for i in kept if areas[i] > max_dropped_area}
         remaining = [i for i in kept if (first[i] if joint and stuff_merge == "union" else i) in alive]
         if len(remaining) == len(kept):
             break
@@ -115,8 +124,8 @@ def _settle_on_cpu(
 
 
 def _settle_on_device(
-    masks: QueryMasks, first: Sequence[int], stuff_merge: StuffMerge
-) -> tuple[Tensor, Tensor, list[int]]:
+    masks: QueryMasks, first: Sequence[int], stuff_merge: StuffMerge, max_dropped_area: int = MAX_DROPPED_AREA
+) -> Settled:
     """Return what ``_settle_on_cpu`` returns, computed on the device of the logits.
 
     The host waits for the device after ``_ROUNDS_AT_ONCE`` rounds, and after each further one. That is right because a
@@ -129,7 +138,7 @@ def _settle_on_device(
         owner = _highest_by_groups(masks, kept)
         if joint:
             owner = _looked_up(first_of, owner)
-        alive = kept & (_areas(owner, len(first)) > MAX_DROPPED_AREA)
+        alive = kept & (_areas(owner, len(first)) > max_dropped_area)
         remaining = kept & alive[first_of] if joint and stuff_merge == "union" else alive
         dropped = kept & ~remaining
         kept, joint, rounds = remaining, stuff_merge == "union", rounds + 1

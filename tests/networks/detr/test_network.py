@@ -8,8 +8,8 @@ import torch
 from efficientps.backbones import ResNetBackbone
 from efficientps.data.loading.targets import training_batch
 from efficientps.networks.detr import Detector, DETRPanoptic
+from efficientps.networks.queries.boxes import enclosing_boxes
 from efficientps.networks.queries.chosen_queries import choose_queries
-from efficientps.networks.queries.enclosing_boxes import enclosing_boxes
 from efficientps.structures import IGNORE_INDEX, ImageBatch, Segment
 from tests.sweep import sweep
 

@@ -1,4 +1,4 @@
-"""Boxes around the masks of queries, read from their logits at stride 4."""
+"""Boxes of queries: as the detector gives them, and around their masks."""
 
 from __future__ import annotations
 
@@ -27,3 +27,11 @@ def enclosing_boxes(mask_logits: Tensor, image_size: tuple[int, int]) -> Tensor:
         edges.append([((4 * edge + beyond) * (after > 0)).clamp(0, size) for edge, beyond in ((first, -2), (after, 2))])
     (left, right), (top, bottom) = edges
     return torch.stack([left, top, right, bottom], dim=1).float()
+
+
+def boxes_in_pixels(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Return boxes cxcywh ``[..., 4]``, fractions of an image, as xyxy in its pixels, clipped to it."""
+    height, width = image_size
+    centre, extent = boxes[..., :2], boxes[..., 2:]
+    corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
+    return torch.stack([corners[..., i] * size for i, size in enumerate((width, height, width, height))], dim=-1)
