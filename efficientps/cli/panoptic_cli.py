@@ -18,6 +18,7 @@ import efficientps.networks.detr
 import efficientps.networks.efficientps  # noqa: F401 - a configuration can name their classes without a module
 from efficientps.cli.device_errors import check_bfloat16, explain_device, unused_gpu
 from efficientps.cli.errors import note_keys
+from efficientps.cli.network_defaults import chosen_network
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.cityscapes import CityscapesDataModule
 from efficientps.training.callbacks.cudnn_autotuning import CudnnAutotuning
@@ -90,6 +91,9 @@ class PanopticCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse words or a mapping; the base class would warn of words given to a program with a command line."""
+        if isinstance(args, list) and (network := chosen_network(args)):
+            for subparser in self._subcommand_parsers.values():
+                subparser.set_defaults({"model.network": {"class_path": network}})
         self.config = parser.parse_args(args) if isinstance(args, list) else parser.parse_object(args)
 
     def _parse_ckpt_path(self) -> None:
