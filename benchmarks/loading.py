@@ -15,9 +15,9 @@ from benchmarks.report import Bar, Report
 from benchmarks.scenes import FULL_SIZE
 from benchmarks.timing import alternate
 from efficientps.data.cache import SampleCache
+from efficientps.data.dataset import PanopticDataset
 from efficientps.data.loading.samplers import SampleIndex
 from efficientps.data.sources.cityscapes import CityscapesDataModule
-from efficientps.data.sources.panoptic_dataset import PanopticDataset
 from efficientps.synthetic.streets import write_synthetic_cityscapes
 
 SHARE_OF_DECODE_RATE = 0.85
@@ -53,17 +53,17 @@ def run(*, size: tuple[int, int] = FULL_SIZE, rounds: int = 24, root: str | None
 def _datasets(root: str, crop: tuple[int, int], cache: Path, samples: int) -> tuple[PanopticDataset, PanopticDataset]:
     """Return the training set on PNG files and on a cache with the first ``samples`` samples."""
     module = CityscapesDataModule(root=root, image_size=crop, num_workers=0)
-    plain = module.dataset("train", module.train_transform)
+    plain = module.dataset("train", module.options("train"))
     filled = SampleCache(root=cache / "train")
     for index in range(min(samples, len(plain))):
         plain.write_cache(index, filled)
     module.cache = str(cache)
-    return plain, module.dataset("train", module.train_transform)
+    return plain, module.dataset("train", module.options("train"))
 
 
 def _measure(report: Report, case: str, plain: PanopticDataset, cached: PanopticDataset, rounds: int) -> None:
     number = min(rounds, len(plain))
-    files = [plain.files(index) for index in range(number)]
+    files = [plain.entries[index].files for index in range(number)]
 
     def decode(index: int) -> None:
         for path in files[index]:
@@ -93,6 +93,6 @@ def _measure(report: Report, case: str, plain: PanopticDataset, cached: Panoptic
 def _add_disk_cost(report: Report, plain: PanopticDataset, cache: Path) -> None:
     """Add the size of a sample on disk, as PNG files and in the cache."""
     sizes = [file.stat().st_size for file in cache.iterdir()]
-    png = [sum(Path(path).stat().st_size for path in plain.files(index)) for index in range(len(sizes))]
+    png = [sum(Path(path).stat().st_size for path in plain.entries[index].files) for index in range(len(sizes))]
     for side, bytes_ in (("PNG", png), ("cache", sizes)):
         report.add_figures("disk", side, {"mb_per_sample": sum(bytes_) / len(bytes_) / 1e6})

@@ -16,6 +16,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 from efficientps.cli.device_errors import explain_device, why_no_gpu
 from efficientps.cli.suggestions import explain_class, explain_key, near_keys
+from efficientps.data.bad_samples import TooManyBadSamplesError
+from efficientps.data.cache import CacheError, MissingFromCacheError
+from efficientps.data.formats.image_file import TurnedImageError
+from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
 from efficientps.training.checkpoints.read import NoTrainingStateError
 from efficientps.training.checkpoints.states import StateMismatchError
 
@@ -28,6 +32,12 @@ _ADVICE: dict[type[BaseException], str] = {
         "Give the --config that it was trained with, or start from those of its weights that fit with "
         "--model.init_from={path}."
     ),
+    MissingCityscapesError: "datasets/README.md says how to get the data.",
+    MissingMapsError: "Make them with: python datasets/prepare_cityscapes.py ROOT",
+    CacheError: "datasets/prepare_cache.py makes a cache; data.cache names the one that is read.",
+    MissingFromCacheError: "datasets/prepare_cache.py makes a cache; data.cache names the one that is read.",
+    TurnedImageError: "The key is data.upright.",
+    TooManyBadSamplesError: "The keys are data.on_bad_sample and data.max_bad_samples.",
 }
 """What to do about an error of the library, in terms of commands and options; attributes of the error fill it in."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 import torch
 
@@ -18,6 +19,34 @@ _MET, _NAMED = 0, 1
 
 class TooManyBadSamplesError(ValueError):
     """More samples are bad than the policy allows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadSamplePolicy:
+    """What happens when a training sample cannot be read.
+
+    Attributes:
+        on_bad_sample: "raise" ends the run, "skip" names the sample and takes the next in order instead.
+        max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
+    """
+
+    on_bad_sample: OnBadSample = "raise"
+    max_bad_samples: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the choices.
+
+        Raises:
+            ValueError: if the policy is none of the two, or the limit is negative.
+        """
+        if self.on_bad_sample not in get_args(OnBadSample):
+            raise ValueError(f"on_bad_sample is {self.on_bad_sample!r}; give 'raise' or 'skip'.")
+        if self.max_bad_samples is not None and self.max_bad_samples < 0:
+            raise ValueError(f"max_bad_samples is {self.max_bad_samples}; it must be at least 0.")
+
+    def watch(self, length: int) -> BadSamples | None:
+        """Return the record of the bad samples of a data set of this length; None where they raise."""
+        return BadSamples(length, limit=self.max_bad_samples) if self.on_bad_sample == "skip" else None
 
 
 class BadSamples:
@@ -36,12 +65,7 @@ class BadSamples:
         Args:
             length: number of samples of the data set.
             limit: how many may be bad; ``MAX_BAD_SHARE`` of them, and at least one, if not given.
-
-        Raises:
-            ValueError: if the limit is negative.
         """
-        if limit is not None and limit < 0:
-            raise ValueError(f"max_bad_samples is {limit}; it must be at least 0.")
         self.limit = max(1, int(length * MAX_BAD_SHARE)) if limit is None else limit
         self._flags = torch.zeros(2, length, dtype=torch.bool)
         self._flags.share_memory_()  # type: ignore[no-untyped-call] # of torch
@@ -71,7 +95,7 @@ class BadSamples:
         if count > self.limit:
             raise TooManyBadSamplesError(
                 f"{count} of {self._flags.shape[1]} samples cannot be read, more than the {self.limit} that "
-                f"on_bad_sample: skip allows here; the last of them: {reason}"
+                f"may be skipped (max_bad_samples); the last of them: {reason}"
             )
         if asked_for and not self._flags[_NAMED, position]:
             self._flags[_NAMED, position] = True

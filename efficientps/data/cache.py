@@ -8,6 +8,7 @@ Unlike a PNG file it has no checksums.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -22,10 +23,22 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from efficientps.atomic_file import atomic_file
+from efficientps.data.entries import Reading, SegmentEntry
 from efficientps.data.formats.image_file import MAX_PIXELS
 from efficientps.data.formats.safe_path import inside
 
 _IMAGE, _IDS = "image", "segment_ids"
+
+_PLAIN = "as stored"
+"""What messages call images without a variant."""
+
+
+class CacheError(ValueError):
+    """A cache that cannot be used: damaged, made from other files, or without its package."""
+
+
+class MissingFromCacheError(FileNotFoundError):
+    """A cache that lacks a sample."""
 
 
 class SampleCache:
@@ -42,13 +55,13 @@ class SampleCache:
             max_pixels: larger samples are refused before anything is decompressed.
 
         Raises:
-            ValueError: if Blosc2 is not installed.
+            CacheError: if Blosc2 is not installed.
         """
         try:
             import blosc2
         except ImportError:
-            raise ValueError(
-                f"The cache '{root}' needs Blosc2; install it with: pip install -e '.[cache]', or leave data.cache out."
+            raise CacheError(
+                f"The cache '{root}' needs Blosc2; install it with: pip install -e '.[cache]', or read without a cache."
             ) from None
         self._blosc2: Any = blosc2
         self.root = Path(root)
@@ -69,7 +82,8 @@ class SampleCache:
         segment_ids: Tensor,
         sources: Sequence[str | os.PathLike[str]],
         *,
-        upright: bool = False,
+        segments: Sequence[SegmentEntry] = (),
+        variant: str = "",
     ) -> int:
         """Write a sample, whole or not at all, and return the size of its file in bytes.
 
@@ -78,7 +92,8 @@ class SampleCache:
             image: uint8 ``[3, h, w]``.
             segment_ids: int32 ``[h, w]``.
             sources: the files that it was read from.
-            upright: whether the image was turned as its EXIF orientation says.
+            segments: its segments, where nothing but reading it tells them.
+            variant: names what decides the pixels beside the files (see ``PanopticDataset``).
         """
         path = self.path(image_id)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,38 +101,36 @@ class SampleCache:
             _IMAGE: self._compress(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), bits=True),
             _IDS: self._compress(np.ascontiguousarray(segment_ids.numpy()), bits=False),
         }
-        metadata = {"height": str(image.shape[1]), "width": str(image.shape[2]), "sources": _state(sources, upright)}
+        metadata = {"height": str(image.shape[1]), "width": str(image.shape[2]), "sources": _state(sources, variant)}
+        metadata["segments"] = json.dumps([[segment.id, segment.category_id, segment.is_crowd] for segment in segments])
         with atomic_file(path, concurrent=True) as temporary:
             save_file(packed, temporary, metadata)
             return temporary.stat().st_size
 
-    def has(self, image_id: str, sources: Sequence[str | os.PathLike[str]], *, upright: bool = False) -> bool:
+    def has(self, image_id: str, sources: Sequence[str | os.PathLike[str]], *, variant: str = "") -> bool:
         """Return whether the sample is there and fits the files that it was read from."""
         try:
-            self.read(image_id, sources, upright=upright)
+            self.read(image_id, sources, variant=variant)
         except (ValueError, FileNotFoundError):
             return False
         return True
 
-    def read(
-        self, image_id: str, sources: Sequence[str | os.PathLike[str]], *, upright: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Return image uint8 ``[3, h, w]``, with the bytes of a pixel side by side, and ids int32 ``[h, w]``.
+    def read(self, image_id: str, sources: Sequence[str | os.PathLike[str]], *, variant: str = "") -> Reading:
+        """Return image, map and the segments that were written; the bytes of a pixel lie side by side.
 
         Args:
             image_id: the name of the sample.
             sources: the files that it was read from.
-            upright: whether the image is asked for as its EXIF orientation says.
+            variant: names what decides the pixels beside the files.
 
         Raises:
-            FileNotFoundError: if the sample is not in the cache, or a source does not exist.
-            ValueError: if it is damaged, too large, older than its sources, or of an image turned otherwise.
+            MissingFromCacheError: if the sample is not in the cache.
+            FileNotFoundError: if a source does not exist.
+            CacheError: if it is damaged, too large, older than its sources, or of another variant.
         """
         path = self.path(image_id)
         if not path.is_file():
-            raise FileNotFoundError(
-                f"The cache has no '{path}'; make it whole with datasets/prepare_cache.py, or leave data.cache out."
-            )
+            raise MissingFromCacheError(f"The cache has no '{path}'; make it whole, or read without a cache.")
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
@@ -127,20 +140,19 @@ class SampleCache:
                 raise ValueError(f"{height}x{width} pixels, where at most {self._max_pixels} are read")
             image = self._decompress(packed[_IMAGE], np.empty((height, width, 3), dtype=np.uint8))
             segment_ids = self._decompress(packed[_IDS], np.empty((height, width), dtype=np.int32))
+            segments = _segments(metadata.get("segments", "[]"))
         except (SafetensorError, ValueError) as error:
-            raise ValueError(
-                f"The cache's '{path}' is damaged ({' '.join(str(error).split())[:200]}); make it again with "
-                "datasets/prepare_cache.py."
+            raise CacheError(
+                f"The cache's '{path}' is damaged ({' '.join(str(error).split())[:200]}); make it again."
             ) from None
-        if metadata.get("sources") != _state(sources, upright):
-            if metadata.get("sources") == _state(sources, not upright):
-                difference = f"with{'out' if upright else ''} --upright, where data.upright is {str(upright).lower()}"
+        if (made := metadata.get("sources", "")) != (now := _state(sources, variant)):
+            if made.split()[: len(sources)] == now.split()[: len(sources)]:
+                made_of = " ".join(made.split()[len(sources) :])
+                difference = f"of images '{made_of or _PLAIN}', where they are read '{variant or _PLAIN}'"
             else:
                 difference = f"from other files than '{sources[0]}' is now"
-            raise ValueError(
-                f"The cache's '{path}' was made {difference}; make it again with datasets/prepare_cache.py."
-            )
-        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(segment_ids)
+            raise CacheError(f"The cache's '{path}' was made {difference}; make it again.")
+        return Reading(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(segment_ids), segments)
 
     def _compress(self, array: npt.NDArray[Any], *, bits: bool) -> npt.NDArray[np.uint8]:
         blosc2 = self._blosc2
@@ -164,11 +176,19 @@ class SampleCache:
         return array
 
 
-def _state(sources: Sequence[str | os.PathLike[str]], upright: bool) -> str:
+def _state(sources: Sequence[str | os.PathLike[str]], variant: str) -> str:
     """Return what tells a file from a later version of it, and does not change when it is copied with its times."""
     states = (os.stat(source) for source in sources)
     words = [f"{state.st_size}:{state.st_mtime_ns // 10**9}" for state in states]
-    return " ".join([*words, "upright"] if upright else words)
+    return " ".join([*words, variant] if variant else words)
+
+
+def _segments(text: str) -> tuple[SegmentEntry, ...]:
+    """Return the segments that a sample's file lists; refuse what is no list of (id, class, crowd)."""
+    try:
+        return tuple(SegmentEntry(int(number), int(label), bool(crowd)) for number, label, crowd in json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError(f"its list of segments is {text[:20]!r}") from None
 
 
 def _positive(text: str) -> int:

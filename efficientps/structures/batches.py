@@ -11,14 +11,19 @@ from efficientps.structures.instances import InstanceTargets
 from efficientps.structures.panoptic import Segment
 
 
-class PanopticSample(TypedDict):
-    """One item of a dataset. Samples to predict on carry an all-void map and no segments."""
+class ImageSample(TypedDict):
+    """One image to predict on."""
 
     image: Tensor  # uint8 [3, h, w], RGB
-    segment_ids: Tensor  # int32, [h, w] in training, the original size in evaluation; VOID = 0
-    segments: list[Segment]
     image_id: str
     original_size: tuple[int, int]  # (h, w) of the image file
+
+
+class PanopticSample(ImageSample):
+    """One image with its ground truth."""
+
+    segment_ids: Tensor  # int32, [h, w] in training, the original size in evaluation; VOID = 0
+    segments: list[Segment]
 
 
 class ImageBatch(TypedDict):

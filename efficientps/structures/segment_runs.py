@@ -47,11 +47,16 @@ def present_ids(segment_ids: npt.NDArray[np.int32]) -> list[int]:
 
     The ids of the runs are marked in a table of flags, which is faster than sorting them.
 
+    Raises:
+        ValueError: if an id is negative.
+
     >>> present_ids(np.array([[7, 0], [26001, 7]], dtype=np.int32))
     [7, 26001]
     """
     flat = segment_ids.ravel()
     firsts = flat[run_starts(flat)]
+    if firsts.min(initial=VOID) < 0:
+        raise ValueError(f"the map has the segment id {firsts.min()}; ids must be at least 0 (void).")
     seen = np.zeros(int(firsts.max(initial=VOID)) + 1, dtype=bool)
     seen[firsts] = True
     seen[VOID] = False

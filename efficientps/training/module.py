@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from efficientps.data.sources.panoptic_dataset import PanopticDataset
+from efficientps.data.dataset import PanopticDataset
 from efficientps.inference.inference_copy import InferenceCopies
 from efficientps.metrics.evaluator import Evaluation, Evaluator
 from efficientps.metrics.panoptic_matching import PanopticCounts
@@ -114,8 +114,8 @@ class PanopticModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Check that network and data fit; load the initial weights unless a checkpoint is resumed."""
         data = getattr(getattr(self.trainer, "datamodule", None), "train_dataset", None)
-        if stage == "fit" and isinstance(data, PanopticDataset):
-            self.network.check_data(max(sum(not s.is_crowd for s in entry.segments) for entry in data.entries))
+        if stage == "fit" and isinstance(data, PanopticDataset) and (most := data.largest_segment_count()) is not None:
+            self.network.check_data(most)
         if not self.trainer.ckpt_path:
             start_network(self.network, self.trainer.strategy, file=self.init_from, pretrained=stage == "fit")
             self.init_from = None if stage == "fit" else self.init_from

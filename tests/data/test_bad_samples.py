@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from efficientps.data.bad_samples import BadSamples, TooManyBadSamplesError
+from efficientps.data.bad_samples import BadSamplePolicy, BadSamples, TooManyBadSamplesError
+from efficientps.data.dataset import DatasetOptions
 from efficientps.data.formats import image_file
 from efficientps.data.loading.samplers import EvaluationSampler, SampleIndex, TrainingSampler
 from efficientps.data.sources.cityscapes import CityscapesDataModule, CityscapesPanoptic
@@ -31,8 +32,10 @@ def damage(root, number, split="train"):
     return file
 
 
-def dataset(root, **choices):
-    return CityscapesPanoptic(root=root, split="train", transform=Draw(), **{"on_bad_sample": "skip", **choices})
+def dataset(root, *, transform=None, seed=0, **choices):
+    policy = BadSamplePolicy(**{"on_bad_sample": "skip", **choices})
+    options = DatasetOptions(transform=transform or Draw(), seed=seed, bad_samples=policy)
+    return CityscapesPanoptic(root=root, split="train", options=options)
 
 
 def asked(data, epoch=0):
@@ -127,7 +130,7 @@ def test_more_than_allowed_ends_the_run(cityscapes_root, num_workers):
         data, sampler=TrainingSampler(data, batch_size=1, seed=3), num_workers=num_workers, collate_fn=list
     )
     batches = iter(loader)
-    message = r"3 of 7 samples cannot be read, more than the 2 that on_bad_sample: skip allows here; the last of them: "
+    message = r"3 of 7 samples cannot be read, more than the 2 that may be skipped \(max_bad_samples\); the last of .*"
     with pytest.raises(TooManyBadSamplesError, match=message + r"Image '.*_leftImg8bit\.png' cannot be decoded"):
         list(batches)
     if num_workers:
@@ -164,8 +167,7 @@ def test_errors_of_the_machine_and_of_transforms_are_not_skipped(cityscapes_root
     def transform(image, segment_ids, rng):
         raise ValueError("a mistake of the transform")
 
-    data = dataset(cityscapes_root)
-    data.transform = transform
+    data = dataset(cityscapes_root, transform=transform)
     with pytest.raises(ValueError, match="a mistake of the transform"):
         data[SampleIndex(0, 0)]
 
@@ -183,11 +185,11 @@ def test_default_limit_is_a_hundredth(length, limit, expected):
     assert BadSamples(length, limit=limit).limit == expected
 
 
-def test_choices_are_checked(cityscapes_root):
+def test_choices_are_checked():
     with pytest.raises(ValueError, match=r"max_bad_samples is -1; it must be at least 0"):
-        dataset(cityscapes_root, max_bad_samples=-1)
+        BadSamplePolicy(max_bad_samples=-1)
     with pytest.raises(ValueError, match=r"on_bad_sample is 'ignore'; give 'raise' or 'skip'"):
-        dataset(cityscapes_root, on_bad_sample="ignore")
+        BadSamplePolicy(on_bad_sample="ignore")
 
 
 def test_a_data_set_that_skips_travels_to_spawned_processes(cityscapes_root):

@@ -27,9 +27,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from efficientps.data.cache import SampleCache
+from efficientps.data.dataset import PanopticDataset
 from efficientps.data.formats.coco_categories import read_categories
 from efficientps.data.sources.cityscapes import CityscapesPanoptic
-from efficientps.data.sources.panoptic_dataset import PanopticDataset
+from efficientps.data.sources.coco_panoptic import CocoPanoptic
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +76,7 @@ def _datasets(options: argparse.Namespace) -> dict[Path, PanopticDataset]:
     """Open the data sets that the options name; return each by the folder of its cache."""
     if options.root is not None:
         return {options.cache / split: CityscapesPanoptic(root=options.root, split=split) for split in options.splits}
-    dataset = PanopticDataset(
+    dataset = CocoPanoptic(
         annotation_file=options.annotations,
         map_root=options.maps or options.annotations.with_suffix(""),
         image_root=options.images,

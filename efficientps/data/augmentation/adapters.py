@@ -1,4 +1,4 @@
-"""A saved Albumentations pipeline as one transform of image and map (the extra ``albumentations``)."""
+"""Transforms of other libraries as seeded transforms of image and map: torchvision's and Albumentations' (an extra)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,41 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from efficientps.structures.segment_runs import present_ids
 
 _NEAREST = (None, 0, 6)
 """Not set, cv2.INTER_NEAREST and cv2.INTER_NEAREST_EXACT."""
+
+
+class TorchvisionTransform:
+    """Applies a transform of ``torchvision.transforms.v2`` to an image and its map.
+
+    Maps are warped by nearest neighbour, as torchvision warps masks; pixels that geometry brings in from outside are
+    void.
+    """
+
+    def __init__(self, transform: v2.Transform) -> None:
+        """Store the transform."""
+        self.transform = transform
+
+    def __call__(self, image: Tensor, segment_ids: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Apply the transform, seeded from ``rng``; the global generator of torch stays as it is.
+
+        Raises:
+            ValueError: if the transform returns anything but bytes in three channels.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**31)))
+            changed, ids = self.transform(tv_tensors.Image(image), tv_tensors.Mask(segment_ids))
+        if changed.dtype != torch.uint8 or changed.dim() != 3 or len(changed) != 3:
+            raise ValueError(
+                f"{type(self.transform).__name__} of torchvision returns {changed.dtype} {list(changed.shape)}; "
+                "training takes images as torch.uint8 [3, h, w]: leave out normalisation and conversion."
+            )
+        return changed.as_subclass(Tensor), ids.as_subclass(Tensor)
 
 
 class AlbumentationsTransform:

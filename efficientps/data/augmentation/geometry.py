@@ -6,28 +6,10 @@ numbers from the generator that it is handed, in an order that does not depend o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as v2
-
-from efficientps.data.sources.panoptic_dataset import Transform
-
-
-class Compose:
-    """Transforms one after the other."""
-
-    def __init__(self, transforms: Sequence[Transform]) -> None:
-        """Store the transforms in the order in which they apply."""
-        self.transforms = list(transforms)
-
-    def __call__(self, image: Tensor, segment_ids: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Apply all."""
-        for transform in self.transforms:
-            image, segment_ids = transform(image, segment_ids, rng)
-        return image, segment_ids
 
 
 class ResizeImage:
@@ -42,8 +24,7 @@ class ResizeImage:
 
     def __call__(self, image: Tensor, segment_ids: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Resize the image, bilinearly and with antialiasing; nothing is random."""
-        size = fit_within((image.shape[-2], image.shape[-1]), self.size)
-        return v2.resize(image, list(size), antialias=True), segment_ids
+        return resize_within(image, self.size), segment_ids
 
 
 class RandomScaleCrop:
@@ -122,6 +103,12 @@ def fit_within(size: tuple[int, int], limit: tuple[int, int] | None) -> tuple[in
         return size
     scale = min(limit[0] / size[0], limit[1] / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize_within(image: Tensor, limit: tuple[int, int] | None) -> Tensor:
+    """Resize an image ``[3, h, w]`` to the largest size of its shape within ``limit``, bilinearly with antialiasing."""
+    resized: Tensor = v2.resize(image, list(fit_within((image.shape[-2], image.shape[-1]), limit)), antialias=True)
+    return resized
 
 
 def crop_window(stored: int, scaled: float, crop: int, position: float) -> tuple[int, int, int]:

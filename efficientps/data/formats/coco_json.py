@@ -14,6 +14,7 @@ import unicodedata
 from collections import Counter
 from typing import Any, NamedTuple
 
+from efficientps.data.entries import SegmentEntry
 from efficientps.data.formats.id_map import MAX_SEGMENT_ID
 from efficientps.data.formats.image_file import MAX_SIDE
 from efficientps.data.formats.safe_path import MAX_NAME, inside, shortened
@@ -26,26 +27,6 @@ MAX_JSON_BYTES = 2**31
 MAX_NUMBER = 2**63 - 1
 _MAX_IMAGE_ID = 200
 """Characters; image ids become file names, which have 255 bytes on most disks."""
-
-
-class SegmentEntry(NamedTuple):
-    """One element of ``segments_info``.
-
-    Attributes:
-        id: the segment's id in the map.
-        category_id: the id of its class.
-        is_crowd: whether it is a region of several instances.
-        area: pixels; 0 where the file does not say.
-        bbox: ``(x, y, width, height)`` in pixels; written where it is given, not read.
-        score: how sure a prediction is of it, in [0, 1]; written where it is given, not read.
-    """
-
-    id: int
-    category_id: int
-    is_crowd: bool = False
-    area: int = 0
-    bbox: tuple[int, int, int, int] | None = None
-    score: float | None = None
 
 
 class PanopticEntry(NamedTuple):

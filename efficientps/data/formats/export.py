@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efficientps.atomic_file import atomic_file
-from efficientps.data.formats.coco_json import MAX_NUMBER, PanopticEntry, SegmentEntry
+from efficientps.data.entries import SegmentEntry
+from efficientps.data.formats.coco_json import MAX_NUMBER, PanopticEntry
 from efficientps.data.formats.id_map import MAX_SEGMENT_ID, write_id_map
 from efficientps.data.formats.segment_measures import measure_segments
 from efficientps.structures import VOID, PanopticSegmentation, Segment

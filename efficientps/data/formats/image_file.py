@@ -8,8 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -55,6 +53,10 @@ class UnusableImageError(ValueError):
     """An image file that is damaged, too large or not what it should be: one sentence that names the file."""
 
 
+class TurnedImageError(UnusableImageError):
+    """An image that has the size of its annotation only if it is turned, or not turned, by its EXIF orientation."""
+
+
 def read_image(
     path: str | os.PathLike[str],
     *,
@@ -83,9 +85,9 @@ def read_image(
         if size is not None and (found := image_size(image, upright=upright)) != tuple(size):
             turned = "turned as its EXIF orientation says" if upright else "as it is stored"
             other = image_size(image, upright=not upright)
-            hint = f"; data.upright: {str(not upright).lower()} takes it otherwise" if other == tuple(size) else ""
+            hint = f"; with upright={not upright} it has that size" if other == tuple(size) else ""
             how = f", {turned}" if other != found else ""
-            raise UnusableImageError(
+            raise (TurnedImageError if hint else UnusableImageError)(
                 f"Image '{path}' is {found[0]}x{found[1]} pixels (height x width{how}) where its annotation says "
                 f"{size[0]}x{size[1]}; image and label must have one size{hint}."
             )
@@ -115,7 +117,7 @@ def open_image(
 ) -> Iterator[ImageFile.ImageFile]:
     """Open an image file, its pixels not decoded yet; whatever decoding raises inside the block names the file.
 
-    Of the formats PNG alone has checksums, which are all compared (Pillow leaves out those of the pixels); flipped
+    Of the formats PNG alone has checksums, which are all compared; flipped
     bytes of a JPEG may decode to other colours.
 
     Args:
@@ -138,8 +140,8 @@ def open_image(
                     f"{noun} '{path}' is {height}x{width} pixels (height x width) where 1 to {MAX_SIDE} on each side "
                     f"and {max_pixels} in all are read; cut it into tiles."
                 )
-            if image.format == "PNG":
-                _check_png(path, noun)
+            image.verify()  # compares the checksums of a PNG, those of the pixels too, and ends the use of the object
+        with Image.open(path, formats=list(formats)) as image:
             yield image
     except UnusableImageError:
         raise
@@ -170,29 +172,6 @@ def _check_file(path: str | os.PathLike[str], noun: str) -> None:
         raise UnusableImageError(
             f"{noun} '{path}' has {status.st_size} bytes where at most {MAX_FILE_BYTES} are read; cut it into tiles."
         )
-
-
-def _check_png(path: str | os.PathLike[str], noun: str) -> None:
-    """Compare the checksums of all chunks, up to the one that ends the file (PNG specification, section 5)."""
-    with open(path, "rb") as file:
-        file.seek(8)
-        kind = b""
-        while kind != b"IEND":
-            header = file.read(8)
-            if len(header) < 8:
-                raise UnusableImageError(
-                    f"{noun} '{path}' cannot be decoded (the file is truncated); replace the file."
-                )
-            length, kind = struct.unpack(">I4s", header)
-            checksum = zlib.crc32(kind)
-            while length > 0 and (piece := file.read(min(length, 2**20))):
-                checksum = zlib.crc32(piece, checksum)
-                length -= len(piece)
-            if file.read(4) != struct.pack(">I", checksum):
-                raise UnusableImageError(
-                    f"{noun} '{path}' cannot be decoded (a checksum is wrong, or the file is truncated); "
-                    "replace the file."
-                )
 
 
 def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias, cast, overload
 
 import torch
 
-from efficientps.structures import PanopticBatch, PanopticSample
+from efficientps.structures import ImageBatch, ImageSample, PanopticBatch, PanopticSample
+
+Sample: TypeAlias = ImageSample | PanopticSample
 
 
+@overload
 def collate(
     samples: Sequence[PanopticSample], *, canvas: tuple[int, int] | None = None, multiple: int = 32
-) -> PanopticBatch:
+) -> PanopticBatch: ...
+@overload
+def collate(
+    samples: Sequence[Sample], *, canvas: tuple[int, int] | None = None, multiple: int = 32
+) -> ImageBatch | PanopticBatch: ...
+def collate(
+    samples: Sequence[Sample], *, canvas: tuple[int, int] | None = None, multiple: int = 32
+) -> ImageBatch | PanopticBatch:
     """Stack samples on one canvas, each image in its top-left corner, the rest zero.
 
     Args:
-        samples: at least one.
+        samples: at least one; all with maps, or all without.
         canvas: (H, W), the same for every batch in training; None takes the smallest multiple of ``multiple`` that
             every image of the batch fits in.
         multiple: the greatest stride of the network.
 
     Returns:
-        The batch; ``image_sizes`` says which part of the canvas is valid, and maps stay as they are.
+        The batch; ``image_sizes`` says which part of the canvas is valid. Maps, where there are any, stay as they are.
 
     Raises:
         ValueError: if an image is larger than the canvas.
@@ -40,11 +51,17 @@ def collate(
                 f"{height}x{width}."
             )
         slot[:, :h, :w] = sample["image"]
-    return PanopticBatch(
+    batch = ImageBatch(
         images=images,
         image_sizes=sizes,
         original_sizes=[sample["original_size"] for sample in samples],
         image_ids=[sample["image_id"] for sample in samples],
-        segment_ids=[sample["segment_ids"] for sample in samples],
-        segments=[sample["segments"] for sample in samples],
+    )
+    if "segment_ids" not in samples[0]:
+        return batch
+    annotated = cast(Sequence[PanopticSample], samples)
+    return PanopticBatch(
+        **batch,
+        segment_ids=[sample["segment_ids"] for sample in annotated],
+        segments=[sample["segments"] for sample in annotated],
     )

@@ -1,13 +1,12 @@
-"""The loaders of a data set for training, evaluation and prediction."""
+"""The data of a run for Lightning: training, evaluation and prediction."""
 
 from __future__ import annotations
 
 import math
 import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -16,137 +15,121 @@ import torch.distributed
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
 
-from efficientps.data.augmentation.adapters import AlbumentationsTransform
-from efficientps.data.augmentation.geometry import (
-    Compose,
-    RandomHorizontalFlip,
-    RandomScaleCrop,
-    ResizeImage,
-    fit_within,
-)
-from efficientps.data.augmentation.photometric import PhotometricJitter
-from efficientps.data.bad_samples import OnBadSample
+from efficientps.data.augmentation.geometry import ResizeImage, fit_within
+from efficientps.data.augmentation.recipe import Augmentation
+from efficientps.data.augmentation.transform import Transform
+from efficientps.data.bad_samples import BadSamplePolicy, OnBadSample
+from efficientps.data.dataset import DatasetOptions, PanopticDataset
 from efficientps.data.formats.image_file import MAX_PIXELS
-from efficientps.data.loading.collate import collate
+from efficientps.data.image_dataset import ImageDataset
+from efficientps.data.loading.loaders import Loading, make_loader
 from efficientps.data.loading.samplers import EvaluationSampler, TrainingSampler
 from efficientps.data.loading.targets import training_batch
 from efficientps.data.loading.worker_count import available_cores, workers_for
 from efficientps.data.sources.image_folder import ImageFolder
-from efficientps.data.sources.panoptic_dataset import PanopticDataset, Transform
-from efficientps.structures import COARSEST_STRIDE, PanopticBatch, PanopticSample, TrainingBatch
+from efficientps.structures import COARSEST_STRIDE, ImageBatch, PanopticBatch, TrainingBatch
 from efficientps.structures.categories import Categories
 
+SPLITS = ("train", "val")
+"""What ``PanopticDataModule.dataset`` is asked for."""
 
+
+@dataclass(kw_only=True, eq=False, repr=False)
 class PanopticDataModule(LightningDataModule, ABC):
     """A data set for Lightning: training on "train", validation and test on "val", prediction on anything.
 
-    A data set says what its ``categories`` are, opens its splits (``dataset``), and finds what ``predict_path`` means
-    (``images_to_predict``).
+    A data set says what its ``categories`` are and opens its splits (``dataset``).
+
+    The constructor takes flat arguments, because they are the keys of a configuration; it passes them on as
+    ``Augmentation``, ``Loading`` and ``BadSamplePolicy``. Subclasses inherit them as fields of a dataclass: one with
+    arguments of its own is a dataclass too and names only these.
 
     Images travel as bytes; the network normalises them on its device. Targets of training batches are derived on the
     device, from the segment ids.
 
     Attributes:
         categories: the table of classes.
+
+    Args:
+        root: folder of the data.
+        image_size: (height, width) of the training crop and of every training canvas, multiples of 32.
+        train_size: (height, width) that whole images fit in before random scaling, their shape kept; by default
+            ``image_size``. For full-resolution training with a smaller crop, give 1024, 2048.
+        eval_size: (height, width) that images fit in for evaluation and prediction, their shape kept; by default
+            ``train_size``. Predictions are compared at the size of the ground truth all the same.
+        batch_size: training images per process.
+        eval_batch_size: images per process in evaluation and prediction.
+        num_workers: loading processes of each loader; 0 loads in the training process. "auto" takes what the
+            machine has: the cores that the run may use, divided by its processes on this machine, less one, at most
+            16, and no more than there are batches. A core reads about 15 images of Cityscapes in a second, and a
+            large GPU asks for several times that: a fixed number would starve it, or crowd a small machine.
+        scale_range: least and greatest factor of random scaling (0.5 to 2 in the published recipe).
+        flip_prob: probability of mirroring.
+        photometric: whether to jitter brightness, contrast, saturation and hue (not in the published recipe).
+        transforms: further augmentation of training images, transforms of ``torchvision.transforms.v2``, by default
+            none.
+        albumentations: YAML or JSON file with an Albumentations pipeline, applied after the other augmentation.
+        seed: seed of shuffling and augmentation.
+        predict_path: an image, a folder of images, or the name of a split ("train" or "val").
+        on_bad_sample: what to do about a training image or map that cannot be read: "raise" ends the run, "skip"
+            names it and takes the next in order instead. Evaluation and prediction leave nothing out.
+        max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
+        cache: folder with a folder of decoded samples for each split, see ``SampleCache``; training and evaluation
+            read them, bit by bit the same, in place of image files.
+
+    Raises:
+        ValueError: if a size is not positive, ``image_size`` is no multiple of 32, or a number is out of range.
     """
 
-    categories: Categories
+    root: str = "datasets/cityscapes"
+    image_size: tuple[int, int] = Augmentation.crop_size
+    train_size: tuple[int, int] | None = None
+    eval_size: tuple[int, int] | None = None
+    batch_size: int = Loading.batch_size
+    eval_batch_size: int = Loading.eval_batch_size
+    num_workers: int | Literal["auto"] = Loading.num_workers
+    scale_range: tuple[float, float] = Augmentation.scale_range
+    flip_prob: float = Augmentation.flip_prob
+    photometric: bool = Augmentation.photometric
+    transforms: list[v2.Transform] | None = None
+    albumentations: str | None = Augmentation.albumentations
+    seed: int = Loading.seed
+    predict_path: str = "val"
+    on_bad_sample: OnBadSample = BadSamplePolicy.on_bad_sample
+    max_bad_samples: int | None = BadSamplePolicy.max_bad_samples
+    cache: str | None = None
+    categories: Categories = field(init=False)
 
-    def __init__(
-        self,
-        *,
-        root: str = "datasets/cityscapes",
-        image_size: tuple[int, int] = (512, 1024),
-        train_size: tuple[int, int] | None = None,
-        eval_size: tuple[int, int] | None = None,
-        batch_size: int = 3,
-        eval_batch_size: int = 1,
-        num_workers: int | Literal["auto"] = "auto",
-        scale_range: tuple[float, float] = (0.5, 2.0),
-        flip_prob: float = 0.5,
-        photometric: bool = False,
-        albumentations: str | None = None,
-        seed: int = 0,
-        predict_path: str = "val",
-        on_bad_sample: OnBadSample = "raise",
-        max_bad_samples: int | None = None,
-        cache: str | None = None,
-    ) -> None:
-        """Check and store the choices; nothing is read yet.
-
-        Args:
-            root: folder of the data.
-            image_size: (height, width) of the training crop and of every training canvas, multiples of 32.
-            train_size: (height, width) that whole images fit in before random scaling, their shape kept; by default
-                ``image_size``. For full-resolution training with a smaller crop, give 1024, 2048.
-            eval_size: (height, width) that images fit in for evaluation and prediction, their shape kept; by default
-                ``train_size``. Predictions are compared at the size of the ground truth all the same.
-            batch_size: training images per process.
-            eval_batch_size: images per process in evaluation and prediction.
-            num_workers: loading processes of each loader; 0 loads in the training process. "auto" takes what the
-                machine has: the cores that the run may use, divided by its processes on this machine, less one, at most
-                16, and no more than there are batches. A core reads about 15 images of Cityscapes in a second, and a
-                large GPU asks for several times that: a fixed number would starve it, or crowd a small machine.
-            scale_range: least and greatest factor of random scaling (0.5 to 2 in the published recipe).
-            flip_prob: probability of mirroring.
-            photometric: whether to jitter brightness, contrast, saturation and hue (not in the published recipe).
-            albumentations: YAML or JSON file with an Albumentations pipeline, applied after the other augmentation.
-            seed: seed of shuffling and augmentation.
-            predict_path: an image, a folder of images, or the name of a split.
-            on_bad_sample: what to do about a training image or map that cannot be read: "raise" ends the run, "skip"
-                names it and takes the next in order instead. Evaluation and prediction leave nothing out.
-            max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
-            cache: folder that ``datasets/prepare_cache.py`` made; training and evaluation read decoded samples from it,
-                bit by bit the same, in place of image files.
-
-        Raises:
-            ValueError: if a size is not positive, ``image_size`` is no multiple of 32, or a number is out of range.
-        """
+    def __post_init__(self) -> None:
+        """Check the choices; nothing is read yet."""
         super().__init__()
-        for name, size in (("image_size", image_size), ("train_size", train_size), ("eval_size", eval_size)):
-            if size is not None and (len(size) != 2 or min(size) < 1):
-                raise ValueError(f"{name} is {tuple(size)}; give height and width, both positive.")
-            if size is not None and size[0] * size[1] > MAX_PIXELS:
-                raise ValueError(f"{name} is {tuple(size)}, more than the {MAX_PIXELS} pixels that an image may have.")
-        if any(extent % COARSEST_STRIDE for extent in image_size):
-            rounded = tuple(max(1, round(extent / COARSEST_STRIDE)) * COARSEST_STRIDE for extent in image_size)
-            raise ValueError(
-                f"image_size is {image_size[0]}x{image_size[1]}; height and width must be multiples of "
-                f"{COARSEST_STRIDE}, for instance {rounded[0]}x{rounded[1]}."
-            )
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("seed", seed, 0),
-        ):
-            if value != "auto" and value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}.")
-        self.root = root
-        self.image_size = (image_size[0], image_size[1])
-        self.train_size = train_size or self.image_size
-        self.eval_size = eval_size or self.train_size
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.num_workers: int | Literal["auto"] = num_workers
-        self.seed = seed
-        self.predict_path = predict_path
-        self.on_bad_sample: OnBadSample = on_bad_sample
-        self.max_bad_samples = max_bad_samples
-        self.cache = cache
-        self.train_transform: Transform = Compose(
-            [
-                RandomScaleCrop(crop_size=self.image_size, nominal_size=self.train_size, scale_range=scale_range),
-                RandomHorizontalFlip(prob=flip_prob),
-                *([PhotometricJitter()] if photometric else []),
-                *([AlbumentationsTransform(path=albumentations)] if albumentations else []),
-            ]
+        _check_sizes(self.image_size, self.train_size, self.eval_size)
+        self.image_size = (self.image_size[0], self.image_size[1])
+        self.train_size = self.train_size or self.image_size
+        self.eval_size = self.eval_size or self.train_size
+        self.loading = Loading(
+            batch_size=self.batch_size,
+            eval_batch_size=self.eval_batch_size,
+            num_workers=self.num_workers,
+            seed=self.seed,
         )
+        self.bad_samples = BadSamplePolicy(on_bad_sample=self.on_bad_sample, max_bad_samples=self.max_bad_samples)
+        self.augmentation = Augmentation(
+            nominal_size=self.train_size,
+            scale_range=self.scale_range,
+            crop_size=self.image_size,
+            flip_prob=self.flip_prob,
+            photometric=self.photometric,
+            transforms=self.transforms or (),
+            albumentations=self.albumentations,
+        )
+        self.train_transform: Transform = self.augmentation.transform()
         self.eval_transform: Transform = ResizeImage(size=self.eval_size)
         self.train_dataset: PanopticDataset | None = None
         self.eval_dataset: PanopticDataset | None = None
-        self.predict_dataset: Dataset[PanopticSample] | None = None
+        self.predict_dataset: ImageDataset | None = None
         self._next_batch = (0, 0)
         self._said_workers = False
 
@@ -173,22 +156,33 @@ class PanopticDataModule(LightningDataModule, ABC):
             )
 
     @abstractmethod
-    def dataset(self, split: str, transform: Transform) -> PanopticDataset:
-        """Return the data set of a split, "train" or "val"."""
+    def dataset(self, split: str, options: DatasetOptions) -> PanopticDataset:
+        """Return the data set of a split, "train" or "val", which serves its samples by these options."""
 
-    def images_to_predict(self) -> Dataset[PanopticSample]:
-        """Return the images that ``predict_path`` means.
+    def options(self, split: str) -> DatasetOptions:
+        """Return how the data set of a split serves its samples: augmented in "train", resized in "val"."""
+        return DatasetOptions(
+            transform=self.train_transform if split == "train" else self.eval_transform,
+            seed=self.seed,
+            bad_samples=self.bad_samples,
+            cache=None if self.cache is None else Path(self.cache, split),
+        )
+
+    def images_to_predict(self) -> ImageDataset:
+        """Return the images that ``predict_path`` means; the name of a split comes first.
 
         Raises:
             FileNotFoundError: if it is neither an image nor a folder nor a split.
         """
+        if self.predict_path in SPLITS:
+            return self.dataset(self.predict_path, DatasetOptions()).images(self.eval_size)
         path = Path(self.predict_path)
         if not path.exists():
             raise FileNotFoundError(
                 f"predict_path is '{self.predict_path}', which is neither an image nor a folder nor a split of "
                 f"'{self.root}'."
             )
-        return ImageFolder(path=path, transform=self.eval_transform)
+        return ImageFolder(path=path, size=self.eval_size)
 
     def setup(self, stage: str) -> None:
         """Open what a stage needs, so that bad paths are reported before anything runs.
@@ -198,13 +192,13 @@ class PanopticDataModule(LightningDataModule, ABC):
             ValueError: if the annotations are not usable.
         """
         if stage == "fit":
-            self.train_dataset = self.dataset("train", self.train_transform)
+            self.train_dataset = self.dataset("train", self.options("train"))
         if stage in ("fit", "validate", "test"):
-            self.eval_dataset = self.dataset("val", self.eval_transform)
+            self.eval_dataset = self.dataset("val", self.options("val"))
         if stage == "predict":
             self.predict_dataset = self.images_to_predict()
 
-    def train_dataloader(self) -> DataLoader[PanopticSample]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of this process' share of shuffled, augmented batches of one shape.
 
         Lightning asks for it, and begins to iterate, before it restores its own progress: a resumed run therefore
@@ -216,7 +210,7 @@ class PanopticDataModule(LightningDataModule, ABC):
         sampler.resume(*self._next_batch)
         return self._loader(dataset, sampler, self.batch_size, canvas=self.image_size, drop_last=True)
 
-    def val_dataloader(self) -> DataLoader[PanopticSample]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Return the loader of this process' share of "val", each image once over all processes.
 
         Raises:
@@ -231,19 +225,19 @@ class PanopticDataModule(LightningDataModule, ABC):
             )
         return self._loader(dataset, EvaluationSampler(dataset, rank=rank, world_size=world_size), self.eval_batch_size)
 
-    def test_dataloader(self) -> DataLoader[PanopticSample]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Return the loader of "val"."""
         return self.val_dataloader()
 
-    def predict_dataloader(self) -> DataLoader[PanopticSample]:
+    def predict_dataloader(self) -> DataLoader[Any]:
         """Return the loader of this process' share of the images to predict on."""
-        dataset = cast(ImageFolder, self.predict_dataset)
+        dataset = cast(ImageDataset, self.predict_dataset)
         rank, world_size = self._rank_and_world_size()
         return self._loader(dataset, EvaluationSampler(dataset, rank=rank, world_size=world_size), self.eval_batch_size)
 
     def transfer_batch_to_device(
-        self, batch: PanopticBatch, device: torch.device, dataloader_idx: int
-    ) -> PanopticBatch:
+        self, batch: PanopticBatch | ImageBatch, device: torch.device, dataloader_idx: int
+    ) -> PanopticBatch | ImageBatch:
         """Move the tensors; the hundreds of plain numbers beside them need no visit one by one.
 
         From pinned memory the copies do not wait for the device. True maps move in training alone: evaluation reads
@@ -251,16 +245,19 @@ class PanopticDataModule(LightningDataModule, ABC):
         """
         batch["images"] = batch["images"].to(device, non_blocking=True)
         if self.trainer is not None and self.trainer.training:
+            batch = cast(PanopticBatch, batch)
             batch["segment_ids"] = [segment_ids.to(device, non_blocking=True) for segment_ids in batch["segment_ids"]]
         return batch
 
-    def on_after_batch_transfer(self, batch: PanopticBatch, dataloader_idx: int) -> PanopticBatch | TrainingBatch:
+    def on_after_batch_transfer(
+        self, batch: PanopticBatch | ImageBatch, dataloader_idx: int
+    ) -> PanopticBatch | ImageBatch | TrainingBatch:
         """Derive the targets of a training batch on its device; leave other batches as they are."""
         # Pinning memory turns plain tuples into lists.
         batch["image_sizes"] = [(height, width) for height, width in batch["image_sizes"]]
         batch["original_sizes"] = [(height, width) for height, width in batch["original_sizes"]]
         if self.trainer is not None and self.trainer.training:
-            return training_batch(batch, self.categories.num_stuff)
+            return training_batch(cast(PanopticBatch, batch), self.categories.num_stuff)
         return batch
 
     def num_evaluation_sizes(self) -> int | None:
@@ -289,28 +286,22 @@ class PanopticDataModule(LightningDataModule, ABC):
 
     def _loader(
         self,
-        dataset: Dataset[PanopticSample],
+        dataset: Dataset[Any],
         sampler: TrainingSampler | EvaluationSampler,
         batch_size: int,
         *,
         canvas: tuple[int, int] | None = None,
         drop_last: bool = False,
-    ) -> DataLoader[PanopticSample]:
-        """Return a loader whose workers outlive the epoch."""
-        on_cuda = self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
-        num_workers = self._workers(batches=math.ceil(len(sampler) / batch_size))
-        return DataLoader(
+    ) -> DataLoader[Any]:
+        return make_loader(
             dataset,
+            sampler,
             batch_size=batch_size,
-            sampler=sampler,
+            num_workers=self._workers(batches=math.ceil(len(sampler) / batch_size)),
+            pin_memory=self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available(),
+            seed=self.seed,
+            canvas=canvas,
             drop_last=drop_last,
-            collate_fn=partial(_collate, canvas=canvas),
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            pin_memory=on_cuda,
-            worker_init_fn=_init_worker,
-            # The loader's own numbers are used nowhere; without this it would advance the global generator.
-            generator=torch.Generator().manual_seed(self.seed),
         )
 
     def _workers(self, *, batches: int) -> int:
@@ -323,31 +314,22 @@ class PanopticDataModule(LightningDataModule, ABC):
         if not self._said_workers:
             self._said_workers = True
             rank_zero_info(
-                f"data.num_workers is auto: up to {workers} for each loader, with {cores} CPU cores for "
+                f"num_workers is auto: up to {workers} for each loader, with {cores} CPU cores for "
                 f"{processes} {'process' if processes == 1 else 'processes'} on this machine."
             )
         return min(workers, batches)
 
 
-class PinnableBatch(dict[str, Any]):
-    """A batch that pins its tensors alone.
-
-    A loader's own pinning visits the thousand plain numbers of the segments one by one, which takes a millisecond of
-    the interpreter for three images, and makes lists of pairs.
-    """
-
-    def pin_memory(self) -> PinnableBatch:
-        """Return the batch with its tensors in memory that a device copies from by itself."""
-        pinned = {"images": self["images"].pin_memory()}
-        pinned["segment_ids"] = [segment_ids.pin_memory() for segment_ids in self["segment_ids"]]
-        return PinnableBatch(self | pinned)
-
-
-def _collate(samples: Sequence[PanopticSample], *, canvas: tuple[int, int] | None) -> PinnableBatch:
-    return PinnableBatch(collate(samples, canvas=canvas, multiple=COARSEST_STRIDE))
-
-
-def _init_worker(worker_id: int) -> None:
-    """Keep OpenCV, where Albumentations has loaded it, to one thread per worker: torch does so by itself."""
-    if "cv2" in sys.modules:
-        cast(Any, sys.modules["cv2"]).setNumThreads(0)
+def _check_sizes(image_size: Sequence[int], train_size: Sequence[int] | None, eval_size: Sequence[int] | None) -> None:
+    """Refuse sizes that are not positive or too large, and a training crop that is no multiple of the stride."""
+    for name, size in (("image_size", image_size), ("train_size", train_size), ("eval_size", eval_size)):
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f"{name} is {tuple(size)}; give height and width, both positive.")
+        if size is not None and size[0] * size[1] > MAX_PIXELS:
+            raise ValueError(f"{name} is {tuple(size)}, more than the {MAX_PIXELS} pixels that an image may have.")
+    if any(extent % COARSEST_STRIDE for extent in image_size):
+        rounded = tuple(max(1, round(extent / COARSEST_STRIDE)) * COARSEST_STRIDE for extent in image_size)
+        raise ValueError(
+            f"image_size is {image_size[0]}x{image_size[1]}; height and width must be multiples of {COARSEST_STRIDE}, "
+            f"for instance {rounded[0]}x{rounded[1]}."
+        )

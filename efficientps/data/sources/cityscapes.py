@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from torch.utils.data import Dataset
-
-from efficientps.data.bad_samples import OnBadSample
+from efficientps.data.dataset import DatasetOptions
 from efficientps.data.formats.coco_json import PanopticEntry
+from efficientps.data.image_dataset import ImageDataset
 from efficientps.data.loading.datamodule import PanopticDataModule
+from efficientps.data.sources.coco_panoptic import CocoPanoptic
 from efficientps.data.sources.image_folder import ImageFolder
-from efficientps.data.sources.panoptic_dataset import PanopticDataset, Transform
-from efficientps.structures import PanopticSample
 from efficientps.structures.categories import Categories, Category
 
 CITYSCAPES_CATEGORIES = Categories(
@@ -41,7 +39,15 @@ CITYSCAPES_CATEGORIES = Categories(
 """The 19 evaluated classes with the label ids and colours of ``cityscapesscripts.helpers.labels``."""
 
 
-class CityscapesPanoptic(PanopticDataset):
+class MissingCityscapesError(FileNotFoundError):
+    """Cityscapes, or one of its folders, is not where it was looked for."""
+
+
+class MissingMapsError(FileNotFoundError):
+    """The panoptic maps of Cityscapes have not been made."""
+
+
+class CityscapesPanoptic(CocoPanoptic):
     """One split of Cityscapes, in its official tree with the panoptic maps of ``cityscapesscripts``.
 
     ::
@@ -51,57 +57,35 @@ class CityscapesPanoptic(PanopticDataset):
         root/gtFine/cityscapes_panoptic_{split}/{city}_{sequence}_{frame}_gtFine_panoptic.png
     """
 
-    def __init__(
-        self,
-        *,
-        root: str | os.PathLike[str],
-        split: str,
-        transform: Transform | None = None,
-        seed: int = 0,
-        on_bad_sample: OnBadSample = "raise",
-        max_bad_samples: int | None = None,
-        cache: str | os.PathLike[str] | None = None,
-    ) -> None:
+    def __init__(self, *, root: str | os.PathLike[str], split: str, options: DatasetOptions | None = None) -> None:
         """Read the annotations of a split.
 
         Args:
             root: folder with ``leftImg8bit`` and ``gtFine``.
             split: "train" or "val" (the labels of "test" are not public).
-            transform: applied to image and map.
-            seed: seed of the transform.
-            on_bad_sample: as ``PanopticDataset``.
-            max_bad_samples: as ``PanopticDataset``.
-            cache: folder with one folder of decoded samples for each split (``datasets/prepare_cache.py``).
+            options: how samples are served.
 
         Raises:
-            FileNotFoundError: if the root is missing or empty, or the panoptic maps have not been made.
-            ValueError: as ``PanopticDataset``.
+            MissingCityscapesError: if the root or one of its folders is missing.
+            MissingMapsError: if the panoptic maps have not been made.
+            ValueError: as ``CocoPanoptic``.
         """
-        annotation_file = Path(root, "gtFine", f"cityscapes_panoptic_{split}.json")
         if not Path(root).is_dir():
-            raise FileNotFoundError(
-                f"Cityscapes folder '{root}' does not exist; datasets/README.md says how to get the data."
-            )
+            raise MissingCityscapesError(f"Cityscapes folder '{root}' does not exist.")
         if not Path(root, "gtFine").is_dir() or not Path(root, "leftImg8bit", split).is_dir():
-            raise FileNotFoundError(
-                f"Cityscapes folder '{root}' lacks 'gtFine' or 'leftImg8bit/{split}'; "
-                "datasets/README.md says how to get the data."
-            )
+            raise MissingCityscapesError(f"Cityscapes folder '{root}' lacks 'gtFine' or 'leftImg8bit/{split}'.")
+        annotation_file = Path(root, "gtFine", f"cityscapes_panoptic_{split}.json")
         if not annotation_file.is_file():
-            raise FileNotFoundError(
-                f"Panoptic annotations '{annotation_file}' do not exist; "
-                f"make them with: python datasets/prepare_cityscapes.py {root}"
+            raise MissingMapsError(
+                f"Panoptic annotations '{annotation_file}' do not exist; they are not part of the download, and have "
+                "to be made from its labels once."
             )
         super().__init__(
             annotation_file=annotation_file,
             map_root=annotation_file.with_suffix(""),
             image_root=Path(root, "leftImg8bit", split),
             categories=CITYSCAPES_CATEGORIES,
-            transform=transform,
-            seed=seed,
-            on_bad_sample=on_bad_sample,
-            max_bad_samples=max_bad_samples,
-            cache=None if cache is None else Path(cache, split),
+            options=options,
         )
 
     def image_path(self, entry: PanopticEntry) -> str:
@@ -118,21 +102,13 @@ class CityscapesDataModule(PanopticDataModule):
 
     categories: Categories = CITYSCAPES_CATEGORIES
 
-    def dataset(self, split: str, transform: Transform) -> PanopticDataset:
+    def dataset(self, split: str, options: DatasetOptions) -> CityscapesPanoptic:
         """Return the data set of a split, "train" or "val"."""
-        return CityscapesPanoptic(
-            root=self.root,
-            split=split,
-            transform=transform,
-            seed=self.seed,
-            on_bad_sample=self.on_bad_sample,
-            max_bad_samples=self.max_bad_samples,
-            cache=self.cache,
-        )
+        return CityscapesPanoptic(root=self.root, split=split, options=options)
 
-    def images_to_predict(self) -> Dataset[PanopticSample]:
-        """Return the images that ``predict_path`` means; the name of a split comes first."""
+    def images_to_predict(self) -> ImageDataset:
+        """Return the images that ``predict_path`` means; a split needs no annotations."""
         split = Path(self.root, "leftImg8bit", self.predict_path)
         if len(Path(self.predict_path).parts) == 1 and split.is_dir():
-            return ImageFolder(path=split, transform=self.eval_transform)
+            return ImageFolder(path=split, size=self.eval_size)
         return super().images_to_predict()

@@ -2,17 +2,95 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from torch.utils.data import Dataset
+import torch
+from torch import Tensor
 
-from efficientps.data.bad_samples import OnBadSample
+from efficientps.data.dataset import DatasetOptions, PanopticDataset
+from efficientps.data.entries import Entry, Reading
 from efficientps.data.formats.coco_categories import read_categories
+from efficientps.data.formats.coco_json import PanopticEntry, read_panoptic_json
+from efficientps.data.formats.id_map import read_id_map
+from efficientps.data.formats.image_file import read_image
+from efficientps.data.formats.safe_path import inside
 from efficientps.data.loading.datamodule import PanopticDataModule
-from efficientps.data.sources.panoptic_dataset import PanopticDataset, Transform
-from efficientps.structures import PanopticSample
+from efficientps.structures.categories import Categories
+
+
+class CocoPanoptic(PanopticDataset):
+    """Images with their panoptic maps: one JSON file, a folder of id maps, a folder of images.
+
+    Where the JSON does not name the image files as they are called, a subclass has its own ``image_path``.
+
+    File names from the JSON stay inside their folders. Symbolic links inside these folders are followed: whoever can
+    create one could also place the file itself there.
+    """
+
+    def __init__(
+        self,
+        *,
+        annotation_file: str | os.PathLike[str],
+        map_root: str | os.PathLike[str],
+        image_root: str | os.PathLike[str],
+        categories: Categories,
+        upright: bool = False,
+        options: DatasetOptions | None = None,
+    ) -> None:
+        """Read and check the annotations.
+
+        Args:
+            annotation_file: COCO panoptic JSON.
+            map_root: folder of the PNG files with segment ids.
+            image_root: folder that ``image_path`` is relative to.
+            categories: the table of classes; the JSON may have no other.
+            upright: whether to turn images as their EXIF orientation says, for maps that were drawn on upright ones;
+                as they are stored by default.
+            options: how samples are served.
+
+        Raises:
+            FileNotFoundError: if the file or a folder does not exist.
+            ValueError: if the JSON is not of the format, holds no image, or names a file outside the folders.
+        """
+        annotations = read_panoptic_json(annotation_file, categories)
+        if not annotations:
+            raise ValueError(f"Annotation file '{annotation_file}' holds no image.")
+        for folder in (map_root, image_root):
+            if not os.path.isdir(folder):
+                raise FileNotFoundError(f"Folder '{folder}' does not exist; '{annotation_file}' refers to it.")
+        entries = [
+            Entry(
+                image_id=item.image_id,
+                files=(
+                    inside(image_root, self.image_path(item), annotation_file),
+                    inside(map_root, item.map_file_name, annotation_file),
+                ),
+                segments=item.segments,
+                size=item.size,
+            )
+            for item in annotations
+        ]
+        super().__init__(entries, categories=categories, options=options)
+        self.upright = upright
+        self.variant = "upright" if upright else ""
+
+    def image_path(self, entry: PanopticEntry) -> str:
+        """Return the path of an image relative to the image root: the naming rule of the data set."""
+        return entry.image_file_name
+
+    def read(self, entry: Entry) -> Reading:
+        """Read the map, then the image, which must be of its size."""
+        image_file, map_file = entry.files
+        segment_ids = read_id_map(map_file, max_pixels=self.options.max_pixels)
+        size = entry.size or (segment_ids.shape[0], segment_ids.shape[1])
+        image = read_image(image_file, size=size, upright=self.upright, max_pixels=self.options.max_pixels)
+        return Reading(image, torch.from_numpy(segment_ids), entry.segments or ())
+
+    def read_image(self, entry: Entry) -> Tensor:
+        """Read the image alone."""
+        return read_image(entry.files[0], size=entry.size, upright=self.upright, max_pixels=self.options.max_pixels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,114 +108,49 @@ class CocoPanopticSplit:
     maps: str | None = None
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CocoPanopticDataModule(PanopticDataModule):
     """A data set in the COCO panoptic format; its classes, and so the size of the network, come from its JSON.
 
     The table of classes is that of the training annotations; those of "val" must agree with it. Images may be of any
     size and kind, all different: grey, palette, alpha and 16 bits are converted to RGB, batches are padded, with void.
-    ``predict_path`` may name a split, "train" or "val": it then means the images that its JSON lists.
+
+    Args:
+        root: folder that the paths of the splits are relative to.
+        train: where the training images and their annotations lie.
+        val: where the images of evaluation and their annotations lie.
+        upright: whether to turn annotated images as their EXIF orientation says. Set it where the annotations were
+            drawn on upright images; by default images are taken as they are stored, as COCO's are.
+        image_size: (height, width) of the training crop and of every training canvas, multiples of 32.
+
+    Raises:
+        FileNotFoundError: if the training annotations do not exist.
+        ValueError: if they list no usable classes, or as ``PanopticDataModule``.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str = ".",
-        train: CocoPanopticSplit,
-        val: CocoPanopticSplit,
-        upright: bool = False,
-        image_size: tuple[int, int] = (640, 640),
-        train_size: tuple[int, int] | None = None,
-        eval_size: tuple[int, int] | None = None,
-        batch_size: int = 3,
-        eval_batch_size: int = 1,
-        num_workers: int | Literal["auto"] = "auto",
-        scale_range: tuple[float, float] = (0.5, 2.0),
-        flip_prob: float = 0.5,
-        photometric: bool = False,
-        albumentations: str | None = None,
-        seed: int = 0,
-        predict_path: str = "val",
-        on_bad_sample: OnBadSample = "raise",
-        max_bad_samples: int | None = None,
-        cache: str | None = None,
-    ) -> None:
-        """Read the table of classes; check and store the choices.
+    root: str = "."
+    train: CocoPanopticSplit
+    val: CocoPanopticSplit
+    upright: bool = False
+    image_size: tuple[int, int] = (640, 640)
 
-        Args:
-            root: folder that the paths of the splits are relative to.
-            train: where the training images and their annotations lie.
-            val: where the images of evaluation and their annotations lie.
-            upright: whether to turn annotated images as their EXIF orientation says. Set it where the annotations were
-                drawn on upright images; by default images are taken as they are stored, as COCO's are.
-            image_size: (height, width) of the training crop and of every training canvas, multiples of 32.
-            train_size: (height, width) that whole images fit in before random scaling, their shape kept; by default
-                ``image_size``.
-            eval_size: (height, width) that images fit in for evaluation and prediction, their shape kept; by default
-                ``train_size``. Predictions are compared at the size of the ground truth all the same.
-            batch_size: training images per process.
-            eval_batch_size: images per process in evaluation and prediction.
-            num_workers: loading processes of each loader; 0 loads in the training process, "auto" follows the cores at
-                hand (see ``PanopticDataModule``).
-            scale_range: least and greatest factor of random scaling.
-            flip_prob: probability of mirroring.
-            photometric: whether to jitter brightness, contrast, saturation and hue.
-            albumentations: YAML or JSON file with an Albumentations pipeline, applied after the other augmentation.
-            seed: seed of shuffling and augmentation.
-            predict_path: an image, a folder of images, or the name of a split ("train" or "val").
-            on_bad_sample: what to do about a training image or map that cannot be read: "raise" ends the run, "skip"
-                names it and takes the next in order instead. Evaluation and prediction leave nothing out.
-            max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
-            cache: folder with the folders "train" and "val" that ``datasets/prepare_cache.py`` made; training and
-                evaluation read decoded samples from them, bit by bit the same, in place of image files.
+    def __post_init__(self) -> None:
+        """Check the choices; read the table of classes."""
+        super().__post_init__()
+        self.categories = read_categories(self._path(self.train.annotations))
 
-        Raises:
-            FileNotFoundError: if the training annotations do not exist.
-            ValueError: if they list no usable classes, or as ``PanopticDataModule``.
-        """
-        super().__init__(
-            root=root,
-            image_size=image_size,
-            train_size=train_size,
-            eval_size=eval_size,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            scale_range=scale_range,
-            flip_prob=flip_prob,
-            photometric=photometric,
-            albumentations=albumentations,
-            seed=seed,
-            predict_path=predict_path,
-            on_bad_sample=on_bad_sample,
-            max_bad_samples=max_bad_samples,
-            cache=cache,
-        )
-        self.splits = {"train": train, "val": val}
-        self.upright = upright
-        self.categories = read_categories(self._path(train.annotations))
-
-    def dataset(self, split: str, transform: Transform) -> PanopticDataset:
+    def dataset(self, split: str, options: DatasetOptions) -> CocoPanoptic:
         """Return the data set of a split, "train" or "val"."""
-        place = self.splits[split]
+        place = {"train": self.train, "val": self.val}[split]
         annotations = self._path(place.annotations)
-        return PanopticDataset(
+        return CocoPanoptic(
             annotation_file=annotations,
             map_root=annotations.with_suffix("") if place.maps is None else self._path(place.maps),
             image_root=self._path(place.images),
             categories=self.categories,
-            transform=transform,
-            seed=self.seed,
-            on_bad_sample=self.on_bad_sample,
-            max_bad_samples=self.max_bad_samples,
-            cache=None if self.cache is None else Path(self.cache, split),
             upright=self.upright,
+            options=options,
         )
-
-    def images_to_predict(self) -> Dataset[PanopticSample]:
-        """Return the images that ``predict_path`` means; the name of a split comes first."""
-        if self.predict_path in self.splits:
-            return self.dataset(self.predict_path, self.eval_transform)
-        return super().images_to_predict()
 
     def _path(self, path: str) -> Path:
         return Path(self.root, path)

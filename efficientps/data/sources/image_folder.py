@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch.utils.data import Dataset
+from torch import Tensor
 
+from efficientps.data.entries import Entry
 from efficientps.data.formats.image_file import MAX_PIXELS, read_image
-from efficientps.data.sources.panoptic_dataset import Transform
-from efficientps.structures import PanopticSample
+from efficientps.data.image_dataset import ImageDataset
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 """Files of a folder with these extensions (in either case) are images."""
@@ -20,25 +19,21 @@ IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", "
 _CITYSCAPES_SUFFIX = "_leftImg8bit"
 
 
-class ImageFolder(Dataset[PanopticSample]):
-    """An image file, or all images of a folder and its subfolders in sorted order, each with an all-void map.
+class ImageFolder(ImageDataset):
+    """An image file, or all images of a folder and its subfolders in sorted order.
 
     Images are turned upright as their EXIF data says. Image ids name the outputs: the path within the folder without
     its extension, its parts joined by "_"; Cityscapes images keep the ids of their data set.
-
-    Attributes:
-        files: the image files, in the order of the indices.
-        image_ids: the id of each.
     """
 
     def __init__(
-        self, *, path: str | os.PathLike[str], transform: Transform | None = None, max_pixels: int = MAX_PIXELS
+        self, *, path: str | os.PathLike[str], size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
     ) -> None:
         """List the images.
 
         Args:
             path: an image file or a folder.
-            transform: applied to each image and its all-void map; it must draw no random numbers.
+            size: (h, w) that each image is fitted in, its shape kept; None leaves images as they are.
             max_pixels: larger images are refused before anything is decoded.
 
         Raises:
@@ -46,44 +41,24 @@ class ImageFolder(Dataset[PanopticSample]):
             ValueError: if two images would have the same id.
         """
         root = Path(path)
-        self.transform = transform
-        self._max_pixels = max_pixels
         if root.is_dir():
-            self.files = _image_files(root)
-            if not self.files:
+            files = _image_files(root)
+            if not files:
                 raise FileNotFoundError(
                     f"Folder '{path}' holds no image; files that end in {', '.join(IMAGE_EXTENSIONS)} are looked for."
                 )
-            self.image_ids = _image_ids([file.relative_to(root) for file in self.files])
+            image_ids = _image_ids([file.relative_to(root) for file in files])
         elif root.exists():
-            self.files = [root]
-            self.image_ids = _image_ids([Path(root.name)])
+            files = [root]
+            image_ids = _image_ids([Path(root.name)])
         else:
             raise FileNotFoundError(f"There is neither an image nor a folder at '{path}'.")
+        entries = [Entry(image_id, (str(file),)) for image_id, file in zip(image_ids, files, strict=True)]
+        super().__init__(entries, partial(_read_upright, max_pixels=max_pixels), size=size)
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.files)
 
-    def __getitem__(self, index: int) -> PanopticSample:
-        """Read one image.
-
-        Raises:
-            FileNotFoundError: if the file is gone.
-            ValueError: if it is not an image, is damaged or too large. A prediction leaves no image out.
-        """
-        image = read_image(self.files[index], upright=True, max_pixels=self._max_pixels)
-        original_size = (image.shape[1], image.shape[2])
-        segment_ids = torch.zeros(original_size, dtype=torch.int32)
-        if self.transform is not None:
-            image, segment_ids = self.transform(image, segment_ids, np.random.default_rng(0))
-        return PanopticSample(
-            image=image,
-            segment_ids=segment_ids,
-            segments=[],
-            image_id=self.image_ids[index],
-            original_size=original_size,
-        )
+def _read_upright(entry: Entry, *, max_pixels: int) -> Tensor:
+    return read_image(entry.files[0], upright=True, max_pixels=max_pixels)
 
 
 def _image_files(root: Path) -> list[Path]:

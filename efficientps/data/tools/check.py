@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from efficientps.data.entries import SegmentEntry
 from efficientps.data.formats.coco_categories import categories_of
-from efficientps.data.formats.coco_json import PanopticEntry, SegmentEntry, read_annotation, read_image_entry, read_json
+from efficientps.data.formats.coco_json import PanopticEntry, read_annotation, read_image_entry, read_json
 from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import MAX_PIXELS, exif_orientation, image_size, open_image
 from efficientps.data.formats.safe_path import inside

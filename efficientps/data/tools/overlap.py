@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from efficientps.data.formats.coco_json import SegmentEntry
+from efficientps.data.entries import SegmentEntry
 from efficientps.data.formats.segment_measures import measure_segments
 from efficientps.structures import VOID
 

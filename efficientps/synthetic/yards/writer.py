@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from efficientps.data.formats.coco_json import PanopticEntry, SegmentEntry
+from efficientps.data.entries import SegmentEntry
+from efficientps.data.formats.coco_json import PanopticEntry
 from efficientps.data.formats.export import write_panoptic_json
 from efficientps.data.formats.id_map import MAX_SEGMENT_ID, write_id_map
 from efficientps.data.formats.segment_measures import measure_segments

@@ -5,7 +5,6 @@ from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as v2
 
 from efficientps.data.augmentation.geometry import (
-    Compose,
     RandomHorizontalFlip,
     RandomScaleCrop,
     ResizeImage,
@@ -13,6 +12,7 @@ from efficientps.data.augmentation.geometry import (
     fit_within,
     resize_ids,
 )
+from efficientps.data.augmentation.transform import Compose
 from tests.sweep import sweep
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 from efficientps.data.formats.coco_json import read_panoptic_json
 from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import MAX_FILE_BYTES, read_image
+from efficientps.data.sources.coco_panoptic import CocoPanoptic
 from efficientps.data.sources.image_folder import ImageFolder
-from efficientps.data.sources.panoptic_dataset import PanopticDataset
 from efficientps.structures.categories import Categories, Category
 from tests.sweep import sweep
 
@@ -300,7 +300,7 @@ def test_an_image_beside_the_data_stays_unread(tmp_path, write_panoptic_folder):
     arguments = write_panoptic_folder(tmp_path, ids=[[7]], segments=[{"id": 7, "category_id": 7}], images=[image])
     Image.new("RGB", (1, 1)).save(tmp_path / "secret.png")
     with pytest.raises(ValueError, match=r"names the file '\.\./secret\.png', which is not a relative path inside"):
-        PanopticDataset(**arguments, categories=TABLE)
+        CocoPanoptic(**arguments, categories=TABLE)
 
 
 @pytest.mark.timeout(60)

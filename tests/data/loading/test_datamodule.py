@@ -11,6 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 
 from efficientps.data.loading.targets import training_batch
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES, CityscapesDataModule
+from efficientps.structures import ImageBatch
 from tests.sweep import sweep
 
 SMALL = {"image_size": (32, 64), "batch_size": 2, "num_workers": 0}
@@ -247,7 +248,8 @@ def test_predicts_on_an_image_a_folder_or_a_split(tmp_path, cityscapes_root, sou
     assert ids == expected
     if source != "train":
         assert batches[0]["image_sizes"] == [(32, 50)] and tuple(batches[0]["images"].shape) == (1, 3, 32, 64)
-        assert batches[0]["original_sizes"] == [(333, 517)] and batches[0]["segments"] == [[]]
+        assert batches[0]["original_sizes"] == [(333, 517)]
+    assert all(batch.keys() == ImageBatch.__annotations__.keys() for batch in batches)
 
 
 def test_prediction_needs_no_prepared_tree(tmp_path):
@@ -269,7 +271,7 @@ def test_a_missing_root_is_named_before_anything_runs(tmp_path, stage):
 
 def test_a_missing_split_is_named_before_training(cityscapes_root):
     (cityscapes_root / "gtFine" / "cityscapes_panoptic_val.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"python datasets/prepare_cityscapes\.py"):
+    with pytest.raises(FileNotFoundError, match=r"cityscapes_panoptic_val\.json' do not exist"):
         data_of(cityscapes_root)
 
 

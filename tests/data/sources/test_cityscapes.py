@@ -6,7 +6,12 @@ import torch
 from cityscapesscripts.helpers.labels import labels
 from PIL import Image
 
-from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES, CityscapesPanoptic
+from efficientps.data.sources.cityscapes import (
+    CITYSCAPES_CATEGORIES,
+    CityscapesPanoptic,
+    MissingCityscapesError,
+    MissingMapsError,
+)
 from efficientps.data.tools.cityscapes_conversion import prepare_split
 
 
@@ -40,18 +45,18 @@ def test_reads_the_official_tree(cityscapes_root, hand_drawn_map):
 
 
 def test_missing_root_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"folder '.*nowhere' does not exist; datasets/README.md says"):
+    with pytest.raises(MissingCityscapesError, match=r"folder '.*nowhere' does not exist"):
         CityscapesPanoptic(root=tmp_path / "nowhere", split="train")
 
 
 def test_empty_root_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"lacks 'gtFine' or 'leftImg8bit/train'; datasets/README.md"):
+    with pytest.raises(MissingCityscapesError, match=r"lacks 'gtFine' or 'leftImg8bit/train'"):
         CityscapesPanoptic(root=tmp_path, split="train")
 
 
-def test_unprepared_root_names_the_command(tmp_path, write_cityscapes):
+def test_missing_maps_are_named(tmp_path, write_cityscapes):
     write_cityscapes(tmp_path, "train", ["aachen_000000_000019"])
-    with pytest.raises(FileNotFoundError, match=rf"make them with: python datasets/prepare_cityscapes.py {tmp_path}"):
+    with pytest.raises(MissingMapsError, match=r"cityscapes_panoptic_train.json' do not exist; .* have to be made"):
         CityscapesPanoptic(root=tmp_path, split="train")
 
 

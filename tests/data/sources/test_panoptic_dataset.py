@@ -3,8 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
+from efficientps.data.dataset import DatasetOptions
 from efficientps.data.loading.samplers import SampleIndex
-from efficientps.data.sources.panoptic_dataset import PanopticDataset
+from efficientps.data.sources.coco_panoptic import CocoPanoptic
 from efficientps.structures import Segment
 from efficientps.structures.categories import Categories, Category
 from tests.sweep import sweep
@@ -33,7 +34,7 @@ class Draw:
 
 def test_a_sample_is_what_its_files_say(tmp_path, write_panoptic_folder):
     """Oracle: hand-worked example; train ids are the places in the table, and crowd is kept."""
-    dataset = PanopticDataset(**write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS), categories=TABLE)
+    dataset = CocoPanoptic(**write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS), categories=TABLE)
     assert len(dataset) == 1
     sample = dataset[0]
     assert sample["segment_ids"].tolist() == IDS and sample["segment_ids"].dtype == torch.int32
@@ -47,7 +48,7 @@ def test_a_sample_is_what_its_files_say(tmp_path, write_panoptic_folder):
 
 
 def test_a_new_data_set_is_a_table_and_a_naming_rule(tmp_path, write_panoptic_folder):
-    class Elsewhere(PanopticDataset):
+    class Elsewhere(CocoPanoptic):
         def image_path(self, entry):
             return f"pictures/{entry.image_id}.bmp"
 
@@ -60,8 +61,8 @@ def test_a_new_data_set_is_a_table_and_a_naming_rule(tmp_path, write_panoptic_fo
 def test_the_transform_is_seeded_by_seed_epoch_and_index(tmp_path, write_panoptic_folder):
     """Oracle: equal where all three are equal, different where one differs."""
     arguments = write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS)
-    dataset = PanopticDataset(**arguments, categories=TABLE, transform=Draw(), seed=1)
-    other = PanopticDataset(**arguments, categories=TABLE, transform=Draw(), seed=2)
+    dataset = CocoPanoptic(**arguments, categories=TABLE, options=DatasetOptions(transform=Draw(), seed=1))
+    other = CocoPanoptic(**arguments, categories=TABLE, options=DatasetOptions(transform=Draw(), seed=2))
     first = dataset[SampleIndex(0, epoch=3)]["image"]
     dataset[SampleIndex(0, epoch=4)]
     assert torch.equal(first, dataset[SampleIndex(0, epoch=3)]["image"])
@@ -72,7 +73,7 @@ def test_the_transform_is_seeded_by_seed_epoch_and_index(tmp_path, write_panopti
 
 def test_segments_that_a_transform_removed_are_not_listed(tmp_path, write_panoptic_folder):
     arguments = write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS)
-    sample = PanopticDataset(**arguments, categories=TABLE, transform=Draw())[0]
+    sample = CocoPanoptic(**arguments, categories=TABLE, options=DatasetOptions(transform=Draw()))[0]
     assert [segment.id for segment in sample["segments"]] == [7, 26001]
     assert sample["original_size"] == (2, 4)
 
@@ -80,47 +81,47 @@ def test_segments_that_a_transform_removed_are_not_listed(tmp_path, write_panopt
 def test_an_all_void_image_is_a_sample(tmp_path, write_panoptic_folder):
     arguments = write_panoptic_folder(tmp_path, ids=np.zeros((3, 5), dtype=int), segments=[])
     for transform in (None, Draw()):
-        sample = PanopticDataset(**arguments, categories=TABLE, transform=transform)[0]
+        sample = CocoPanoptic(**arguments, categories=TABLE, options=DatasetOptions(transform=transform))[0]
         assert sample["segments"] == [] and not sample["segment_ids"].any()
 
 
 def test_indices_behave_as_those_of_a_list(tmp_path, write_panoptic_folder):
     arguments = write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS)
-    dataset = PanopticDataset(**arguments, categories=TABLE, transform=Draw())
+    dataset = CocoPanoptic(**arguments, categories=TABLE, options=DatasetOptions(transform=Draw()))
     assert torch.equal(dataset[-1]["image"], dataset[0]["image"])
     with pytest.raises(IndexError):
         dataset[1]
 
 
 def test_a_segment_that_the_json_lacks_is_named(tmp_path, write_panoptic_folder):
-    dataset = PanopticDataset(**write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS[:2]), categories=TABLE)
-    with pytest.raises(ValueError, match=r"a\.png' has pixels of segment 26001, which .* does not list for image 'a'"):
+    dataset = CocoPanoptic(**write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS[:2]), categories=TABLE)
+    with pytest.raises(ValueError, match=r"a\.png' has pixels of segment 26001, which .* of image 'a' do not list"):
         dataset[0]
 
 
 def test_a_segment_that_the_map_lacks_is_named(tmp_path, write_panoptic_folder):
     segments = [*SEGMENTS, {"id": 26002, "category_id": 26}]
-    dataset = PanopticDataset(**write_panoptic_folder(tmp_path, ids=IDS, segments=segments), categories=TABLE)
-    with pytest.raises(ValueError, match=r"a\.png' has no pixel of segment 26002, which .* lists for image 'a'"):
+    dataset = CocoPanoptic(**write_panoptic_folder(tmp_path, ids=IDS, segments=segments), categories=TABLE)
+    with pytest.raises(ValueError, match=r"a\.png' has no pixel of segment 26002, which .* of image 'a' list"):
         dataset[0]
 
 
 def test_an_image_of_another_size_is_named(tmp_path, write_panoptic_folder):
     arguments = write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS, image_size=(2, 5))
     with pytest.raises(ValueError, match=r"images/a\.png' is 2x5 pixels .* says 2x4; image and label must have one"):
-        PanopticDataset(**arguments, categories=TABLE)[0]
+        CocoPanoptic(**arguments, categories=TABLE)[0]
 
 
 def test_a_map_of_another_size_is_named(tmp_path, write_panoptic_folder):
     images = [{"id": "a", "file_name": "a.png", "height": 2, "width": 5}]
     arguments = write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS, image_size=(2, 5), images=images)
     with pytest.raises(ValueError, match=r"maps/a\.png' is 2x4 pixels .* says 2x5; image and label must have one"):
-        PanopticDataset(**arguments, categories=TABLE)[0]
+        CocoPanoptic(**arguments, categories=TABLE)[0]
 
 
 @pytest.mark.parametrize("folder", ["maps", "images"])
 def test_missing_and_damaged_files_are_named(tmp_path, write_panoptic_folder, folder):
-    dataset = PanopticDataset(**write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS), categories=TABLE)
+    dataset = CocoPanoptic(**write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS), categories=TABLE)
     file = tmp_path / folder / "a.png"
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(ValueError, match=rf"{folder}/a\.png' cannot be decoded"):
@@ -142,13 +143,13 @@ def test_file_names_cannot_leave_the_data(tmp_path, write_panoptic_folder, name,
     }[part]
     arguments = write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS, **{part: [entry]})
     with pytest.raises(ValueError, match=r"a\.json' names the file .* not a relative path inside '.*(maps|images)'"):
-        PanopticDataset(**arguments, categories=TABLE)
+        CocoPanoptic(**arguments, categories=TABLE)
 
 
 def test_names_of_subfolders_stay_inside(tmp_path, write_panoptic_folder):
     images = [{"id": "a", "file_name": "x/../a.png", "height": 2, "width": 4}]
     arguments = write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS, images=images)
-    assert PanopticDataset(**arguments, categories=TABLE)[0]["image_id"] == "a"
+    assert CocoPanoptic(**arguments, categories=TABLE)[0]["image_id"] == "a"
 
 
 @pytest.mark.parametrize("argument", ["map_root", "image_root"])
@@ -156,16 +157,16 @@ def test_missing_folders_are_named(tmp_path, write_panoptic_folder, argument):
     arguments = write_panoptic_folder(tmp_path, ids=IDS, segments=SEGMENTS)
     arguments[argument] = tmp_path / "nowhere"
     with pytest.raises(FileNotFoundError, match=r"Folder '.*nowhere' does not exist; '.*a\.json' refers to it"):
-        PanopticDataset(**arguments, categories=TABLE)
+        CocoPanoptic(**arguments, categories=TABLE)
 
 
 def test_an_empty_annotation_file_is_named(tmp_path, write_panoptic_folder):
     arguments = write_panoptic_folder(tmp_path, ids=IDS, segments=[], images=[], annotations=[])
     with pytest.raises(ValueError, match=r"a\.json' holds no image"):
-        PanopticDataset(**arguments, categories=TABLE)
+        CocoPanoptic(**arguments, categories=TABLE)
 
 
 def test_an_unknown_category_is_named(tmp_path, write_panoptic_folder):
     arguments = write_panoptic_folder(tmp_path, ids=[[5]], segments=[{"id": 5, "category_id": 5}])
     with pytest.raises(ValueError, match=r"a\.json', image 'a': Category id 5 is not in the table of classes"):
-        PanopticDataset(**arguments, categories=TABLE)
+        CocoPanoptic(**arguments, categories=TABLE)
