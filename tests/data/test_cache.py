@@ -113,7 +113,9 @@ def test_nothing_is_decoded(cached, monkeypatch):
     root, cache = cached
     for name in ("read_image", "read_id_map"):
         monkeypatch.setattr(f"efficientps.data.sources.coco_panoptic.{name}", None)
-    assert CityscapesPanoptic(root=root, split="train", options=DatasetOptions(cache=cache))[0]["image"].shape == (
+    assert CityscapesPanoptic(root=root, split="train", options=DatasetOptions(cache=cache / "train"))[0][
+        "image"
+    ].shape == (
         3,
         32,
         64,
@@ -149,7 +151,7 @@ def test_any_ids_and_pixels_survive(tmp_path, pixels):
 
 def test_a_sample_older_than_its_files_is_refused(cached):
     root, cache = cached
-    dataset = CityscapesPanoptic(root=root, split="train", options=DatasetOptions(cache=cache))
+    dataset = CityscapesPanoptic(root=root, split="train", options=DatasetOptions(cache=cache / "train"))
     os.utime(dataset.entries[2].files[1], (0, 0))
     dataset[1]
     with pytest.raises(ValueError, match=r"was made from other files than '.*leftImg8bit.png' is now; make it again"):
@@ -170,7 +172,7 @@ def test_a_sample_older_than_its_files_is_refused(cached):
 )
 def test_a_damaged_sample_is_named(cached, change, message):
     root, cache = cached
-    dataset = CityscapesPanoptic(root=root, split="train", options=DatasetOptions(cache=cache))
+    dataset = CityscapesPanoptic(root=root, split="train", options=DatasetOptions(cache=cache / "train"))
     change(cache / "train" / "aachen_000003_000019.safetensors")
     with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
         dataset[3]
@@ -179,7 +181,7 @@ def test_a_damaged_sample_is_named(cached, change, message):
 
 def test_missing_folders_and_packages_get_a_sentence(cached, prepare, capsys, monkeypatch):
     root, cache = cached
-    with pytest.raises(FileNotFoundError, match=r"Folder '.*nowhere.train' does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"Folder '.*nowhere' of the cache does not exist"):
         CityscapesPanoptic(root=root, split="train", options=DatasetOptions(cache=cache / "nowhere"))
     monkeypatch.setitem(sys.modules, "blosc2", None)
     assert prepare([str(root), "--cache", str(cache)]) == 1

@@ -5,31 +5,29 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-import torch.distributed
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from efficientps.data.augmentation.geometry import ResizeImage, fit_within
+from efficientps.data.augmentation.geometry import ResizeImage
 from efficientps.data.augmentation.recipe import Augmentation
 from efficientps.data.augmentation.transform import Transform
 from efficientps.data.bad_samples import BadSamplePolicy, OnBadSample
 from efficientps.data.dataset import DatasetOptions, PanopticDataset
-from efficientps.data.formats.image_file import MAX_PIXELS
 from efficientps.data.image_dataset import ImageDataset
+from efficientps.data.loading.canvas_sizes import check_sizes, count_canvases
 from efficientps.data.loading.loaders import Loading, make_loader
-from efficientps.data.loading.samplers import EvaluationSampler, TrainingSampler
+from efficientps.data.loading.samplers import EvaluationSampler, TrainingSampler, rank_and_world_size
 from efficientps.data.loading.targets import training_batch
 from efficientps.data.loading.worker_count import available_cores, workers_for
 from efficientps.data.sources.image_folder import ImageFolder
-from efficientps.structures import COARSEST_STRIDE, ImageBatch, PanopticBatch, TrainingBatch
+from efficientps.structures import ImageBatch, PanopticBatch, TrainingBatch
 from efficientps.structures.categories import Categories
 
 SPLITS = ("train", "val")
@@ -40,14 +38,12 @@ SPLITS = ("train", "val")
 class PanopticDataModule(LightningDataModule, ABC):
     """A data set for Lightning: training on "train", validation and test on "val", prediction on anything.
 
-    A data set says what its ``categories`` are and opens its splits (``dataset``).
+    A data set says what its ``categories`` are and opens its splits (``dataset``). Images travel as bytes, which the
+    network normalises on its device; targets of training batches are derived there, from the segment ids.
 
     The constructor takes flat arguments, because they are the keys of a configuration; it passes them on as
     ``Augmentation``, ``Loading`` and ``BadSamplePolicy``. Subclasses inherit them as fields of a dataclass: one with
     arguments of its own is a dataclass too and names only these.
-
-    Images travel as bytes; the network normalises them on its device. Targets of training batches are derived on the
-    device, from the segment ids.
 
     Attributes:
         categories: the table of classes.
@@ -61,15 +57,13 @@ class PanopticDataModule(LightningDataModule, ABC):
             ``train_size``. Predictions are compared at the size of the ground truth all the same.
         batch_size: training images per process.
         eval_batch_size: images per process in evaluation and prediction.
-        num_workers: loading processes of each loader; 0 loads in the training process. "auto" takes what the
-            machine has: the cores that the run may use, divided by its processes on this machine, less one, at most
-            16, and no more than there are batches. A core reads about 15 images of Cityscapes in a second, and a
-            large GPU asks for several times that: a fixed number would starve it, or crowd a small machine.
+        num_workers: loading processes of each loader; 0 loads in the training process. "auto" takes the cores that
+            the run may use, divided by its processes on this machine, less one, at most 16, and no more than there are
+            batches. A core reads about 15 images of Cityscapes in a second; a large GPU asks for several times that.
         scale_range: least and greatest factor of random scaling (0.5 to 2 in the published recipe).
         flip_prob: probability of mirroring.
         photometric: whether to jitter brightness, contrast, saturation and hue (not in the published recipe).
-        transforms: further augmentation of training images, transforms of ``torchvision.transforms.v2``, by default
-            none.
+        transforms: further augmentation of training images: transforms of ``torchvision.transforms.v2``.
         albumentations: YAML or JSON file with an Albumentations pipeline, applied after the other augmentation.
         seed: seed of shuffling and augmentation.
         predict_path: an image, a folder of images, or the name of a split ("train" or "val").
@@ -105,7 +99,7 @@ class PanopticDataModule(LightningDataModule, ABC):
     def __post_init__(self) -> None:
         """Check the choices; nothing is read yet."""
         super().__init__()
-        _check_sizes(self.image_size, self.train_size, self.eval_size)
+        check_sizes(self.image_size, self.train_size, self.eval_size)
         self.image_size = (self.image_size[0], self.image_size[1])
         self.train_size = self.train_size or self.image_size
         self.eval_size = self.eval_size or self.train_size
@@ -178,10 +172,8 @@ class PanopticDataModule(LightningDataModule, ABC):
             return self.dataset(self.predict_path, DatasetOptions()).images(self.eval_size)
         path = Path(self.predict_path)
         if not path.exists():
-            raise FileNotFoundError(
-                f"predict_path is '{self.predict_path}', which is neither an image nor a folder nor a split of "
-                f"'{self.root}'."
-            )
+            what = f"neither an image nor a folder nor a split of '{self.root}'"
+            raise FileNotFoundError(f"predict_path is '{self.predict_path}', which is {what}.")
         return ImageFolder(path=path, size=self.eval_size)
 
     def setup(self, stage: str) -> None:
@@ -267,22 +259,10 @@ class PanopticDataModule(LightningDataModule, ABC):
         """
         if self.eval_dataset is None:
             return None
-        sizes = {entry.size for entry in self.eval_dataset.entries}
-        canvases = {
-            None
-            if size is None
-            else tuple(math.ceil(extent / COARSEST_STRIDE) for extent in fit_within(size, self.eval_size))
-            for size in sizes
-        }
-        return None if None in canvases else len(canvases)
+        return count_canvases((entry.size for entry in self.eval_dataset.entries), self.eval_size)
 
     def _rank_and_world_size(self) -> tuple[int, int]:
-        """Return this process' number and the number of processes."""
-        if self.trainer is not None:
-            return self.trainer.global_rank, self.trainer.world_size
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
+        return rank_and_world_size(self.trainer)
 
     def _loader(
         self,
@@ -318,18 +298,3 @@ class PanopticDataModule(LightningDataModule, ABC):
                 f"{processes} {'process' if processes == 1 else 'processes'} on this machine."
             )
         return min(workers, batches)
-
-
-def _check_sizes(image_size: Sequence[int], train_size: Sequence[int] | None, eval_size: Sequence[int] | None) -> None:
-    """Refuse sizes that are not positive or too large, and a training crop that is no multiple of the stride."""
-    for name, size in (("image_size", image_size), ("train_size", train_size), ("eval_size", eval_size)):
-        if size is not None and (len(size) != 2 or min(size) < 1):
-            raise ValueError(f"{name} is {tuple(size)}; give height and width, both positive.")
-        if size is not None and size[0] * size[1] > MAX_PIXELS:
-            raise ValueError(f"{name} is {tuple(size)}, more than the {MAX_PIXELS} pixels that an image may have.")
-    if any(extent % COARSEST_STRIDE for extent in image_size):
-        rounded = tuple(max(1, round(extent / COARSEST_STRIDE)) * COARSEST_STRIDE for extent in image_size)
-        raise ValueError(
-            f"image_size is {image_size[0]}x{image_size[1]}; height and width must be multiples of {COARSEST_STRIDE}, "
-            f"for instance {rounded[0]}x{rounded[1]}."
-        )

@@ -7,11 +7,21 @@ Both samplers derive from torch's ``DistributedSampler``, which Lightning recogn
 from __future__ import annotations
 
 from collections.abc import Iterator, Sized
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import torch.distributed
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
+
+
+def rank_and_world_size(trainer: Any) -> tuple[int, int]:
+    """Return this process' number and the number of processes: of a Lightning trainer, or else of torch.distributed."""
+    if trainer is not None:
+        return trainer.global_rank, trainer.world_size
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 class SampleIndex(NamedTuple):

@@ -161,7 +161,7 @@ def test_what_is_called_an_image_and_is_no_file(tmp_path):
         with pytest.raises(ValueError, match="is not a regular file"):
             read_panoptic_json(tmp_path / f"{name}.png")
     dataset = ImageFolder(path=tmp_path)
-    assert dataset.image_ids == ["circle", "device", "nowhere", "pipe"]
+    assert [entry.image_id for entry in dataset.entries] == ["circle", "device", "nowhere", "pipe"]
     for index in range(4):
         with pytest.raises((ValueError, FileNotFoundError)):
             dataset[index]

@@ -49,9 +49,7 @@ def test_what_auto_means_is_said_once(cityscapes_root, monkeypatch, caplog):
     assert data.train_dataloader().num_workers == 7
     assert data.val_dataloader().num_workers == 3
     said = [message for message in caplog.messages if "num_workers" in message]
-    assert said == [
-        "data.num_workers is auto: up to 11 for each loader, with 12 CPU cores for 1 process on this machine."
-    ]
+    assert said == ["num_workers is auto: up to 11 for each loader, with 12 CPU cores for 1 process on this machine."]
 
 
 def test_processes_of_a_run_share_the_cores(cityscapes_root, monkeypatch):
