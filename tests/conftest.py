@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,17 +82,23 @@ def write_cityscapes(hand_drawn_map):
     return write
 
 
-@pytest.fixture
-def cityscapes_root(tmp_path, write_cityscapes):
-    """A prepared Cityscapes tree of hand-drawn scenes: 7 for training, 3 for validation."""
+@pytest.fixture(scope="session")
+def shared_cityscapes_root(tmp_path_factory, write_cityscapes):
+    """A prepared Cityscapes tree of hand-drawn scenes, 7 for training and 3 for validation, that no test changes."""
     from efficientps.data.tools.cityscapes_conversion import prepare_split
 
-    root = tmp_path / "cityscapes"
+    root = tmp_path_factory.mktemp("cityscapes")
     write_cityscapes(root, "train", [f"aachen_{number:06d}_000019" for number in range(7)])
     write_cityscapes(root, "val", [f"{city}_000000_000000" for city in ("lindau", "munster", "frankfurt")])
     for split in ("train", "val"):
         prepare_split(root, split)
     return root
+
+
+@pytest.fixture
+def cityscapes_root(tmp_path, shared_cityscapes_root):
+    """A copy of that tree, for a test to change."""
+    return Path(shutil.copytree(shared_cityscapes_root, tmp_path / "cityscapes"))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from efficientps.layers import freeze_norms
 from efficientps.networks.detr import DETRPanoptic
 from efficientps.networks.efficientps import EfficientPS, SOLOv2Head
 from efficientps.structures import FeaturePyramid
+from tests.sweep import sweep
 
 
 class Pooled(Backbone):
@@ -52,8 +53,8 @@ def test_trying_a_backbone_changes_nothing():
         assert torch.equal(tried.state_dict()[key], value)
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
+@sweep(
+    "changes, sentence",
     [
         ({"strides": (8, 16, 32, 64)}, r"Pooled has levels of strides \(8, 16, 32, 64\); this network takes \(4, 8, 1"),
         (
@@ -99,7 +100,7 @@ def test_the_network_normalises_as_its_backbone_wants():
     assert network.image_mean.flatten().tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize(
+@sweep(
     "build",
     [
         lambda: EfficientNetBackbone(variant="b0", pretrained=False),

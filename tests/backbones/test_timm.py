@@ -6,9 +6,10 @@ import torch
 
 from efficientps.backbones import TimmBackbone
 from efficientps.backbones.backbone import build_backbone
+from tests.sweep import sweep
 
 
-@pytest.mark.parametrize("name", ["test_convnext", "test_resnet", "convnext_atto", "swin_tiny_patch4_window7_224"])
+@sweep("name", ["test_convnext", "test_resnet", "convnext_atto", "swin_tiny_patch4_window7_224"])
 def test_names_with_four_levels_are_backbones(name):
     # Oracle: the shapes that come out, which building compares with the declared ones.
     backbone = build_backbone(TimmBackbone(name=name, pretrained=False))

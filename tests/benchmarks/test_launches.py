@@ -37,11 +37,13 @@ def test_a_prediction_of_the_paper_preset(paper):
 
 
 @pytest.mark.slow
-def test_a_prediction_of_the_paper_preset_at_full_size(paper, counted):
+def test_predictions_at_full_size(paper, counted):
     full = counted(launches.prediction_counts, PAPER, FULL, 30)
     within(full.prediction, most_launches=900, most_waits=6, most_copies=3)
     within(full.evaluation, most_launches=150, most_waits=4, most_copies=3)
     assert full.prediction.launches == pytest.approx(paper.prediction.launches, rel=0.02)
+    solov2 = counted(launches.prediction_counts, SOLOV2, FULL, 60)
+    within(solov2.prediction, most_launches=1000, most_waits=6, most_copies=3)
 
 
 def test_more_instances_take_hardly_more_launches(paper, counted):
@@ -52,7 +54,7 @@ def test_more_instances_take_hardly_more_launches(paper, counted):
 
 
 def test_a_prediction_of_solov2(counted):
-    counts = counted(launches.prediction_counts, SOLOV2, FULL, 60)
+    counts = counted(launches.prediction_counts, SOLOV2, HALF, 60)
     assert counts.instances == 60
     within(counts.prediction, most_launches=1000, most_waits=6, most_copies=3)
 

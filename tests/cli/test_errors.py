@@ -9,6 +9,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, Dataset
 
 from efficientps.cli.errors import explain, explain_configuration
+from tests.sweep import sweep
 
 
 class Broken(Dataset):
@@ -22,9 +23,9 @@ class Broken(Dataset):
         raise self.error
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-@pytest.mark.parametrize(
-    ("error", "sentence"),
+@sweep("num_workers", [0, 1])
+@sweep(
+    "error, sentence",
     [
         (ValueError("Image 'a.png' is damaged; copy it again."), "Image 'a.png' is damaged; copy it again."),
         (FileNotFoundError("Image 'a: b.png' is gone."), "Image 'a: b.png' is gone."),
@@ -50,8 +51,8 @@ def test_programmers_error_from_a_worker_is_none_of_the_users():
     assert explain(caught.value) is None
 
 
-@pytest.mark.parametrize(
-    ("error", "sentence"),
+@sweep(
+    "error, sentence",
     [
         (FileNotFoundError("The folder x is missing."), "The folder x is missing."),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.json"), "No such file or directory: a.json."),
@@ -70,13 +71,13 @@ def test_sentences(error, sentence):
     assert sentence in explain(error)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shape"), KeyError("a"), AttributeError("b"), AssertionError()])
+@sweep("error", [RuntimeError("shape"), KeyError("a"), AttributeError("b"), AssertionError()])
 def test_programmers_errors_are_left_alone(error):
     assert explain(error) is None
 
 
-@pytest.mark.parametrize(
-    ("message", "sentence"),
+@sweep(
+    "message, sentence",
     [
         (
             'Parser key "model.network":\n  Type Callable expects a class: Parser key "backbone":\n    Problem with '

@@ -18,7 +18,7 @@ def random_case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, target
 
 
-LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+LAYOUTS = sweep("layout", [torch.contiguous_format, torch.channels_last])
 
 
 @LAYOUTS

@@ -34,17 +34,18 @@ def scaler_state(folder):
     return read_checkpoint(newest)["MixedPrecision"]
 
 
-@pytest.mark.parametrize("step", [2, 5, 12])
-def test_the_scale_survives_a_resume(config, tmp_path, step):
+def test_the_scale_survives_a_resume(config, tmp_path):
     """Oracle: the run that nobody interrupted; a scale that began anew would overflow once more."""
     options = ["--config", config, *OPTIONS]
     run("fit", *options, "--trainer.default_root_dir", tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        run("fit", *options, *interrupt("on_train_batch_start", step))
-    run("fit", *options, "--ckpt_path", "last")
-    ends_alike(tmp_path / "whole", tmp_path / "runs")
-    state = scaler_state(tmp_path / "runs")
-    assert state == scaler_state(tmp_path / "whole")
+    for step in (2, 5, 12):
+        folder = ["--trainer.default_root_dir", tmp_path / f"runs_{step}"]
+        with pytest.raises(Interrupted):
+            run("fit", *options, *folder, *interrupt("on_train_batch_start", step))
+        run("fit", *options, *folder, "--ckpt_path", "last")
+        ends_alike(tmp_path / "whole", tmp_path / f"runs_{step}")
+        state = scaler_state(tmp_path / f"runs_{step}")
+        assert state == scaler_state(tmp_path / "whole")
     # It has been lowered until nothing overflowed, and has grown again since.
     growths = math.log2(state["scale"] / INITIAL_SCALE) % 15
     assert state["scale"] < INITIAL_SCALE

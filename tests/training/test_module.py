@@ -20,6 +20,7 @@ from efficientps.structures import PanopticBatch, Segment
 from efficientps.training.callbacks.throughput import ThroughputMonitor
 from efficientps.training.module import PanopticModule
 from efficientps.training.schedules import WarmupSteps
+from tests.sweep import sweep
 from tests.tiny_network import TinyNetwork
 
 
@@ -204,9 +205,9 @@ def test_fused_optimizers_are_clipped_in_bfloat16(tmp_path, algorithm):
     torch.testing.assert_close(*weights)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("algorithm", ["norm", "value"])
-@pytest.mark.parametrize("optimizer", [SGD, Adam, AdamW])
+@sweep("accumulate", [1, 2])
+@sweep("algorithm", ["norm", "value"])
+@sweep("optimizer", [SGD, Adam, AdamW])
 def test_fused_optimizers_are_clipped_where_gradients_are_scaled(tmp_path, optimizer, algorithm, accumulate):
     # Oracle: the same optimizer as a loop over the parameters, which Lightning unscales and clips by itself. The first
     # two steps overflow and are left out.

@@ -8,6 +8,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from efficientps.training.schedules import Plateau, WarmupDecay, WarmupPlateau, WarmupSteps, cosine_decay, poly_decay
+from tests.sweep import sweep
 
 
 def optimizer(*rates):
@@ -73,7 +74,7 @@ def test_warmup_takes_at_most_a_tenth_of_a_short_run():
     assert factors == pytest.approx([0.0, 0.25 * smooth[1], 0.5 * smooth[2], 0.75 * smooth[3], smooth[4]])
 
 
-@pytest.mark.parametrize("seed", range(5))
+@sweep("seed", range(5))
 def test_plateau_matches_torch(seed):
     # Oracle: torch's ReduceLROnPlateau on random qualities, with the same patience, factor and floor.
     values = torch.rand(60, generator=torch.Generator().manual_seed(seed)).cumsum(0).sqrt().fmod(2).tolist()
@@ -109,7 +110,7 @@ def test_plateau_cut_holds_during_the_warmup():
     assert run(scheduler, 3) == pytest.approx([0.075, 0.0875, 0.1])
 
 
-@pytest.mark.parametrize(
+@sweep(
     "plan",
     [
         WarmupSteps(warmup_iterations=5, milestones=(2,)),
@@ -117,7 +118,7 @@ def test_plateau_cut_holds_during_the_warmup():
         WarmupPlateau(warmup_iterations=5, patience=1, min_lr=0.0),
     ],
 )
-@pytest.mark.parametrize("stop", [3, 9])
+@sweep("stop", [3, 9])
 def test_resumed_schedule_goes_on_exactly(plan, stop, tmp_path):
     # Oracle: the uninterrupted run; the state passes through a file that is read with weights_only=True.
     def go(scheduler, steps):

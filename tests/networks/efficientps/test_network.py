@@ -193,6 +193,7 @@ def seeded(**options) -> EfficientPS:
     return network(**options)
 
 
+@pytest.mark.slow
 def test_compiled_parts_compute_the_same(traced):
     """Oracle: the network that is not compiled: losses, gradients and statistics, with any number of objects."""
     parts = ["backbone", "neck", "semantic_head"]

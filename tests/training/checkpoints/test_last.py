@@ -73,8 +73,24 @@ OPTIONS = [
 
 
 @pytest.fixture
-def config(cityscapes_root, tmp_path):
-    return write_config(tmp_path, cityscapes_root)
+def config(shared_cityscapes_root, tmp_path):
+    return write_config(tmp_path, shared_cityscapes_root)
+
+
+@pytest.fixture(scope="module")
+def whole_run(shared_cityscapes_root, tmp_path_factory):
+    """A function that returns the folder of the run with some options that nobody interrupted; it runs once."""
+    folders = {}
+
+    def folder_of(options):
+        key = tuple(map(str, options))
+        if key not in folders:
+            folder = tmp_path_factory.mktemp("whole")
+            run("fit", "--config", write_config(folder, shared_cityscapes_root), *options)
+            folders[key] = folder / "runs"
+        return folders[key]
+
+    return folder_of
 
 
 def ends_alike(whole, folder):
@@ -102,50 +118,46 @@ def ends_alike(whole, folder):
         ("on_train_batch_end", 21),
     ],
 )
-def test_a_killed_run_goes_on_exactly(config, tmp_path, hook, step, val_check_interval):
+def test_a_killed_run_goes_on_exactly(config, whole_run, tmp_path, hook, step, val_check_interval):
     """Oracle: the run that nobody interrupted."""
     if val_check_interval == 3 and hook == "on_validation_batch_start":
         step -= 1  # validations are after the third and the sixth step of an epoch
-    options = ["--config", config, *OPTIONS, "--trainer.val_check_interval", val_check_interval]
-    run("fit", *options, "--trainer.default_root_dir", tmp_path / "whole")
+    options = [*OPTIONS, "--trainer.val_check_interval", val_check_interval]
     with pytest.raises(Interrupted):
-        run("fit", *options, *interrupt(hook, step))
-    run("fit", *options, "--ckpt_path", "last")
-    ends_alike(tmp_path / "whole", tmp_path / "runs")
+        run("fit", "--config", config, *options, *interrupt(hook, step))
+    run("fit", "--config", config, *options, "--ckpt_path", "last")
+    ends_alike(whole_run(options), tmp_path / "runs")
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("step", [1, 4, 7, 12])
-def test_sigterm_saves_at_the_next_step(config, tmp_path, step, num_workers):
-    """Oracle: the run that nobody interrupted; no step is made twice."""
+@pytest.mark.parametrize(("step", "num_workers"), [(1, 0), (4, 2), (7, 2), (12, 0)])
+def test_sigterm_saves_at_the_next_step(config, whole_run, tmp_path, step, num_workers):
+    """Oracle: the run that nobody interrupted, without loading processes; no step is made twice."""
     options = ["--config", config, *OPTIONS, "--data.num_workers", num_workers]
-    run("fit", *options, "--trainer.default_root_dir", tmp_path / "whole")
     before = signal.getsignal(signal.SIGTERM)
     assert run("fit", *options, *interrupt("on_train_batch_start", step, "term")) == PREEMPTED_EXIT_CODE == 75
     assert signal.getsignal(signal.SIGTERM) == before
     assert read_checkpoint(tmp_path / "runs/version_0/checkpoints/last.ckpt")["global_step"] == step + 1
     run("fit", *options, "--ckpt_path", "last")
-    whole, parts = ends_alike(tmp_path / "whole", tmp_path / "runs")
+    whole, parts = ends_alike(whole_run(OPTIONS), tmp_path / "runs")
     assert [rate for part in parts for rate in part] == whole
 
 
-def test_sigterm_ends_a_validation(config, tmp_path):
+def test_sigterm_ends_a_validation(config, whole_run, tmp_path):
     """What led up to the validation is made again, and the run ends as if nothing had happened."""
     options = ["--config", config, *OPTIONS]
-    run("fit", *options, "--trainer.default_root_dir", tmp_path / "whole")
     assert run("fit", *options, *interrupt("on_validation_batch_start", 7, "term")) == PREEMPTED_EXIT_CODE
     assert read_checkpoint(tmp_path / "runs/version_0/checkpoints/last.ckpt")["global_step"] == 6
     run("fit", *options, "--ckpt_path", "last")
-    ends_alike(tmp_path / "whole", tmp_path / "runs")
+    ends_alike(whole_run(OPTIONS), tmp_path / "runs")
 
 
-def test_accumulated_batches_are_not_torn_apart(config, tmp_path):
+def test_accumulated_batches_are_not_torn_apart(config, whole_run, tmp_path):
     """Oracle: the uninterrupted run; three batches make a step, and the seventh one alone makes the third."""
-    options = ["--config", config, *OPTIONS, "--trainer.accumulate_grad_batches", 3]
-    run("fit", *options, "--trainer.default_root_dir", tmp_path / "whole")
-    assert run("fit", *options, *interrupt("on_train_batch_start", 4, "term")) == PREEMPTED_EXIT_CODE
-    run("fit", *options, "--ckpt_path", "last")
-    ends_alike(tmp_path / "whole", tmp_path / "runs")
+    options = [*OPTIONS, "--trainer.accumulate_grad_batches", 3]
+    ended = run("fit", "--config", config, *options, *interrupt("on_train_batch_start", 4, "term"))
+    assert ended == PREEMPTED_EXIT_CODE
+    run("fit", "--config", config, *options, "--ckpt_path", "last")
+    ends_alike(whole_run(options), tmp_path / "runs")
 
 
 def test_run_whose_folder_vanishes_ends(config, tmp_path, capfd):
