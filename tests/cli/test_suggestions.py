@@ -8,6 +8,7 @@ from efficientps.cli.errors import explain
 from efficientps.cli.panoptic_cli import SECTIONS
 from efficientps.cli.suggestions import kind_at, known_classes, near_keys
 from tests.command_line import refuse, write_config
+from tests.sweep import sweep
 
 EFFICIENTPS = "Namespace(class_path='efficientps.networks.efficientps.EfficientPS')"
 
@@ -42,8 +43,8 @@ def config(tmp_path, cityscapes_root):
     return write_config(tmp_path, cityscapes_root)
 
 
-@pytest.mark.parametrize(
-    ("key", "keys", "near"),
+@sweep(
+    "key, keys, near",
     [
         ("model.netwrk", [], ["model.network"]),
         ("modl.a", [], ["model"]),

@@ -5,6 +5,7 @@ import torch
 
 from efficientps.networks import image_logits
 from efficientps.networks.image_logits import CanvasLogits, DenseLogits, logits_of_image
+from tests.sweep import sweep
 
 CASES = {
     "twice as large": ((6, 8), (24, 32), (24, 32), (48, 64)),
@@ -36,7 +37,7 @@ def naive(logits, canvas, image_size, size):
     return result
 
 
-@pytest.mark.parametrize("case", CASES)
+@sweep("case", CASES)
 def test_every_way_to_read_logits_equals_a_loop_over_pixels(case):
     """Oracle: the definition of bilinear interpolation, written as a loop in float64."""
     cells, canvas, image_size, size = CASES[case]
@@ -56,7 +57,7 @@ def test_every_way_to_read_logits_equals_a_loop_over_pixels(case):
         assert torch.equal(read.window(1, (x0, y0, x1, y1)), whole[1, y0:y1, x0:x1])
 
 
-@pytest.mark.parametrize("case", CASES)
+@sweep("case", CASES)
 def test_an_image_at_its_own_size_is_enlarged_as_a_whole(case):
     """Oracle: ``interpolate`` to the canvas and a crop, to the last bit; and the loop over pixels."""
     cells, canvas, image_size, _ = CASES[case]

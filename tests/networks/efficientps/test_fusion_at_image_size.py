@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import pytest
 import torch
 
 from efficientps.backbones import EfficientNetBackbone
@@ -21,15 +20,16 @@ from efficientps.networks.image_logits import logits_of_image
 from efficientps.structures import ImageBatch
 from tests.networks.efficientps.test_panoptic_fusion import as_codes, naive_fusion, random_instances
 from tests.networks.test_image_logits import CASES, naive
+from tests.sweep import sweep
 
 NUM_STUFF, NUM_THINGS = 3, 2
 ENLARGED = ["twice as large", "odd sizes and padding", "one pixel high", "smaller than the network's"]
 SOLO = {"num_convs": 1, "channels": 32, "kernel_channels": 32, "mask_hidden": 32, "num_grids": [16, 12, 8, 6, 4]}
 
 
-@pytest.mark.parametrize("draws_at_once", [False, True])
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("case", ENLARGED)
+@sweep("draws_at_once", [False, True])
+@sweep("seed", range(3))
+@sweep("case", ENLARGED)
 def test_equals_a_naive_fusion_of_dense_logits(case, seed, draws_at_once, monkeypatch):
     """Oracle: logits interpolated whole, pixel by pixel in float64, and the published steps pixel by pixel."""
     monkeypatch.setattr(panoptic_fusion, "_draws_at_once", lambda device: draws_at_once)
@@ -112,7 +112,7 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("head", HEADS)
+@sweep("head", HEADS)
 def test_a_network_fuses_at_the_size_of_the_image_file(head):
     """Oracle: both heads' outputs, brought to that size densely in float64, and fused by the tested function."""
     torch.manual_seed(0)

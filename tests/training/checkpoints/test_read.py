@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from efficientps.training.checkpoints.read import NoTrainingStateError, check_checkpoint, read_checkpoint
+from tests.sweep import sweep
 
 
 def network(hidden=4, classes=3):
@@ -32,8 +33,8 @@ def test_missing(tmp_path):
         read_checkpoint(tmp_path / "none.ckpt")
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.98])
+@sweep("zipped", [True, False])
+@sweep("kept", [0.0, 0.1, 0.5, 0.98])
 def test_truncated(tmp_path, kept, zipped):
     path = save({"state_dict": network(hidden=400).state_dict()}, tmp_path / "cut.ckpt", zipped=zipped)
     os.truncate(path, int(path.stat().st_size * kept))
@@ -41,7 +42,7 @@ def test_truncated(tmp_path, kept, zipped):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize("content", [b"hello\n", b"<html>" * 100, b"\x89PNG\r\n" + bytes(200), bytes(500)])
+@sweep("content", [b"hello\n", b"<html>" * 100, b"\x89PNG\r\n" + bytes(200), bytes(500)])
 def test_no_checkpoint_at_all(tmp_path, content):
     path = tmp_path / "page.ckpt"
     path.write_bytes(content)
@@ -72,8 +73,8 @@ def test_no_dictionary(tmp_path):
         read_checkpoint(save(torch.zeros(3), tmp_path / "tensor.pt"))
 
 
-@pytest.mark.parametrize(
-    ("keys", "resume", "fine"),
+@sweep(
+    "keys, resume, fine",
     [
         (["state_dict", "pytorch-lightning_version"], False, True),
         (["state_dict", "pytorch-lightning_version"], True, False),
