@@ -1,4 +1,4 @@
-"""``ceilings``: panoptic quality of scores that are enlarged to the image file, against ids that are."""
+"""``ceilings``: panoptic quality with scores enlarged to the size of the image file, compared with enlarged ids."""
 
 from __future__ import annotations
 
@@ -48,26 +48,26 @@ def run(
     device: str = "cpu",
     file: Path | None = None,
 ) -> Report:
-    """Compare both on true maps, on a trained network, and in time and memory.
+    """Compare enlarged scores and enlarged ids on true maps, on a trained network, and in time and memory.
 
-    True maps: the score of each segment in each cell of a grid is the share of the cell that it covers. That is what a
-    perfect network could say; the panoptic quality of the map that is made of it is a ceiling. Ids are enlarged by
+    On true maps, the score of a segment in a cell of a grid is the share of the cell that the segment covers, as a
+    perfect network would predict it. The panoptic quality of the fused map is an upper bound. Ids are enlarged by
     nearest neighbour from the size of the network's input, scores bilinearly from the grid.
 
     Args:
-        root: of a Cityscapes tree, with true maps ``gtFine/SPLIT/CITY/*_gtFine_instanceIds.png``, and images, which a
-            trained network reads; without it, time and memory are measured alone.
-        split: of the tree.
+        root: root of a Cityscapes tree with true maps ``gtFine/SPLIT/CITY/*_gtFine_instanceIds.png``, and with images
+            if a checkpoint is given; without ``root``, only time and memory are measured.
+        split: split of the tree.
         input_size: (height, width) that a network sees, multiples of 32.
-        strides: pixels of the input for each cell, in both directions: 4 in this package's networks, 1 if a network
-            were exact at the size of its input.
+        strides: strides of the grid of scores, in pixels of the input; 4 in this package's networks, 1 for a network
+            that is exact at the size of its input.
         name: preset.
         checkpoint: trained weights of the preset.
-        size: (height, width) of the image file of which prediction is timed.
-        instances: that the timed network finds, whatever its weights are.
-        rounds: calls that are timed; 0 leaves time and memory out.
-        device: where the networks run.
-        file: see ``Report``.
+        size: (height, width) of the image file whose prediction is timed.
+        instances: number of instances that the timed network predicts, independent of its weights.
+        rounds: number of timed calls; with 0, time and memory are not measured.
+        device: device of the networks.
+        file: file that ``Report`` writes.
     """
     options = {"split": split, "input_size": list(input_size), "preset": name, "size": list(size)}
     report = Report("ceilings", options | {"instances": instances, "rounds": rounds, "device": device}, file=file)
@@ -92,7 +92,7 @@ def run(
 
 
 def ceilings(maps: list[Path], input_size: tuple[int, int], stride: int) -> dict[str, dict[str, float]]:
-    """Return the percentages of true maps that are made of exact scores at a stride of the network's input."""
+    """Return the panoptic quality, in percent, of maps fused from exact scores at a stride of the network's input."""
     categories = CITYSCAPES_CATEGORIES
     metrics = {
         side: PanopticQuality(num_stuff=categories.num_stuff, num_things=categories.num_things)
@@ -123,9 +123,9 @@ def ceilings(maps: list[Path], input_size: tuple[int, int], stride: int) -> dict
 def evaluations(
     network: PanopticNetwork, maps: list[Path], input_size: tuple[int, int], device: str
 ) -> dict[str, dict[str, float]]:
-    """Return the percentages of a trained network that predicts at the size of its input, and at that of the files.
+    """Return the metrics, in percent, of a trained network that fuses at the size of its input, and of the files.
 
-    Where areas are counted at the size of the input, the smallest area of stuff is as much smaller.
+    At the size of the input, the smallest area of stuff is reduced in proportion.
     """
     evaluators = {side: Evaluator(CITYSCAPES_CATEGORIES) for side in (IDS, SCORES)}
     for path in maps:
@@ -173,7 +173,7 @@ def _time(
 
 
 def _predict(network: PanopticNetwork, batch: ImageBatch, side: str) -> list[Prediction]:
-    """Predict at the size of the image files, or at that of the network's input."""
+    """Predict at the size of the image files, or at the size of the network's input."""
     if side == SCORES:
         with torch.no_grad():
             return network.predict(batch)
@@ -195,9 +195,9 @@ def _map_files(root: Path, split: str) -> list[Path]:
 
 
 def _true_map(path: Path) -> PanopticSegmentation:
-    """Read a map of instanceIds of Cityscapes.
+    """Read an ``instanceIds`` map of Cityscapes.
 
-    An id below 1000 is a label_id, of stuff or of a crowd of things; an instance has 1000 times its label_id, and more.
+    An id below 1000 is the label_id of stuff or of a crowd of things; an instance has the id 1000 * label_id + number.
     """
     with Image.open(path) as image:
         ids = torch.from_numpy(np.array(image, dtype=np.int32))

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From nothing to a trained panoptic network on a CPU: installs, draws street scenes, trains configs/demo.yaml on them,
-# prints the PQ table of the held-out scenes and paints a grid of predictions.
-#   bash scripts/demo.sh                          installs, then takes minutes on 2 cores; prints how long
-#   bash scripts/demo.sh --seed_everything 1      any arguments go to train_net.py fit
+# Trains a panoptic network on a CPU in one command: installs the package, draws street scenes, trains configs/demo.yaml,
+# prints the PQ table of the validation scenes and draws their predictions.
+#   bash scripts/demo.sh                          takes some minutes on 2 cores after the installation, and prints how long
+#   bash scripts/demo.sh --seed_everything 1      passes its arguments to train_net.py fit
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh

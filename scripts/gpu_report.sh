@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# A first contact of the project with a CUDA device, in two parts.
+# Tests and measures the project on a CUDA device, in two parts.
 #   bash scripts/gpu_report.sh A [FOLDER]   correctness: CPU against CUDA, tests, a short training in 16-mixed
-#   bash scripts/gpu_report.sh B [FOLDER]   what is learnt, memory, speed
-#   DEVICE=cpu bash scripts/gpu_report.sh A [FOLDER]     the same steps at tiny sizes, without a device
-# Each takes at most ${SECONDS_IN_ALL:-330} seconds. It needs no network and installs nothing. FOLDER (gpu_report) holds,
-# from the first step on, summary_A.txt with a line for each step, steps_A.jsonl with all figures and log_A.txt; at the
-# end cuda_CARD.json holds what both parts have measured. Exit code 0, unless no step has ended well.
+#   bash scripts/gpu_report.sh B [FOLDER]   quality after training, memory, speed
+#   DEVICE=cpu bash scripts/gpu_report.sh A [FOLDER]     the steps at tiny sizes, without a CUDA device
+# Each part takes at most ${SECONDS_IN_ALL:-330} seconds. It needs no network and installs nothing. FOLDER (default:
+# gpu_report) holds, from the first step on, summary_A.txt with a line for each step, steps_A.jsonl with all figures and
+# log_A.txt with the output. After the last step cuda_CARD.json holds the figures of both parts. The exit code is 0 if at
+# least one step has succeeded.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 part="${1:-A}"
@@ -18,14 +19,14 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 rm -f "$folder"/{summary,steps,log}_"$part".*
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
-[ "$device" = cpu ] && threads=1 || threads=4 # more than there are cores to spare would wait for each other
+[ "$device" = cpu ] && threads=1 || threads=4 # few, because several steps run in parallel
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}"
 python="${PYTHON:-python3}"
-end=$((SECONDS + ${SECONDS_IN_ALL:-330} - 12)) # of which the last file takes some
+end=$((SECONDS + ${SECONDS_IN_ALL:-330} - 12)) # the last file takes some seconds
 
 record() { "$python" -m benchmarks.gpu_report add "$folder" "$part" "$@" 2>&1; }
 
-# step NAME LIMIT COMMAND...: run a command within its own limit and what is left of the time, and write what it left.
+# step NAME LIMIT COMMAND...: run a command within its limit and the remaining time, and record its results.
 step() {
   local name="$1" limit="$2" left=$((end - SECONDS)) begin=$SECONDS code
   shift 2
@@ -49,7 +50,7 @@ fit() { # fit LIMIT NAME WORKERS
   [ "$device" = cpu ] && tiny=(--steps 2)
   bench "$2" "$1" fit "$2" --scenes "$work/scenes" --folder "$work/runs" --workers "$3" "${tiny[@]}"
 }
-tests() { # tests NAME LIMIT WHAT...: without the project's own options, which need plugins that may be missing
+tests() { # tests NAME LIMIT PYTEST_OPTIONS...: ignores the project's pytest options, which need optional plugins
   local name="$1" limit="$2"
   shift 2
   step "$name" "$limit" "$python" -m pytest -q -rfE -o addopts= --import-mode=importlib -p no:cacheprovider "$@"
@@ -108,7 +109,7 @@ if [ "$part" = A ]; then
   }
   if [ "$device" = cpu ]; then
     parity; training; tested
-  else # none of these is timed: they share the card
+  else # these are not timed, so they share the GPU
     parity & training & tested &
   fi
   wait
@@ -120,9 +121,9 @@ else
     bench memory 60 memory --preset demo --size 64 128 --batches 1 --precision fp32
     for name in demo_bf16 solov2 detr resume; do fit 140 $name 0; done
   else
-    bench predict 45 predict --rounds 20 # the scenes are drawn meanwhile, on other cores
+    bench predict 45 predict --rounds 20 # other cores draw the scenes at this time
     until [ -e "$work/scenes_are_there" ]; do sleep 0.5; done
-    # Trainings and memory share the card; what is timed has it alone afterwards.
+    # Trainings and memory share the GPU; the timed steps follow and have it alone.
     (fit 190 demo_bf16 4) & (fit 190 demo_fp16 4) &
     (fit 90 resume 2; fit 60 solov2 4; fit 60 detr 4) &
     (bench memory 120 memory --preset cityscapes_paper) &

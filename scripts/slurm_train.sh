@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Train on SLURM, on one node or many, and go on by itself after a preemption or the end of the time limit.
+# Train on SLURM, on one or several nodes, and continue automatically after a preemption or the end of the time limit.
 #
 #   sbatch scripts/slurm_train.sh --config configs/cityscapes_official.yaml --data.root path/to/cityscapes
 #   sbatch --nodes 4 scripts/slurm_train.sh ...          (the options of sbatch win over those below)
 #
-# SLURM tells this script by SIGTERM before it takes the machine away (--signal); the run saves at its next step and
-# ends, and the job queues again. Every start resumes from last.ckpt, and from nothing where there is none yet.
+# SLURM sends SIGTERM to this script before it stops the job (--signal). The run then saves a checkpoint at its next step
+# and ends, and the job is queued again. Every start resumes from last.ckpt, or starts a new run if there is none.
 
 #SBATCH --job-name=efficientps
 #SBATCH --nodes=1

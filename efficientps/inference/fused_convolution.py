@@ -11,7 +11,7 @@ from torch.nn.functional import leaky_relu_
 
 
 class ConvLeakyReLU(nn.Conv2d):
-    """A convolution whose result goes through a leaky ReLU.
+    """A convolution followed by a leaky ReLU.
 
     In float32 on a CPU, oneDNN computes both in one operation, with the result of the two operations. Otherwise PyTorch
     computes them one after the other. The layer has no backward pass.

@@ -215,7 +215,7 @@ class PanopticModule(pl.LightningModule):
         self._begin_predictions()
 
     def predict_step(self, batch: PanopticBatch, batch_idx: int) -> list[Prediction]:
-        """Return one prediction for each image of the batch, see ``PanopticNetwork.predict``."""
+        """Return one prediction for each image of the batch, at the size of its image file."""
         return self._predict(batch)
 
     def on_predict_epoch_end(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-"""An array whose dtype and shape are said where it is used; float64 where nothing is said."""
+"""An array; docstrings give its shape, and its dtype unless it is float64."""
 
 NEAR = 0.5
 """Distance of the near clipping plane, in metres."""

@@ -24,7 +24,7 @@ from efficientps.synthetic.streets.traffic import add_traffic
 SUPERSAMPLING = 2
 MIN_SIZE = (64, 128)
 MIN_INSTANCE_AREA = 1 / 6500
-"""Share of the image below which an instance counts as part of a crowd: too small to be told apart."""
+"""Smallest area of an instance, as a share of the image; a smaller instance becomes part of a crowd."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from efficientps.synthetic.streets.canvas import Canvas
 from efficientps.synthetic.streets.ground import Street
 
 Extent = tuple[float, float, float, float]
-"""Lateral from, to; along from, to; metres in the street's frame."""
+"""Footprint in the street's frame, metres: smallest and largest lateral position, smallest and largest distance."""
 
 
 @dataclass

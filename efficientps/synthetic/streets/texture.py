@@ -13,7 +13,7 @@ from efficientps.synthetic.streets.camera import Array
 from efficientps.synthetic.streets.lighting import Light, Rgb
 
 TILE = 512
-"""Side of the noise tiles, pixels; a power of two, so that they wrap by a bit mask."""
+"""Height and width of the noise tiles, pixels; a power of two, so that coordinates wrap by a bit mask."""
 
 
 @cache

@@ -23,7 +23,7 @@ LABELS: dict[Callable[[np.random.Generator], Vehicle], int] = {car: CAR, truck: 
 
 
 def add_traffic(stage: Stage, rng: np.random.Generator) -> None:
-    """Put vehicles on the stage: trams, buses, lorries, two-wheelers, then cars in what is left of the lanes."""
+    """Put vehicles on the stage: trams, buses, lorries, two-wheelers, then cars on the free stretches of the lanes."""
     lanes = Lanes()
     street = stage.street
     # (lateral, heading): driving lanes in both directions.

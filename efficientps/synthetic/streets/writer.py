@@ -23,13 +23,13 @@ from efficientps.synthetic.streets.camera import Array
 from efficientps.synthetic.streets.scene import MIN_SIZE, render_scene
 
 MARKER = "synthetic.json"
-"""File in the root of a tree that says how it was made, and whether it is finished."""
+"""File in the root of a tree that records the arguments of the tree and whether it is finished."""
 
 GENERATOR_VERSION = 3
 """Version of the scenes; increase it when a seed gives other scenes, so that older trees are written again."""
 
 CITIES: dict[str, tuple[str, ...]] = {"train": ("ashford", "birkenau", "cloverfield"), "val": ("dunmore",)}
-"""Invented cities of each split; the splits differ in nothing but the seeds."""
+"""Invented cities of each split; apart from city names and seeds, the splits do not differ."""
 
 
 def write_synthetic_cityscapes(

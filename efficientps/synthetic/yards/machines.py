@@ -205,4 +205,4 @@ THINGS: dict[str, Thing] = {
     "concrete mixer": Thing(3.4, concrete_mixer),
     "barrel": Thing(1.1, barrel),
 }
-"""What can stand in a yard, by the name of its class."""
+"""Functions that draw the things of a yard, by the name of the class."""

@@ -29,17 +29,17 @@ YARD_CATEGORIES: tuple[Category, ...] = (
     Category(33, "vegetation", (70, 140, 60), is_thing=False),
     Category(80, "barrel", (60, 60, 220), is_thing=True),
 )
-"""The classes in the order of the JSON file: things and stuff mixed, ids with gaps, the first thing's is 12."""
+"""The classes in the order of the JSON file: things and stuff are mixed, ids have gaps, the first thing has id 12."""
 
 MIN_SIDE = 48
-"""Pixels; nothing can be told apart in a smaller yard."""
+"""Smallest height and width of a yard, pixels; objects in a smaller one would not be recognisable."""
 
 MIN_AREA = 12
-"""Pixels; what is seen of less is void, as annotators leave it."""
+"""Smallest visible area of a segment, pixels; a smaller one becomes void, as annotators skip it."""
 
 _LABEL_IDS = {category.name: category.label_id for category in YARD_CATEGORIES}
 _DENSITY = {"worker": 3.0, "traffic cone": 2.5, "barrel": 1.5, "pallet": 1.5, "pipe": 1.2, "container": 0.8}
-"""Mean number in a scene; of the other things, 0.5."""
+"""Mean number of instances in a scene; for all other things it is 0.5."""
 
 
 @dataclass(frozen=True)

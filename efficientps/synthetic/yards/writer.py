@@ -17,12 +17,12 @@ from efficientps.data.formats.segment_measures import measure_segments
 from efficientps.synthetic.yards.scene import MIN_SIDE, YARD_CATEGORIES, YardScene, render_yard
 
 MARKER = "yard.json"
-"""File in the root that says how the data set is made."""
+"""File in the root that records the arguments of the data set."""
 
 ANNOTATIONS = "panoptic.json"
 
 _SHAPES = ((3, 4), (4, 3), (9, 16), (1, 1), (16, 9))
-"""Height to width of the images."""
+"""Ratios of height to width of the images."""
 
 
 def write_synthetic_yard(root: Path, *, num_images: int = 120, size: int = 320, seed: int = 0) -> Iterator[int]:
@@ -47,8 +47,8 @@ def write_synthetic_yard(root: Path, *, num_images: int = 120, size: int = 320, 
     smallest = round(MIN_SIDE * 16 / 9 / 0.6) + 1
     if num_images < 1 or seed < 0 or not smallest <= size <= 8192:
         raise ValueError(
-            f"The yard is to have {num_images} images of at most {size} pixels with the seed {seed}; give at least one "
-            f"image, a size within {smallest}..8192 and a seed of at least 0."
+            f"num_images is {num_images}, size {size} and seed {seed}; give at least one image, a size within "
+            f"{smallest}..8192 and a seed of at least 0."
         )
     recipe = {"num_images": num_images, "size": size, "seed": seed, "generator": 1}
     marker = root / MARKER
