@@ -8,23 +8,23 @@ import torch
 import torch.distributed as dist
 
 NormalizerScope: TypeAlias = Literal["global", "device"]
-"""Whose samples count: those of all processes, or each process' own."""
+"""The samples that count: those of all processes, or those of each process alone."""
 
 
 def normalizer(count: int | torch.Tensor, *, scope: NormalizerScope, device: torch.device) -> torch.Tensor:
-    """Return what to divide a sum of losses by, so that gradients averaged over the processes are what they should be.
+    """Return the number to divide a sum of losses by; gradients are averaged over the processes afterwards.
 
-    An image with many objects then weighs the same wherever it is dealt to: N processes with batch b have the gradient
-    of one process with batch N·b. The published recipes divide by each GPU's own count (torchvision's detection losses,
+    With ``global``, N processes with batch b have the gradient of one process with batch N·b, however the objects are
+    spread over the images. The published recipes divide by each GPU's own count (torchvision's detection losses,
     WXinlong/SOLO:solov2_head.py), which gives objects on a GPU that has few of them a greater weight.
 
     Args:
-        count: of this process' samples. All processes call this together, once for each sum.
+        count: number of samples of this process. All processes must call this together, once for each sum.
         scope: ``global`` divides by the mean count of all processes, ``device`` by this process' own.
-        device: of the losses.
+        device: device of the losses.
 
     Returns:
-        A float32 scalar; in place of no sample at all, over all processes or here, one counts.
+        A float32 scalar; where there is no sample, it is that of one sample.
     """
     if isinstance(count, torch.Tensor):
         counted = count.to(device, torch.float32)

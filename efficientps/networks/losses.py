@@ -18,12 +18,12 @@ def hard_pixel_cross_entropy(
     """Return the mean cross entropy over the worst pixels (EfficientPS, Sec. 3.3: weight 4/(H*W) on the worst 25 %).
 
     Ignored pixels have a loss of 0 and count in the number of pixels, so that the weight of a pixel does not depend on
-    how much of its image is void; an image without any labelled pixel adds 0.
+    how much of its image is void; an image without any labelled pixel contributes 0.
 
     Args:
         logits: float ``[B, C, H, W]``, before the softmax.
         target: int64 ``[B, H, W]``, train_id or ``IGNORE_INDEX``.
-        fraction: share of the pixels that counts, in (0, 1].
+        fraction: share of the pixels that count, in (0, 1].
         scope: the worst quarter of each ``image`` (the paper) or of the whole ``batch`` (DeepSceneSeg/EfficientPS:
             efficientps_semantic_head.py). They agree at one image per device.
 
@@ -39,7 +39,7 @@ def hard_pixel_cross_entropy(
 def _pixel_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return the cross entropy of each pixel, ``[B, H, W]``; 0 where it is ignored."""
     if logits.is_contiguous(memory_format=torch.channels_last):
-        # A row for each pixel, as they lie in memory: a softmax over the second of four dimensions copies them first.
+        # One row for each pixel, in the order of memory: a softmax over the second of four dimensions would copy first.
         logits, flat = logits.permute(0, 2, 3, 1).flatten(0, 2), target.flatten()
         return cross_entropy(logits, flat, ignore_index=IGNORE_INDEX, reduction="none").view_as(target)
     return cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction="none")
@@ -52,7 +52,7 @@ def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: f
         logits: float ``[...]``, before the sigmoid.
         targets: 0 or 1, of the same shape.
         alpha: weight of the positives, 1 - alpha that of the negatives (0.25, the paper's and SOLOv2's).
-        gamma: how much less an element counts that is already right (2, the paper's and SOLOv2's).
+        gamma: exponent that lowers the weight of elements that are already right (2, the paper's and SOLOv2's).
     """
     loss: Tensor = sigmoid_focal_loss(logits.float(), targets.float(), alpha=alpha, gamma=gamma, reduction="sum")
     return loss

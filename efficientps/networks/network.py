@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Replay(Protocol):
-    """Calls a function of tensors, or does again what an earlier call of it did with others of the same size."""
+    """Calls a function of tensors, or repeats the recorded operations of an earlier call with tensors of that size."""
 
     def __call__(self, function: Callable[..., T], *inputs: Tensor) -> T:
         """Return ``function(*inputs)``; the next call may overwrite the tensors in it."""
@@ -25,13 +25,14 @@ class Replay(Protocol):
 class PanopticNetwork(nn.Module, ABC):
     """A network that learns from panoptic ground truth and predicts panoptic maps.
 
-    Training, data and metrics know nothing else of a model family. Training and prediction are two methods, not two
-    modes of one; the module's own ``train()`` and ``eval()`` decide about norms and dropout only.
+    Training, data and metrics use a model family through these methods alone. Training and prediction are two methods,
+    not two modes of one; the module's own ``train()`` and ``eval()`` decide about norms and dropout only.
 
     Attributes:
-        replay: what ``predict`` may call that part of itself through whose shapes and operations follow from the size
-            of its tensors alone, and which waits for nothing; ``None`` calls it plainly. No tensor of a prediction may
-            share memory with what comes out of it. Only an inference copy has one (``efficientps.inference``).
+        replay: ``predict`` may call a part of itself through it, if the shapes and operations of that part follow from
+            the size of its tensors alone and the host does not wait in it. No tensor of a prediction may share memory
+            with the results. ``None``, which every network but an inference copy has (``efficientps.inference``), means
+            a plain call.
     """
 
     replay: Replay | None = None

@@ -19,16 +19,16 @@ from transformers.models.detr.modeling_detr import (
 
 
 class Detection(NamedTuple):
-    """What the detector says of a batch; D decoder layers (the last alone outside of training), Q queries.
+    """The output of the detector for a batch: D decoder layers (outside of training the last one only), Q queries.
 
-    The height and width of the coarsest level are h and w here.
+    Here h and w are the height and the width of the coarsest level.
     """
 
     class_logits: Tensor  # float32 [D, B, Q, C + 1], train_id; the last class is "no object"
     boxes: Tensor  # float32 [D, B, Q, 4], cxcywh as fractions of the valid image
     states: Tensor  # [B, Q, channels], of the last layer
     memory: Tensor  # [B, channels, h, w], of the encoder
-    features: Tensor  # [B, channels, h, w], that the encoder was given
+    features: Tensor  # [B, channels, h, w], the input of the encoder
     valid: Tensor | None  # bool [B, h, w], where there is image and no padding; None if there is no padding at all
 
 
@@ -40,11 +40,11 @@ class Detector(nn.Module):
     another network of the same weights.)
 
     Args:
-        in_channels: of the backbone's coarsest level.
+        in_channels: channels of the backbone's coarsest level.
         num_classes: stuff and things, without "no object".
         num_queries: objects that an image can have; more than the data's images do (100 in DETR, for COCO's 70).
         channels: width of the transformer, a multiple of 16 and of ``num_heads``.
-        num_heads: of the attention.
+        num_heads: number of attention heads.
         feed_forward: width of the layers between attentions.
         encoder_layers: number of layers in the encoder.
         decoder_layers: number of layers in the decoder.
@@ -103,8 +103,8 @@ class Detector(nn.Module):
 
         Args:
             level: ``[B, in_channels, h, w]``.
-            valid: bool ``[B, h, w]``, in the host's memory: a device would have to be waited for, to know whether there
-                is padding at all.
+            valid: bool ``[B, h, w]``, False in padding; in the host's memory, so that the host need not wait to learn
+                whether there is padding.
         """
         features = self.input_projection(level)
         positions = self._positions(valid, features)
@@ -124,7 +124,7 @@ class Detector(nn.Module):
             encoder_attention_mask=attended,
             output_hidden_states=self.training,
         )
-        # Before the first layer there is nothing yet; what is listed after the last has been through the norm already.
+        # The first entry is the input of the first layer; the last one is already normalised.
         earlier = decoded.hidden_states[1:-1] if self.training else ()
         states = [*map(self.decoder.layernorm, earlier), decoded.last_hidden_state]
         stacked = torch.stack(states)
@@ -138,10 +138,10 @@ class Detector(nn.Module):
         )
 
     def _positions(self, valid: Tensor, features: Tensor) -> Tensor:
-        """Return the position embeddings ``[B, h * w, channels]`` of cells, the last ones where nothing changed."""
+        """Return the position embeddings ``[B, h * w, channels]`` of cells, from the last call if they fit."""
         key = (valid.shape, valid.cpu().numpy().tobytes(), features.device, features.dtype)
         if self._last_positions is None or self._last_positions[0] != key:
-            # Training may take what prediction left here, so that inference mode may not mark it.
+            # Training may use the embeddings of a prediction, and training cannot use inference tensors.
             with torch.inference_mode(False), torch.no_grad():
                 cells = valid.to(features.device, non_blocking=True)
                 embedded = self.position_embedding(features.shape, features.device, torch.float32, cells)

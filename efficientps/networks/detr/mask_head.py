@@ -14,7 +14,7 @@ from efficientps.networks.detr.detector import Detection
 
 
 class QueryConvolutions(DetrMaskHeadSmallConv):
-    """The convolutions of the mask head, with what is the same for all queries of an image computed once for it.
+    """The convolutions of the mask head; the parts that no query changes are computed once for each image.
 
     ``transformers`` copies the backbone's levels to every query and brings them to fewer channels afterwards; here, as
     in facebookresearch/detr:models/segmentation.py, they are brought there before. Besides, the first convolution is
@@ -63,7 +63,7 @@ def _stage(module: nn.Module) -> DetrFPNFusionStage:
 
 
 class MaskFeatures(NamedTuple):
-    """What the masks of all queries of a batch are made from."""
+    """The tensors that the masks of all queries of a batch are computed from."""
 
     attention_maps: Tensor  # [B, Q, heads, h, w]
     of_image: Tensor  # [B, channels + heads, h, w]
@@ -103,11 +103,11 @@ class MaskHead(nn.Module):
         Returns:
             ``[N, H/4, W/4]``, before the sigmoid.
         """
-        found = self.features(detection, levels)
-        return self.convolutions.of_queries(found.attention_maps[images, queries], *found[1:], images)
+        features = self.features(detection, levels)
+        return self.convolutions.of_queries(features.attention_maps[images, queries], *features[1:], images)
 
     def features(self, detection: Detection, levels: Sequence[Tensor]) -> MaskFeatures:
-        """Return what is the same for any choice of queries."""
+        """Return the tensors that do not depend on the choice of queries."""
         padded = detection.states.new_zeros(1)  # added all the same: under autocast it makes the attention float32
         if detection.valid is not None:
             padded = torch.zeros_like(detection.valid, dtype=detection.states.dtype)
@@ -118,5 +118,5 @@ class MaskHead(nn.Module):
     def masks(self, features: MaskFeatures, image: int, queries: Tensor) -> Tensor:
         """Return the mask logits ``[N, H/4, W/4]`` of N queries of one image, int64 ``[N]``."""
         maps = features.attention_maps[image][queries]
-        # A part of a batch where a number would do: what an image has serves its queries without a copy for each.
+        # A slice and not a list of indices: the image's tensors are broadcast to its queries without copies.
         return self.convolutions.of_queries(maps, features.of_image, features.adapted, slice(image, image + 1))

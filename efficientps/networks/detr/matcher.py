@@ -1,4 +1,4 @@
-"""Which query learns which segment: the assignment of least cost, by classes and boxes alone."""
+"""Assign segments to queries at the least total cost of classes and boxes (Hungarian matching)."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Matches(NamedTuple):
 
     images: Tensor
     queries: Tensor
-    segments: Tensor  # each the number of a segment in its image
-    rows: Tensor  # and among the segments of all images, one image's after the other's
+    segments: Tensor  # index of the segment in its image
+    rows: Tensor  # index of the segment among those of all images in order
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def match(
     probs = class_logits.softmax(dim=-1)
     numbers = [len(target.labels) for target in targets]
     starts = np.cumsum([0, *numbers])
-    # All images in one transfer: it is what the host waits for.
+    # One transfer for all images, because the host waits for each transfer.
     flat = torch.cat([cost.flatten() for cost in _costs_of_images(probs, boxes, targets, costs)]).cpu().numpy()
     layers, _, queries = boxes.shape[:3]
     ends = np.cumsum([layers * queries * number for number in numbers])

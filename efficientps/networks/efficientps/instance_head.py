@@ -15,14 +15,14 @@ class InstanceHead(nn.Module, ABC):
 
     Constructed with two positional arguments: the number of thing classes and the channels of the pyramid.
 
-    Prediction has two halves. ``dense`` is what a CUDA graph can hold: the layers over whole maps, whose shapes and
-    operations follow from the size of the pyramid alone. ``decode`` is the rest: what hangs on what was found. A head
-    may leave both out and have ``predict`` alone; one that has them writes
+    Prediction has two halves. ``dense`` holds the layers over whole maps: their shapes and operations follow from the
+    size of the pyramid alone, so that a CUDA graph can record them. ``decode`` holds the rest, whose shapes depend on
+    the objects in the image. A head may implement ``predict`` alone; a head with both halves has
     ``predict = decode(pyramid, dense(pyramid), image_sizes)``.
 
     Attributes:
-        score_thresh: instances below it do not enter the panoptic fusion. ``predict`` returns lower ones as well,
-            because average precision is measured over all of them.
+        score_thresh: instances with a lower score do not enter the panoptic fusion. ``predict`` returns them as well,
+            because average precision is measured over all instances.
         mask_logit_scale: the fusion multiplies mask logits by it, so that they weigh against semantic logits.
     """
 
@@ -34,7 +34,7 @@ class InstanceHead(nn.Module, ABC):
         """Return the named loss terms, float32 scalars, connected to every trainable parameter of the head.
 
         Args:
-            pyramid: of the padded images.
+            pyramid: features of the padded images.
             targets: one entry for each image; N = 0 is a normal case.
         """
 
@@ -43,31 +43,31 @@ class InstanceHead(nn.Module, ABC):
         """Return the instances of each image by falling score, N = 0 where there are none.
 
         Args:
-            pyramid: of the padded images.
+            pyramid: features of the padded images.
             image_sizes: valid ``(h, w)`` of each image; no box reaches beyond it.
         """
 
     def dense(self, pyramid: FeaturePyramid) -> tuple[Tensor, ...]:
-        """Return what ``decode`` needs of the layers over whole maps; nothing, unless a head says otherwise.
+        """Return the results of the layers over whole maps that ``decode`` needs; by default there are none.
 
-        Nothing in it may wait for the device (no ``item``, ``tolist``, ``nonzero``, boolean index or copy between host
-        and device), and it may not look at values to choose what to do.
+        The host may not wait for the device here (no ``item``, ``tolist``, ``nonzero``, boolean index or copy between
+        host and device), and no value may decide which operations run.
 
         Args:
-            pyramid: of the padded images.
+            pyramid: features of the padded images.
         """
         return ()
 
     def decode(
         self, pyramid: FeaturePyramid, dense: tuple[Tensor, ...], image_sizes: Sequence[tuple[int, int]]
     ) -> list[InstancePredictions]:
-        """Return what ``predict`` does, from what ``dense`` has computed of the same pyramid.
+        """Return the instances of ``predict`` from the result of ``dense`` for the same pyramid.
 
-        The memory of ``pyramid`` and ``dense`` is written again for the next images: nothing that is returned may be a
-        view of it, and it is not to be written to.
+        The memory of ``pyramid`` and ``dense`` is used again for the next images: no result may be a view of it, and
+        nothing may be written to it.
 
         Args:
-            pyramid: of the padded images.
+            pyramid: features of the padded images.
             dense: the result of ``dense``.
             image_sizes: valid ``(h, w)`` of each image; no box reaches beyond it.
         """

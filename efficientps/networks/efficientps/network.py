@@ -44,16 +44,18 @@ class EfficientPS(PanopticNetwork):
         instance_head: builds the instance head for a number of thing classes and of pyramid channels.
         neck: builds the two-way FPN for the backbone's channels.
         semantic_head: builds the semantic head for a number of classes and of pyramid channels.
-        overlap_thresh: see ``panoptic_fusion``.
+        overlap_thresh: an instance is dropped where more than this share of its mask is covered by instances of
+            higher scores, see ``panoptic_fusion`` (0.5).
         min_stuff_area: stuff classes with fewer pixels of the image file become void; see ``panoptic_fusion``.
         image_mean: of each channel R, G, B in [0, 255]; ``None`` takes what the backbone's weights expect. The authors'
             code takes those of Mapillary Vistas, 106.433, 116.617, 119.559.
         image_std: standard deviation of each channel, in the same range (Mapillary Vistas: 65.496, 67.6, 74.123).
-        activation_checkpointing: parts that training computes a second time in the backward pass, in place of keeping
-            what is inside them: memory for time, with the same result. Of the backbone each block is a part.
+        activation_checkpointing: parts whose inner activations are not kept: the backward pass computes them a second
+            time, with the same result, which takes less memory and more time. Each block of the backbone is such a
+            part.
         norm_implementation: how every in-place ABN computes, see ``InPlaceABN``.
         torch_compile: parts that ``torch.compile`` turns into kernels when they first see a size of images, in training
-            and in evaluation each, which takes minutes; from the ninth size on they run as they are. ``eager`` norms
+            and in evaluation each, which takes minutes; from the ninth size on they run uncompiled. ``eager`` norms
             suit it best: it fuses them with what is around, and chooses itself what the backward pass computes twice.
             In a training on several GPUs they become synchronised in-place norms, which it cannot fuse.
     """
@@ -165,10 +167,10 @@ class EfficientPS(PanopticNetwork):
         return predict_by_canvas(batch, self._predict)
 
     def _trunk(self, x: Tensor) -> tuple[FeaturePyramid, Tensor, tuple[Tensor, ...]]:
-        """Return all of a prediction that hangs on the size of normalised images alone.
+        """Return the part of a prediction whose operations follow from the size of the normalised images alone.
 
         Returns:
-            The pyramid, semantic logits ``[B, C, H/4, W/4]`` and what the instance head has computed densely.
+            The pyramid, semantic logits ``[B, C, H/4, W/4]`` and the result of ``InstanceHead.dense``.
         """
         pyramid = self._pyramid(x)
         return pyramid, self.semantic_head(pyramid), self.instance_head.dense(pyramid)

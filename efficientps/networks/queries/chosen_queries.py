@@ -1,4 +1,4 @@
-"""Which queries of an image get masks, and what for."""
+"""Choose the queries of an image that get masks: for the panoptic map, as instances, or for both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The segments of an image as DETR learns them: things and stuff alike, each with class, box and mask."""
+"""The segments of an image as targets of queries: things and stuff alike, each with class, box and mask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from efficientps.structures.boxes_of_masks import boxes_of_masks
 
 
 class SegmentTargets(NamedTuple):
-    """The N segments of an image; crowd regions of things are none."""
+    """The N segments of an image; crowd regions of things are not among them."""
 
     labels: Tensor  # int64 [N], train_id
     boxes: Tensor  # float32 [N, 4], cxcywh as fractions of the valid image
@@ -21,12 +21,12 @@ class SegmentTargets(NamedTuple):
 
 
 def segment_targets(batch: TrainingBatch, num_stuff: int) -> list[SegmentTargets]:
-    """Join the things of each image and its stuff, of which a class is one segment, stuff first.
+    """Return the segments of each image, stuff first; each stuff class of the image is one segment.
 
     Boxes are half-open: a segment as wide as the image has the width 1, and one of a single pixel is no line.
     """
     semantic, instances = batch["semantic"], batch["instances"]
-    # Which stuff classes each image has: for all of them, the host waits for the device once.
+    # The stuff classes of all images, for which the host waits once.
     occurs = torch.zeros(len(semantic), IGNORE_INDEX + 1, dtype=torch.bool, device=semantic.device)
     occurs.scatter_(1, semantic.flatten(1), True)
     present = [[i for i, there in enumerate(row) if there] for row in occurs[:, :num_stuff].tolist()]

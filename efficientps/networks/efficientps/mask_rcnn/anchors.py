@@ -1,4 +1,4 @@
-"""The anchors of a pyramid, laid out once for each size of it."""
+"""The anchors of a pyramid, computed once for each size of the pyramid."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LAYOUTS_KEPT = 4
 
 
 class PyramidAnchors(nn.Module):
-    """Lays out anchors over the levels of a pyramid, and keeps them on their device for the next image of the size.
+    """Lays out anchors over the levels of a pyramid, and keeps them on their device for the next image of that size.
 
-    What is kept is no part of the state dict, of a copy or of a pickle, and a move to another device drops it.
+    Kept anchors are no part of the state dict, of a copy or of a pickle; a move to another device drops them.
 
     Args:
         sizes: side in pixels of the anchors of each level.
@@ -40,13 +40,13 @@ class PyramidAnchors(nn.Module):
 
         Args:
             grids: height and width in cells of each level.
-            device: where they are to lie.
+            device: device of the result.
         """
         key = (tuple(grids), device)
         if key not in self._kept:
             if len(self._kept) == _LAYOUTS_KEPT:
                 del self._kept[next(iter(self._kept))]
-            # Kept from a validation in inference mode, they could not take part in training.
+            # Tensors that were made in inference mode could not be used in training.
             with torch.inference_mode(False):
                 levels = self.generator.grid_anchors([list(grid) for grid in grids], [[s, s] for s in self.strides])
                 self._kept[key] = torch.cat(levels).to(device)
@@ -58,5 +58,5 @@ class PyramidAnchors(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle holds: all but the anchors that are kept."""
+        """Return the state for a copy or a pickle: everything but the kept anchors."""
         return {**self.__dict__, "_kept": {}}

@@ -30,8 +30,8 @@ class SampledProposals(NamedTuple):
     matched: Tensor  # int64 [R], index of the object among those of all images; no object's where background
     classes: Tensor  # int64 [R], 0 is background, thing_id + 1 otherwise
     positives: Tensor  # int64 [P], ascending: the places of the positives among the R
-    counts: list[int]  # how many belong to each image
-    positive_counts: list[int]  # and how many of these are positive
+    counts: list[int]  # proposals of each image
+    positive_counts: list[int]  # positives of each image
 
 
 class Detections(NamedTuple):
@@ -185,8 +185,8 @@ class BoxBranch(nn.Module):
     def _detect(self, probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Detections:
         """Return the detections of one image from probs ``[R, num_things]`` and boxes ``[R, num_things, 4]``."""
         boxes = clip_boxes(boxes[None], [image_size])[0]
-        found = (probs > self.detection_thresh) & large_enough(boxes, _SMALLEST_SIDE)
-        proposal, label = found.nonzero(as_tuple=True)
+        is_detection = (probs > self.detection_thresh) & large_enough(boxes, _SMALLEST_SIDE)
+        proposal, label = is_detection.nonzero(as_tuple=True)
         boxes, scores = boxes[proposal, label], probs[proposal, label]
         kept = grouped_nms(boxes, scores, label, self.nms_thresh)[: self.max_detections]
         return Detections(boxes.index_select(0, kept), scores.index_select(0, kept), label.index_select(0, kept))

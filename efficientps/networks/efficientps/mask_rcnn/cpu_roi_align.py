@@ -1,4 +1,4 @@
-"""RoIAlign as one weighted sum per bin: the same numbers as torchvision's, several times faster on a CPU."""
+"""RoIAlign for CPUs, as one weighted sum per bin: torchvision's numbers in a fraction of its time on a CPU."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def _bin_cells(low: Tensor, high: Tensor, bins: int, samples: int, cells: int) -
 
     Args:
         low: start of each box in cells, ``[R]``.
-        high: its end.
-        bins: of each box.
-        samples: of each bin.
-        cells: along the axis; a sample more than one cell outside counts as 0.
+        high: end of each box in cells, ``[R]``.
+        bins: number of bins of each box.
+        samples: number of samples of each bin.
+        cells: number of cells along the axis; a sample more than one cell outside counts as 0.
     """
     steps = (torch.arange(bins * samples, device=low.device, dtype=low.dtype) + 0.5) / (bins * samples)
     position = low[:, None] + (high - low)[:, None] * steps

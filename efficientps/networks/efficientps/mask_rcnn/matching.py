@@ -1,4 +1,4 @@
-"""Which object a box belongs to, by overlap."""
+"""Match boxes to objects by their overlap."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torchvision.ops import box_iou
 from efficientps.structures import InstanceTargets
 
 BACKGROUND = -1
-"""In place of an object: the box overlaps none enough."""
+"""Index for a box that overlaps no object enough."""
 
 NEITHER = -2
-"""In place of an object: the box overlaps one too much for background and too little for the object."""
+"""Index for a box whose overlap is too large for background and too small for an object; it counts in no loss."""
 
 
 def match_boxes(
@@ -22,15 +22,15 @@ def match_boxes(
 ) -> Tensor:
     """Return the index of each box's object, ``BACKGROUND`` or ``NEITHER``, int64 ``[R]``.
 
-    The result is that of torchvision's ``Matcher``, and the host does not wait for it.
+    The result equals that of torchvision's ``Matcher``; the host does not wait for the device.
 
     Args:
         objects: float32 ``[N, 4]``, xyxy; N may be 0.
         boxes: float32 ``[R, 4]``.
         positive_iou: overlap from which a box belongs to the object that it overlaps most.
         negative_iou: overlap below which it is background.
-        each_object_has_one: whether the boxes that overlap an object most belong to an object in any case: to the one
-            that they themselves overlap most.
+        each_object_has_one: whether a box that overlaps some object more than all other boxes do always belongs to an
+            object: to the one that the box itself overlaps most.
     """
     if len(objects) == 0:
         return torch.full((len(boxes),), BACKGROUND, device=boxes.device)
@@ -46,7 +46,7 @@ def match_boxes(
 def objects_of_all_images(matched: Sequence[Tensor], targets: Sequence[InstanceTargets]) -> Tensor:
     """Return matches in each image ``[R_i]`` as indices into the objects of all images in order, int64 ``[sum R_i]``.
 
-    Where a box belongs to no object, the number means nothing.
+    The index of a box that belongs to no object has no meaning.
     """
     first, shifted = 0, []
     for image, target in zip(matched, targets, strict=True):

@@ -122,8 +122,8 @@ class RegionProposalNetwork(nn.Module):
         """Return the candidates of each image, level by level and there by falling score; K of them.
 
         Returns:
-            Objectness logits float32 ``[B, K]``, boxes float32 ``[B, K, 4]`` and the anchors float32 ``[A, 4]``. No
-            later step needs the anchors: who records these operations, to replay them, keeps alive what they read.
+            Objectness logits float32 ``[B, K]``, boxes float32 ``[B, K, 4]`` and the anchors float32 ``[A, 4]``. The
+            anchors are returned only so that a recording of these operations keeps them in memory.
         """
         objectness, deltas, anchors = self._score(pyramid)
         scores, boxes = self._candidates(objectness, deltas, anchors, pyramid, self.pre_nms_test)
@@ -178,12 +178,12 @@ class RegionProposalNetwork(nn.Module):
         image_sizes: Sequence[tuple[int, int]],
         post_nms: int,
     ) -> list[Tensor]:
-        """Return what is left of each image's candidates after suppression level by level, by falling score."""
+        """Return the candidates of each image that remain after suppression level by level, by falling score."""
         boxes = clip_boxes(boxes, image_sizes)
         valid = large_enough(boxes, _SMALLEST_SIDE)
         if scores.is_cuda and max(per_level) <= _LARGEST_SORTED_GROUP:
             return suppress_together(scores, boxes, valid, per_level, self.nms_thresh, post_nms)
-        # On a CPU the loop over the boxes is the faster one: it looks at no pair of which a box is already gone.
+        # On a CPU the loop over the boxes is faster: it skips every pair of which a box is already suppressed.
         return suppress_one_by_one(scores, boxes, valid, per_level, self.nms_thresh, post_nms)
 
 
@@ -196,7 +196,7 @@ def suppress_one_by_one(
         scores: float32 ``[B, K]``, falling within each level.
         boxes: float32 ``[B, K, 4]``.
         valid: bool ``[B, K]``; the other boxes are left out.
-        per_level: how many of the K belong to each level.
+        per_level: number of candidates of each level; they add up to K.
         iou_thresh: overlap above which the weaker of two boxes of a level goes.
         most: boxes to return of an image.
     """
@@ -213,7 +213,7 @@ def suppress_one_by_one(
 def suppress_together(
     scores: Tensor, boxes: Tensor, valid: Tensor, per_level: Sequence[int], iou_thresh: float, most: int
 ) -> list[Tensor]:
-    """Do what ``suppress_one_by_one`` does, for all images and levels at once: the host waits once."""
+    """Return what ``suppress_one_by_one`` returns, for all images and levels together: the host waits once."""
     grouped_boxes, grouped_valid = _by_level(boxes, per_level), _by_level(valid[..., None], per_level)[..., 0]
     kept, numbers = nms_of_sorted_groups(grouped_boxes.flatten(0, 1), grouped_valid.flatten(0, 1), iou_thresh)
     levels = len(per_level)

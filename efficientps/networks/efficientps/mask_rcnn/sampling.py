@@ -1,4 +1,4 @@
-"""Which anchors or proposals count in a loss: a few of each image, drawn at random."""
+"""Draw at random the anchors or proposals of each image that count in a loss."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Sample(NamedTuple):
-    """What was drawn from a batch: S elements of it, P of them positive."""
+    """The S elements that were drawn from a batch, P of them positive."""
 
     indices: Tensor  # int64 [S], ascending; the images lie one after another
     positives: Tensor  # int64 [P], ascending: the places of the positives in `indices`
@@ -21,7 +21,8 @@ class Sample(NamedTuple):
 class BalancedSampler:
     """Draws elements of each image, with a largest share of positives (Ren et al., "Faster R-CNN", Sec. 3.1.3).
 
-    It draws what torchvision's ``BalancedPositiveNegativeSampler`` draws from the same state of the random generator.
+    From the same state of the random generator it draws the elements that torchvision's
+    ``BalancedPositiveNegativeSampler`` draws.
     The host waits for the device twice, however many images there are.
 
     Args:
@@ -37,7 +38,7 @@ class BalancedSampler:
         """Draw from the elements of each image.
 
         Args:
-            labels: of each image ``[A_i]``: positive from 1 on, negative at 0, else never drawn.
+            labels: of each image ``[A_i]``; 1 and more is positive, 0 is negative, and others are never drawn.
         """
         flat = torch.cat(list(labels))
         masks = torch.stack([flat >= 1, flat == 0])
@@ -49,7 +50,7 @@ class BalancedSampler:
         most_positives = int(self.batch_size_per_image * self.positive_fraction)
         positives, negatives = [], []
         for positive, negative in zip(places[: len(labels)], places[len(labels) :], strict=True):
-            # In this order, so that the draws are torchvision's.
+            # torchvision draws in this order.
             positives.append(_draw(positive, most_positives))
             negatives.append(_draw(negative, self.batch_size_per_image - len(positives[-1])))
         indices = torch.cat(positives + negatives).sort().values

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
 _ROUNDS = 8
-"""Rounds of suppression between two looks whether anything still changes; most batches need no more."""
+"""Rounds of suppression before the host asks whether anything still changes; most batches need no more."""
 
 _PAIRS_AT_A_TIME = 2**24
 """Pairs of boxes whose overlaps are in memory at once, as three float32 each; 2000 boxes on four levels make 16 M."""
@@ -36,7 +36,7 @@ def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thresh: float
 
 
 def nms_of_shifted_groups(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thresh: float) -> Tensor:
-    """Do what ``grouped_nms`` does in one call of ``nms``: boxes of different groups are moved far apart."""
+    """Return what ``grouped_nms`` returns, from one call of ``nms``: boxes of different groups are moved far apart."""
     if len(boxes) == 0:
         return groups
     offsets = groups.to(boxes.dtype) * (boxes.max() + 1)

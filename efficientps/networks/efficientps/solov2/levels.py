@@ -13,7 +13,10 @@ from efficientps.networks.efficientps.solov2.coordinates import append_maps, coo
 from efficientps.structures import FeaturePyramid
 
 LEVEL_STRIDES = (8, 8, 16, 32, 32)
-"""Of the five levels of cells, as published; see ``five_levels``. A mask of fewer cells at stride 4 is noise."""
+"""Strides of the five levels of cells, as published; see ``five_levels``.
+
+A mask with at most this number of positive cells at stride 4 is dropped as noise.
+"""
 
 
 def five_levels(pyramid: FeaturePyramid, finest_grid: tuple[int, int]) -> list[Tensor]:
@@ -34,8 +37,8 @@ def five_levels(pyramid: FeaturePyramid, finest_grid: tuple[int, int]) -> list[T
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Return a map ``[B, C, H, W]`` at another size, bilinearly.
 
-    On CUDA autocast has it computed in float32, for the sake of gradients that are added up. Without gradients half
-    precision is as good, because the kernel itself computes in float32: it saves two copies.
+    Under autocast on CUDA it would run in float32, so that gradients are added in float32. Without gradients it runs in
+    half precision, which saves two copies; the kernel itself computes in float32.
     """
     with torch.autocast("cuda", enabled=False) if x.is_cuda and not torch.is_grad_enabled() else nullcontext():
         return interpolate(x, size=size, mode="bilinear")
@@ -59,17 +62,17 @@ def maps_of_level(
         height: of the level.
         width: of the level.
         grid: rows and columns.
-        octaves: see ``fourier_features``.
-        dtypes: of the level, and of the resized one.
-        channels_last: see ``coordinates``.
-        device: of the result.
+        octaves: number of frequencies, see ``with_fourier_features``.
+        dtypes: types of the level and of the resized level.
+        channels_last: memory format of the result.
+        device: device of the result.
     """
     places = resize(coordinates(height, width, dtypes[0], channels_last, device=device), grid).to(dtypes[1])
     return append_maps(places, fourier_features(*grid, octaves, dtypes[1], channels_last, device=device))
 
 
 def cell_strides(grids: Sequence[tuple[int, int]], *, device: torch.device) -> Tensor:
-    """Return the stride of the level of each cell, int64 ``[cells]``: a smaller mask is noise."""
+    """Return the stride of the level of each cell, int64 ``[cells]``, which is also the least area of its mask."""
     numbers = torch.tensor([rows * columns for rows, columns in grids])
     return torch.tensor(LEVEL_STRIDES).repeat_interleave(numbers).to(device)
 

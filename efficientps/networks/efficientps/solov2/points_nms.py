@@ -1,4 +1,4 @@
-"""Points NMS: of neighbouring cells that see the same object the best remains."""
+"""Points NMS: of neighbouring cells with the same class, only the one with the highest score remains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 def suppress_neighbours(scores: Tensor) -> Tensor:
     """Return scores ``[B, C, rows, columns]`` with 0 where a neighbour in the same class is higher ("points NMS").
 
-    Windows of 2x2 as published: a cell yields to those above, to the left, and above to the left.
+    The windows are 2x2, as published: a cell is compared with its neighbours above, left, and above left.
 
     >>> suppress_neighbours(torch.tensor([[[[0.9, 0.8], [0.7, 0.95]]]]))
     tensor([[[[0.9000, 0.0000],

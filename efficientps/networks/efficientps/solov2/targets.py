@@ -1,4 +1,4 @@
-"""Which cell of SOLOv2's grids is responsible for which object, and the masks that its kernels learn.
+"""Assign the cells of SOLOv2's grids to objects, and make the masks that their kernels learn.
 
 Coordinates are continuous: pixel i covers [i, i + 1] and has its centre at i + 0.5, boxes are half-open, and the grid
 of each level spans [0, H] x [0, W] of the padded canvas.
@@ -92,7 +92,7 @@ def assign_cells_of_batch(
     conflict: Literal["smaller", "last", "all"] = "smaller",
     tables: TensorCache | None = None,
 ) -> list[CellTargets]:
-    """Return ``assign_cells`` of each image of a batch, on one canvas; the objects of all are looked at together.
+    """Return ``assign_cells`` of each image of a batch on one canvas; the objects of all images are assigned together.
 
     The host waits for a device at most twice, however many images there are.
 
@@ -103,7 +103,7 @@ def assign_cells_of_batch(
         scale_ranges: see ``assign_cells``.
         sigma: see ``assign_cells``.
         conflict: see ``assign_cells``.
-        tables: keeps, for the next call, what follows from grids, ranges and canvas.
+        tables: keeps the tensors that follow from grids, ranges and canvas for the next call.
 
     Raises:
         ValueError: there are not as many grids as ranges.
@@ -137,10 +137,10 @@ def assign_cells_of_batch(
     if len(targets) > 1:
         start = torch.cat([areas.new_full((number,), i * num_cells) for i, number in enumerate(numbers)])
         of_batch = cell + start[:, None, None, None]
-    nowhere = len(targets) * num_cells  # One more cell takes all that is not claimed.
+    nowhere = len(targets) * num_cells  # One more cell stands for all cells that an object does not claim.
     of_batch = of_batch.where(claimed, nowhere)
 
-    # Whoever comes later in this order has the cell; rank 0 is the background's.
+    # The object that comes later in this order gets the cell; rank 0 is the background.
     as_given = torch.arange(len(areas), device=device)
     order = areas.argsort(descending=True, stable=True) if conflict == "smaller" else as_given
     rank = torch.empty_like(order)
@@ -229,7 +229,7 @@ def stride4_masks(masks: Tensor) -> Tensor:
     >>> stride4_masks(torch.eye(4, dtype=torch.bool)[None]).tolist()
     [[[0.25]]]
     """
-    # A few at a time, as for the number of pixels.
+    # A few masks at a time, because their copies as float numbers are large.
     return torch.cat(
         [avg_pool2d(chunk[:, None].float(), 4)[:, 0] for chunk in torch.split(masks, _masks_at_a_time(masks))]
     )

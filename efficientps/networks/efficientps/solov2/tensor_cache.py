@@ -1,4 +1,4 @@
-"""Tensors that follow from sizes alone, computed once and not in every call."""
+"""A cache of tensors that depend on sizes alone, such as coordinates."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MAX_BYTES = 1 << 26
 class TensorCache(nn.Module):
     """Keeps tensors for the device that they were last asked for on.
 
-    It is a module without parameters and buffers, so that the state dict knows nothing of it. A copy and a pickled
-    module start with an empty cache. What is kept stays where it is: a CUDA graph may read it for as long as the module
-    lives on its device. Once the cache is full, further tensors are computed in every call.
+    It is a module without parameters and buffers, and adds nothing to the state dict. A copy and an unpickled module
+    start with an empty cache. A kept tensor is never moved or freed while the module stays on its device, so that a
+    CUDA graph may read it. Once the cache is full, further tensors are computed in every call.
 
     >>> cache = TensorCache()
     >>> cache.get(torch.arange, 3, device=torch.device("cpu")) is cache.get(torch.arange, 3, device=torch.device("cpu"))
@@ -35,7 +35,7 @@ class TensorCache(nn.Module):
             self._device, self._kept, self._bytes = device, {}, 0
         key = (build, arguments)
         if key not in self._kept:
-            with torch.inference_mode(False), torch.no_grad():  # else training could not use what validation built
+            with torch.inference_mode(False), torch.no_grad():  # training cannot use inference tensors
                 tensor = build(*arguments, device=device)
             size = tensor.numel() * tensor.element_size()
             if self._bytes + size > MAX_BYTES:
@@ -44,5 +44,5 @@ class TensorCache(nn.Module):
         return self._kept[key]
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what a copy or a pickle takes over: nothing that is kept."""
+        """Return the state for a copy or a pickle: with an empty cache."""
         return {**self.__dict__, "_device": None, "_kept": {}, "_bytes": 0}
