@@ -105,6 +105,10 @@ PARTS = {
         "callbacks of the command line that a run does without",
         lambda: parameters(LightningCLI._parser)[1:] == ["subcommand"],
     ),
+    "pytorch_lightning.*._subcommand_parsers": Part(
+        "the defaults of a network that the configuration names, in every subcommand",
+        lambda: "self._subcommand_parsers: dict[str, LightningArgumentParser] = {}" in inspect.getsource(LightningCLI),
+    ),
     "pytorch_lightning.cli.LightningCLI._parse_ckpt_path": Part(
         "overridden: no configuration is read from inside a checkpoint",
         lambda: parameters(LightningCLI._parse_ckpt_path) == ["self"],
