@@ -23,7 +23,7 @@ class TinyNetwork(PanopticNetwork):
 
     def __init__(self, num_stuff, num_things, *, width: int = 4, dropout: float = 0.0):
         super().__init__()
-        self.num_stuff = num_stuff
+        self.num_stuff, self.num_things = num_stuff, num_things
         self.backbone = nn.Sequential(
             nn.Conv2d(3, width, 3, stride=4, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(dropout)
         )
@@ -45,7 +45,7 @@ class TinyNetwork(PanopticNetwork):
             box = torch.tensor([BOX], dtype=torch.float32, device=logits.device)
             instances = InstancePredictions(
                 scores=torch.full((1,), 0.9),
-                labels=torch.tensor([2]),
+                labels=torch.tensor([min(2, self.num_things - 1)]),
                 boxes=box,
                 mask_logits=torch.full((1, 28, 28), 5.0),
                 mask_frames=box,

@@ -25,6 +25,9 @@ from efficientps.structures import PanopticSample, Segment
 from efficientps.structures.categories import Categories
 from efficientps.structures.segment_runs import present_ids
 
+_MISTAKES = (AssertionError, AttributeError, MemoryError, NameError, NotImplementedError, TypeError)
+"""What a mistake in ``read`` raises: it says nothing of the files, so that a sample must not count as bad."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
@@ -109,7 +112,7 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
 
         Raises:
             FileNotFoundError: if a file is missing.
-            ValueError: if a file is damaged or too large. The message names the file.
+            ValueError: if a file is damaged or too large.
         """
 
     def read_image(self, entry: Entry) -> Tensor:
@@ -167,7 +170,7 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
         """
         entry = self.entries[index]
         if self._cache is None:
-            reading = self.read(entry)
+            reading = self._read(entry)
         else:
             image, segment_ids, segments = self._cache.read(entry.image_id, entry.files, variant=self.variant)
             reading = Reading(image, segment_ids, segments if entry.segments is None else entry.segments)
@@ -195,6 +198,19 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
         listed = [entry.segments for entry in self.entries]
         counts = [sum(not segment.is_crowd for segment in segments) for segments in listed if segments is not None]
         return max(counts) if len(counts) == len(listed) else None
+
+    def _read(self, entry: Entry) -> Reading:
+        """Read an entry; whatever a library raises about its files becomes a sentence that names them."""
+        try:
+            return self.read(entry)
+        except (OSError, *_MISTAKES):
+            raise
+        except Exception as error:
+            if isinstance(error, ValueError) and any(name in str(error) for name in (entry.image_id, *entry.files)):
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            files = " and ".join(f"'{file}'" for file in entry.files)
+            raise ValueError(f"Image '{entry.image_id}' cannot be read from {files} ({reason}).") from error
 
     def _read_good(self, index: int) -> tuple[int, Reading]:
         """Read the sample at an index or else the next in order that can be read; return its own index with it."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from efficientps.atomic_file import write_text
-from efficientps.data.tools.check import check_dataset
+from efficientps.data.tools.check_coco import check_coco_panoptic
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            report = check_dataset(
+            report = check_coco_panoptic(
                 options.annotations,
                 options.maps or options.annotations.with_suffix(""),
                 options.images,

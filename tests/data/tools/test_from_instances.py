@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from efficientps.data.formats.coco_segmentation import decode_segmentation
-from efficientps.data.tools.check import check_dataset
+from efficientps.data.tools.check_coco import check_coco_panoptic
 from efficientps.data.tools.from_instances import convert_instances
 from efficientps.data.tools.overlap import Instance, paint_instances
 from tests.sweep import sweep
@@ -218,7 +218,7 @@ def test_without_a_background_the_rest_is_void_and_hidden_instances_are_counted(
 def test_what_is_written_is_a_good_data_set(site):
     """Oracle: the check of data sets."""
     site.semantic(background="rest")
-    report = check_dataset(site.out / "panoptic.json", site.out / "panoptic", site.root / "images")
+    report = check_coco_panoptic(site.out / "panoptic.json", site.out / "panoptic", site.root / "images")
     assert report.problems == [] and report.images == 2 and report.void == 0
 
 

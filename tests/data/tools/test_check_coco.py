@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from efficientps.data.tools.check import check_dataset
+from efficientps.data.tools.check_coco import check_coco_panoptic
 from efficientps.structures.segment_runs import areas_of
 from efficientps.synthetic.yards import write_synthetic_yard
 
@@ -52,7 +52,7 @@ class Folder:
 
     def check(self, **choices):
         self.json.write_text(json.dumps(self.document))
-        return check_dataset(self.json, self.root / "panoptic", self.root / "images", **choices)
+        return check_coco_panoptic(self.json, self.root / "panoptic", self.root / "images", **choices)
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def split_stuff(folder):
 
 
 REMARKS = {
-    "exif": (tag, r"Image '.*' has the EXIF orientation 3 and is taken as it is stored \(data\.upright\)\."),
+    "exif": (tag, r"Image '.*' has the EXIF orientation 3 and is taken as it is stored."),
     "all void": (blank, r"Panoptic map '.*' is void everywhere\."),
     "area": (
         lambda f: f.segment.update(area=1),
@@ -273,7 +273,7 @@ def test_what_cannot_be_looked_through_is_one_sentence(case, folder, capsys):
     spoil, message = FATAL[case]
     spoil(folder)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        check_dataset(folder.json, folder.root / "panoptic", folder.root / "images")
+        check_coco_panoptic(folder.json, folder.root / "panoptic", folder.root / "images")
     main = runpy.run_path(str(SCRIPT))["main"]
     assert main(["--images", str(folder.root / "images"), "--annotations", str(folder.json)]) == 1
     assert capsys.readouterr().err.count("error: ") == 1
@@ -302,7 +302,7 @@ def test_turned_images_are_pointed_out(folder):
     path = folder.root / "images" / image["file_name"]
     with Image.open(path) as picture:
         picture.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
-    assert [p for p in folder.check().problems if p.endswith("; data.upright: true takes it so.")]
+    assert [p for p in folder.check().problems if p.endswith("; with upright=True it has that size.")]
     report = folder.check(upright=True)
     assert report.problems == [] and "is turned so" in report.remarks[0]
 
@@ -327,6 +327,6 @@ def test_ten_thousand_images(tmp_path):
     """A bound far above what an idle core takes; the measured time is in datasets/README.md."""
     list(write_synthetic_yard(tmp_path / "yard", num_images=10_000, size=160))
     begin = time.perf_counter()
-    report = check_dataset(tmp_path / "yard/panoptic.json", tmp_path / "yard/panoptic", tmp_path / "yard/images")
+    report = check_coco_panoptic(tmp_path / "yard/panoptic.json", tmp_path / "yard/panoptic", tmp_path / "yard/images")
     assert (report.images, report.problems) == (10_000, [])
     assert time.perf_counter() - begin < 300

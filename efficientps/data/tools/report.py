@@ -1,0 +1,98 @@
+"""What looking through a data set found: problems, remarks, and how much there is of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from efficientps.data.entries import SegmentEntry
+from efficientps.structures import VOID
+from efficientps.structures.categories import Categories
+
+
+class ClassCount(NamedTuple):
+    """What a data set holds of one class, by its maps."""
+
+    name: str
+    is_thing: bool
+    segments: int
+    crowds: int
+    images: int
+    area: int  # pixels
+
+
+@dataclass
+class DatasetReport:
+    """What was found.
+
+    Attributes:
+        problems: what training or evaluation would stop at or count wrongly, one sentence each.
+        remarks: what is allowed and yet seldom meant.
+        classes: what the good images hold, in the order of train ids.
+        images: number of images that were looked at.
+        bad_images: how many of them have a problem.
+        void: pixels that belong to no segment.
+        area: pixels in all.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    classes: list[ClassCount] = field(default_factory=list)
+    images: int = 0
+    bad_images: int = 0
+    void: int = 0
+    area: int = 0
+
+    def table(self) -> str:
+        """Lay out the classes as text; areas in percent of all pixels."""
+        width = max(len("Class"), *(len(count.name) for count in self.classes)) if self.classes else 5
+        lines = [f"{'Class':{width}}  kind   segments  crowds  images   area %"]
+        for name, is_thing, segments, crowds, images, area in self.classes:
+            kind = "thing" if is_thing else "stuff"
+            share = 100 * area / max(1, self.area)
+            lines.append(f"{name:{width}}  {kind}  {segments:8d}  {crowds:6d}  {images:6d}  {share:7.3f}")
+        return "\n".join([*lines, f"{'(void)':{width}}{'':34}{100 * self.void / max(1, self.area):7.3f}"])
+
+    def count(self, areas: dict[int, int]) -> None:
+        """Add the pixels of a good image, of each id of its map."""
+        self.void += areas.get(VOID, 0)
+        self.area += sum(areas.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything in plain types (for JSON)."""
+        return {
+            "problems": self.problems,
+            "remarks": self.remarks,
+            "classes": [count._asdict() for count in self.classes],
+            "images": self.images,
+            "bad_images": self.bad_images,
+            "void": self.void,
+            "area": self.area,
+        }
+
+
+class ClassCounts:
+    """Segments, images and pixels of each class."""
+
+    def __init__(self, categories: Categories) -> None:
+        """Begin with none."""
+        self._categories = categories
+        self._counts = np.zeros((len(categories), 4), dtype=np.int64)
+
+    def add(self, segments: Sequence[SegmentEntry], areas: Mapping[int, int]) -> None:
+        """Count a good image: its segments, and the pixels of each by its id."""
+        for segment in segments:
+            train_id = self._categories.train_id(segment.category_id)
+            self._counts[train_id] += (1, segment.is_crowd, 0, areas[segment.id])
+        for label_id in {segment.category_id for segment in segments}:
+            self._counts[self._categories.train_id(label_id), 2] += 1
+
+    def result(self) -> list[ClassCount]:
+        """Return the counts in the order of train ids."""
+        return [
+            ClassCount(category.name, category.is_thing, *counts)
+            for category, counts in zip(self._categories, self._counts.tolist(), strict=True)
+        ]
