@@ -10,10 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientps.backbones.weights import PretrainedWeights, load_matching
-from efficientps.structures import FeaturePyramid
-
-STRIDES = (4, 8, 16, 32)
-"""Strides of the four levels of a feature pyramid."""
+from efficientps.structures import STRIDES, FeaturePyramid
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Mean of the channels R, G, B of ImageNet, in [0, 255]."""

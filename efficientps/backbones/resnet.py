@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 from torchvision.ops import FrozenBatchNorm2d
 
-from efficientps.backbones.backbone import STRIDES, Backbone
+from efficientps.backbones.backbone import Backbone
 from efficientps.backbones.weights import HubWeights, WeightFile, load_matching
 from efficientps.layers.activation_checkpointing import checkpointed
-from efficientps.structures import FeaturePyramid
+from efficientps.structures import STRIDES, FeaturePyramid
 
 ResNetVariant = Literal["resnet10t", "resnet14t", "resnet18", "resnet34", "resnet50", "resnet101"]
 

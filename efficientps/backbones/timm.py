@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from efficientps.backbones.backbone import STRIDES, Backbone
+from efficientps.backbones.backbone import Backbone
 from efficientps.backbones.weights import HubWeights, WeightFile, load_matching
 from efficientps.layers.activation_checkpointing import checkpointed
 from efficientps.layers.norm_act import freeze_norms
-from efficientps.structures import FeaturePyramid
+from efficientps.structures import STRIDES, FeaturePyramid
 
 _STAGE = re.compile(r"(?:stages|layers|layer|blocks)[_.]?(\d+)")
 """The number of a stage in the name of a parameter."""

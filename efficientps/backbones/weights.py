@@ -150,7 +150,7 @@ class HubWeights:
         """Return the tensors; a file in the cache is taken without asking the hub, any other is downloaded once.
 
         Raises:
-            OSError: they are not in the cache, and the hub does not answer within a few seconds or lacks them.
+            UnreachableWeightsError: they are not in the cache, and the hub lacks them or does not answer in time.
         """
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
@@ -161,12 +161,18 @@ class HubWeights:
                 get_hf_file_metadata(hf_hub_url(self.repository, self.file), timeout=_REACHABLE_WITHIN)
                 cached = hf_hub_download(self.repository, self.file)
         except Exception as error:  # of the hub's client and of the HTTP library under it
-            raise OSError(
+            raise UnreachableWeightsError(
                 f"The pretrained weights {self.repository} are not in the local cache and could not be downloaded "
                 f"({type(error).__name__}); give a local file as weights, or set pretrained to false, or connect this "
                 "machine to the network once."
             ) from error
         return state_dict_in(read_file(cached))
+
+
+class UnreachableWeightsError(OSError):
+    """Weights are neither in the local cache nor can they be downloaded."""
+
+    argument = "weights"  # which the constructors of backbones have
 
 
 PretrainedWeights: TypeAlias = WeightFile | HubWeights

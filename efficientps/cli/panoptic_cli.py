@@ -167,21 +167,19 @@ class PanopticCLI(LightningCLI):
 
     def validate(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
         """Evaluate on the validation images."""
-        path = self._resolve(ckpt_path, needed=True)
+        path = self._resolve_weights(model, ckpt_path)
         with self._keys_on_errors():
             self.trainer.validate(model, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True)
 
     def test(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
         """Evaluate on the test images."""
-        path = self._resolve(ckpt_path, needed=True)
+        path = self._resolve_weights(model, ckpt_path)
         with self._keys_on_errors():
             self.trainer.test(model, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True)
 
     def predict(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
         """Predict on images and write the results; nothing is kept in memory."""
-        path = self._resolve(ckpt_path, needed=True)
-        if path is None and model.init_from is None:
-            print("Neither --ckpt_path nor --model.init_from is given: predicting with an untrained network.")
+        path = self._resolve_weights(model, ckpt_path)
         with self._keys_on_errors():
             self.trainer.predict(
                 model, datamodule=datamodule, ckpt_path=path, return_predictions=False, weights_only=True
@@ -195,6 +193,13 @@ class PanopticCLI(LightningCLI):
         except Exception as error:
             note_keys(error, dict(self.config[self.subcommand].items()))
             raise
+
+    def _resolve_weights(self, model: PanopticModule, ckpt_path: str | None) -> Path | None:
+        """Find and check the checkpoint; say so if the network has no trained weights at all."""
+        path = self._resolve(ckpt_path, needed=True)
+        if path is None and model.init_from is None and self.trainer.is_global_zero:
+            print("Neither --ckpt_path nor --model.init_from is given: the network is untrained.")
+        return path
 
     def _resolve(self, ckpt_path: str | None, *, needed: bool = False) -> Path | None:
         """Find and check the checkpoint before anything is set up, so that a bad one leaves no files behind."""

@@ -55,8 +55,8 @@ class PanopticModule(pl.LightningModule):
         weight_decay_norms: apply weight decay to norms and biases, too (authors' code).
         backbone_lr_factor: learning rate of the backbone, as a factor of the rate of the other parts.
         backbone_layer_decay: factor of the learning rate from one layer of the backbone to the one before it.
-        init_from: file with weights that the network starts from, where name and shape agree; they take precedence over
-            pretrained weights of the backbone. Ignored when a checkpoint is resumed.
+        init_from: file with weights that the network starts from, where name and shape agree, in place of pretrained
+            ones of the backbone; a checkpoint in ``ckpt_path`` replaces them.
         channels_last: store the network channels last, which is faster on tensor cores and for depthwise convolutions.
         inference_copy: validate, test and predict with a faster copy of the network (``inference_copy`` in
             ``efficientps.inference``). Predictions are equal up to rounding; the copy takes the memory of a second set
@@ -99,9 +99,7 @@ class PanopticModule(pl.LightningModule):
         self.optimizer_factory = optimizer
         self.schedule = schedule
         self.scale_lr = scale_lr
-        self.weight_decay_norms = weight_decay_norms
-        self.backbone_lr_factor = backbone_lr_factor
-        self.backbone_layer_decay = backbone_layer_decay
+        self.group_options = (weight_decay_norms, backbone_lr_factor, backbone_layer_decay)
         self.init_from = init_from
         self.inference_copy = inference_copy
         self.copies = InferenceCopies()
@@ -112,13 +110,18 @@ class PanopticModule(pl.LightningModule):
         self._shown_loss: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
-        """Check that network and data fit; load the initial weights unless a checkpoint is resumed."""
+        """Check that network and data fit; for evaluation, load the weights of ``init_from``."""
         data = getattr(getattr(self.trainer, "datamodule", None), "train_dataset", None)
         if stage == "fit" and isinstance(data, PanopticDataset) and (most := data.largest_segment_count()) is not None:
             self.network.check_data(most)
+        if stage != "fit" and self.init_from:
+            start_network(self.network, self.trainer.strategy, file=self.init_from, pretrained=False)
+
+    def on_fit_start(self) -> None:
+        """Load the initial weights unless a checkpoint is resumed, which Lightning knows from here on."""
         if not self.trainer.ckpt_path:
-            start_network(self.network, self.trainer.strategy, file=self.init_from, pretrained=stage == "fit")
-            self.init_from = None if stage == "fit" else self.init_from
+            start_network(self.network, self.trainer.strategy, file=self.init_from, pretrained=True)
+            self.init_from = None
 
     # -------------------------------------------------------------------- training
 
@@ -253,12 +256,9 @@ class PanopticModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer over the parameter groups, and its scheduler, which steps after each optimizer step."""
-        groups = parameter_groups(
-            self.network,
-            weight_decay_norms=self.weight_decay_norms,
-            backbone_lr_factor=self.backbone_lr_factor,
-            backbone_layer_decay=self.backbone_layer_decay,
-        )
+        decays_norms, factor, decay = self.group_options
+        options = {"backbone_lr_factor": factor, "backbone_layer_decay": decay}
+        groups = parameter_groups(self.network, weight_decay_norms=decays_norms, **options)
         optimizer = self.optimizer_factory(groups)
         total_batch = self.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
         scale_learning_rates(optimizer, linear_scale(total_batch=total_batch, reference_batch=self.scale_lr))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from efficientps.backbones import Backbone, ResNetBackbone
-from efficientps.backbones.backbone import STRIDES, build_backbone
+from efficientps.backbones.backbone import build_backbone
 from efficientps.networks.detr.criterion import detection_terms, mask_terms, scalar
 from efficientps.networks.detr.detector import Detection, Detector
 from efficientps.networks.detr.losses import PUBLISHED_WEIGHTS, LossWeights
@@ -25,6 +25,7 @@ from efficientps.networks.queries.post_processing import MAX_DROPPED_AREA, Stuff
 from efficientps.networks.queries.targets import segment_targets
 from efficientps.structures import (
     COARSEST_STRIDE,
+    STRIDES,
     BoxPredictions,
     FeaturePyramid,
     ImageBatch,
