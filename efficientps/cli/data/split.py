@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             overwrite=options.overwrite,
         )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        option = " The option is --overwrite." if isinstance(error, FileExistsError) else ""
+        print(f"error: {error}{option}", file=sys.stderr)
         return 1
     print(_table(shares))
     print(f"Written: {train} and {val}")

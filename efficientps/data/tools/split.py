@@ -49,7 +49,8 @@ def split_annotations(
 
     Raises:
         FileNotFoundError: if the source does not exist.
-        ValueError: if it is not of the format, holds fewer than two images, or a file would be overwritten.
+        FileExistsError: if a file would be overwritten.
+        ValueError: if it is not of the format, or holds fewer than two images.
     """
     document = read_json(source)
     categories = categories_of(document, source)
@@ -58,7 +59,7 @@ def split_annotations(
         raise ValueError(f"'{source}', '{train}' and '{val}' must be three different files.")
     for path in (train, val):
         if os.path.exists(path) and not overwrite:
-            raise ValueError(f"'{path}' exists already; give another name, or --overwrite.")
+            raise FileExistsError(f"'{path}' exists already; give another name, or allow it to be overwritten.")
     files = sorted({os.path.normpath(entry.image_file_name) for entry in entries})
     number = {name: position for position, name in enumerate(files)}
     classes: list[set[int]] = [set() for _ in files]

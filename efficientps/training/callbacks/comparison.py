@@ -12,7 +12,7 @@ from efficientps.training.module import PanopticModule
 from efficientps.visualization import Color, Picture, comparison
 
 MAX_PICTURE_WIDTH = 1024
-"""Pixels; a comparison of three pictures is three times as wide."""
+"""Width in pixels of one picture; a comparison of three pictures is three times as wide."""
 
 
 def categories_of(pl_module: pl.LightningModule) -> Categories:
@@ -30,7 +30,7 @@ def valid_image(batch: ImageBatch, index: int) -> Picture:
 def compare(batch: PanopticBatch, prediction: Prediction, categories: Categories, index: int = 0) -> Picture:
     """Paint one image of a batch, its prediction and its ground truth.
 
-    All are painted at the size of the ground truth, or smaller where it is wider than ``MAX_PICTURE_WIDTH``.
+    All three have the size of the ground truth, or are smaller if it is wider than ``MAX_PICTURE_WIDTH``.
     """
     target = PanopticSegmentation(batch["segment_ids"][index], batch["segments"][index])
     height, width = target.segment_ids.shape

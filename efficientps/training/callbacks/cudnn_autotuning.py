@@ -1,4 +1,4 @@
-"""Whether cuDNN measures which of its kernels is the fastest for a shape that it meets."""
+"""Let cuDNN measure which of its kernels is the fastest, but only for shapes that recur."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pytorch_lightning.utilities import rank_zero_info
 from efficientps.data.loading.datamodule import PanopticDataModule
 
 TUNED_BATCHES = 4
-"""Batches of training, and of evaluation, in which cuDNN measures; they show it every shape that stays the same."""
+"""Number of batches, in training and in evaluation, in which cuDNN measures; shapes that recur all occur in them."""
 
 MAX_EVALUATION_SIZES = 2
-"""Sizes of canvas in evaluation that are worth the seconds that measuring for each of them takes."""
+"""Up to this number of padded sizes in evaluation, measuring for each of them saves more time than it takes."""
 
 
 class CudnnAutotuning(Callback):
@@ -30,13 +30,13 @@ class CudnnAutotuning(Callback):
     """
 
     def __init__(self) -> None:
-        """Nothing is measured yet."""
+        """Start before the first batch."""
         self.in_evaluation = False
         self._batches = {"training": 0, "evaluation": 0}
         self._before = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Decide, now that the data module has read its annotations."""
+        """Decide whether to measure in evaluation, from the image sizes of the data module."""
         self._before = torch.backends.cudnn.benchmark
         data = getattr(trainer, "datamodule", None)
         sizes = data.num_evaluation_sizes() if isinstance(data, PanopticDataModule) and stage != "predict" else None
@@ -55,25 +55,25 @@ class CudnnAutotuning(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set it for training."""
+        """Turn measuring on or off for a training batch."""
         self._count("training")
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Set it for evaluation."""
+        """Turn measuring on or off for a validation batch."""
         self._count("evaluation", measured=self.in_evaluation)
 
     def on_test_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Set it for the test images."""
+        """Turn measuring on or off for a test batch."""
         self._count("evaluation", measured=self.in_evaluation)
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set it for images of any size."""
+        """Turn measuring off, because the images to predict have any size."""
         torch.backends.cudnn.benchmark = False
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave other code of this process as it was."""
+        """Restore the setting from before the run."""
         torch.backends.cudnn.benchmark = self._before

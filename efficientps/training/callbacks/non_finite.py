@@ -1,4 +1,4 @@
-"""What happens when a loss or a gradient is not finite: the step is left out, a few times, and then it is an error."""
+"""Skip training steps whose loss or gradient is not finite; too many of them are an error."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _Kind: TypeAlias = tuple[torch.dtype, torch.device]
 
 
 class NonFiniteError(ValueError):
-    """More steps than allowed had a loss or gradient that is not finite."""
+    """More steps than allowed had a loss or a gradient that is not finite."""
 
 
 class NonFiniteGuard(Callback):
-    """Leaves out the steps whose loss or gradient is not finite.
+    """Skips the steps whose loss or gradient is not finite.
 
     Such a step changes nothing: neither weights nor optimizer, nor the running statistics of the norms. Each process
     says which loss terms and which images were in it. Beyond ``max_skipped`` the run ends, and the batch lies in the
@@ -32,7 +32,7 @@ class NonFiniteGuard(Callback):
     scale, and only losses count.
 
     Args:
-        max_skipped: how many steps of a run may be left out.
+        max_skipped: number of steps that a run may skip.
 
     Raises:
         ValueError: the number is negative.
@@ -41,7 +41,7 @@ class NonFiniteGuard(Callback):
     def __init__(self, *, max_skipped: int = 10) -> None:
         """Store the limit."""
         if max_skipped < 0:
-            raise ValueError(f"non_finite.max_skipped is {max_skipped}; give 0 or more.")
+            raise ValueError(f"max_skipped is {max_skipped}; give 0 or more.")
         self.max_skipped = max_skipped
         self.skipped = 0
         self._statistics = _Copies()
@@ -50,20 +50,20 @@ class NonFiniteGuard(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: TrainingBatch, batch_idx: int
     ) -> None:
-        """Remember the statistics that the forward passes of the step are going to change."""
+        """Copy the running statistics, which the forward passes of the step change."""
         if not self._batches:
             self._statistics.keep(pl_module.buffers())
         self._batches.append((batch, {}))
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Remember the loss terms, for when all batches of the step are there."""
+        """Keep the loss terms until all batches of the step have been seen."""
         assert isinstance(pl_module, PanopticModule)
         self._batches[-1] = (self._batches[-1][0], pl_module.loss_terms)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Look at all losses and gradients of the step at once, and undo it if one of them is not finite."""
+        """Check all losses and gradients of the step, and undo the step if one of them is not finite."""
         batches, self._batches = self._batches, []
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
@@ -88,22 +88,22 @@ class NonFiniteGuard(Callback):
         warnings.warn(f"Step {trainer.global_step} was left out, number {self.skipped}: it has {what}.", stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of steps left out, for a checkpoint."""
+        """Return the number of skipped steps, for a checkpoint."""
         return {"skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue the count of the checkpoint."""
         self.skipped = int(state_dict["skipped"])
 
 
 class _Copies:
-    """Copies of tensors in memory that is used again; tensors of one type and device are copied by one operation."""
+    """Copies of tensors in reused memory; all tensors of one type and device are copied by one operation."""
 
     def __init__(self) -> None:
         self._copies: dict[_Kind, list[Tensor]] = {}
 
     def keep(self, tensors: Iterable[Tensor]) -> None:
-        """Copy the tensors as they are now, in the place of what was kept before."""
+        """Copy the current values of the tensors, in place of the copies before."""
         groups = _by_kind(tensors)
         for kind, group in groups.items():
             copies = self._copies.get(kind, [])
@@ -114,7 +114,7 @@ class _Copies:
         self._copies = groups
 
     def restore(self, tensors: Iterable[Tensor]) -> None:
-        """Give the same tensors, in the same order, the values that were kept."""
+        """Write the copied values back; the tensors must be the same, in the same order."""
         for kind, group in _by_kind(tensors).items():
             torch._foreach_copy_(group, self._copies[kind])
 

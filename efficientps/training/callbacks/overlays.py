@@ -1,4 +1,4 @@
-"""Pictures of a few images of each validation."""
+"""Paint a few images of each validation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ValidationOverlays(Callback):
     images in TensorBoard.
 
     Args:
-        num_images: how many, spread evenly over the images of the first process; 0 paints none.
+        num_images: number of images, spread evenly over the images of the first process; 0 paints none.
     """
 
     def __init__(self, *, num_images: int = 4) -> None:
@@ -32,7 +32,7 @@ class ValidationOverlays(Callback):
         self.num_images = num_images
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the folder of the run, in which all processes take part; a quick trial run has none."""
+        """Find the folder of the run, which all processes must ask for; with ``fast_dev_run`` there is none."""
         self._log_dir = trainer.log_dir
         self._pictures: list[Picture] = []
 
@@ -45,7 +45,7 @@ class ValidationOverlays(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Paint the first image of the batch, if the batch is among the chosen ones."""
+        """Paint the first image of the batch, if the batch is one of those to paint."""
         if self._log_dir is None or not trainer.is_global_zero or trainer.sanity_checking:
             return
         if batch_idx not in spread(self.num_images, int(trainer.num_val_batches[0])):
@@ -59,7 +59,7 @@ class ValidationOverlays(Callback):
                 logger.experiment.add_image(f"val/{image_id}", picture, trainer.global_step, dataformats="HWC")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the pictures of this validation together."""
+        """Write all pictures of this validation as one grid."""
         if self._pictures:
             print(f"Overlays: {self._save(grid(self._pictures), 'grid.jpg', trainer)}", flush=True)
 
@@ -72,7 +72,7 @@ class ValidationOverlays(Callback):
 
 
 def spread(count: int, total: int) -> set[int]:
-    """Return ``count`` numbers of 0 .. total - 1 at equal distances.
+    """Return ``count`` of the numbers 0 .. total - 1, evenly spaced.
 
     >>> sorted(spread(3, 10)), sorted(spread(4, 2)), sorted(spread(0, 5))
     ([0, 3, 6], [0, 1], [])

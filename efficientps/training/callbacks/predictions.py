@@ -16,13 +16,13 @@ from efficientps.visualization import overlay
 
 
 class PredictionWriter(Callback):
-    """Writes what ``predict`` finds: panoptic PNGs and their JSON at the size of the image files, and overlays.
+    """Writes the results of ``predict``: panoptic PNGs and their JSON at the size of the image files, and overlays.
 
     Overlays have the size at which the network saw the image.
 
     Args:
         output_dir: folder for the results; ``predictions`` in the folder of the run by default.
-        overlays: whether to paint each prediction with class names over its image.
+        overlays: whether to paint each prediction, with class names, over its image.
     """
 
     def __init__(self, *, output_dir: str | None = None, overlays: bool = True) -> None:
@@ -31,7 +31,7 @@ class PredictionWriter(Callback):
         self.overlays = overlays
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Make the folder, so that a place that cannot be written to is known before the work begins."""
+        """Make the folder now, so that a folder that cannot be written to is noticed before the first prediction."""
         self._directory = Path(self.output_dir or Path(trainer.log_dir or trainer.default_root_dir) / "predictions")
         self._categories = categories_of(pl_module)
         self._writer = PanopticWriter(self._directory, self._categories)
@@ -59,7 +59,7 @@ class PredictionWriter(Callback):
                 Image.fromarray(picture).save(self._directory / "overlays" / f"{image_id}.png")
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the JSON file, of all processes' images."""
+        """Write the JSON file with the images of all processes."""
         entries = sorted(gather_items(self._writer.entries), key=lambda entry: entry.image_id)
         if trainer.is_global_zero:
             write_panoptic_json(self._writer.json_path, entries, self._categories)

@@ -1,4 +1,4 @@
-"""The checkpoints that are kept for their quality, over all resumptions of a run."""
+"""Keep the checkpoints with the best metric, over all parts of a resumed run."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from efficientps.training.checkpoints.resolve import is_own
 
 
 class BestCheckpoints(ModelCheckpoint):
-    """Lightning's ``ModelCheckpoint``, whose best files are those of the whole run.
+    """Lightning's ``ModelCheckpoint``, which ranks the checkpoints of all parts of a run.
 
     A resumed run has a folder of its own, and Lightning's class then starts counting anew: it would keep the best of
-    each part of a run. Here the parts count together; files of an earlier part stay even when they are beaten. Their
-    names come from a checkpoint, and are believed only of rated checkpoints below the folder of the runs.
+    each part of a run. Here all parts count; files of an earlier part are kept even when later ones are better. Their
+    names are read from a checkpoint, so that only those of checkpoints below the folder of the runs are used.
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Know the folder of the runs."""
+        """Store the folder of the runs."""
         super().setup(trainer, pl_module, stage)
         self._root = trainer.default_root_dir
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best files that are still there."""
+        """Take over the best checkpoints of the earlier parts that still exist."""
         found = {path: score for path, score in state_dict["best_k_models"].items() if is_own(Path(path), self._root)}
         best_first = sorted(found, key=lambda path: float(found[path]), reverse=self.mode == "max")
         kept = best_first if self.save_top_k == -1 else best_first[: self.save_top_k]

@@ -1,4 +1,4 @@
-"""The checkpoint that a run goes on from: written every so many steps, after every epoch, and before a preemption."""
+"""Write the checkpoint to resume from: at fixed intervals, after every epoch, and on SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREEMPTED_EXIT_CODE = 75
 
 
 class Preempted(SystemExit):
-    """The run was asked to end."""
+    """SIGTERM has ended the run."""
 
     def __init__(self) -> None:
         """Exit with the documented code."""
@@ -27,7 +27,7 @@ class Preempted(SystemExit):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt`` up to date, beside the checkpoints that are kept for their quality.
+    """Keeps ``last.ckpt`` up to date, beside the checkpoints with the best metric.
 
     It is written every ``every_n_steps`` steps, after a validation inside an epoch, and after each epoch; always one
     file, replaced as a whole. A run that goes on from it equals one that was never interrupted: on a CPU bit by bit, on
@@ -40,10 +40,11 @@ class LastCheckpoint(Checkpoint):
     validation.
 
     Args:
-        every_n_steps: optimizer steps between two files; a killed run loses no more. ``None``: after epochs alone.
+        every_n_steps: optimizer steps between two files, the most that a killed run loses. ``None`` writes after
+            epochs only.
 
     Attributes:
-        path: the file, once a training is set up.
+        path: the file; known once a training is set up.
 
     Raises:
         ValueError: the number is not positive.
@@ -59,7 +60,7 @@ class LastCheckpoint(Checkpoint):
         self._ready_to_end = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Find the place of the file."""
+        """Find the folder of the file."""
         if stage == "fit":
             kept = getattr(trainer.checkpoint_callback, "dirpath", None)
             log_dir = trainer.log_dir  # every rank takes part in finding it
@@ -67,9 +68,9 @@ class LastCheckpoint(Checkpoint):
             self.path = folder / "last.ckpt"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to SIGTERM, in the place of Lightning, which talks to other processes from inside a signal.
+        """Handle SIGTERM instead of Lightning, whose handler communicates with other processes.
 
-        Lightning gives the signal back to whom it belonged before when the run ends, however it ends.
+        Lightning restores the former handler when the run ends, also after an error.
         """
         self._told_to_end = trainer.received_sigterm
         if threading.current_thread() is threading.main_thread():
@@ -81,14 +82,14 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """End the run, now that the figures of the last step are logged as well."""
+        """End the run; by now the values of the last step have been logged."""
         if self._ready_to_end:
             raise Preempted
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write the file if it is time for it, or if the run is to end."""
+        """Write the file if the interval is over or the run must end."""
         if trainer.fit_loop._should_accumulate():  # gradients in the making are not in a checkpoint
             return
         told = self._any_told_to_end(trainer)
@@ -110,7 +111,7 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Leave a validation that may last longer than the scheduler waits."""
+        """End the run inside a validation, which may last longer than the scheduler waits."""
         if self._told_to_end and trainer.state.fn == TrainerFn.FITTING:
             raise Preempted
 
@@ -130,7 +131,7 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.path, weights_only=False)
 
     def _any_told_to_end(self, trainer: pl.Trainer) -> bool:
-        """Return whether any process was told, the same on all: they end together."""
+        """Return whether any process has received SIGTERM; the answer is the same on all processes."""
         if trainer.world_size == 1:
             return self._told_to_end
         told = torch.tensor(float(self._told_to_end), device=trainer.strategy.root_device)

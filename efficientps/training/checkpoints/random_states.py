@@ -1,4 +1,4 @@
-"""The random number generators of a run, stored in its checkpoints: a resumed run draws the same numbers."""
+"""Store the states of the random number generators in checkpoints, so that a resumed run draws the same numbers."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ class RandomStates(Callback):
     """
 
     def __init__(self) -> None:
-        """Nothing is to be restored yet."""
+        """Start without states to restore."""
         self._to_restore: list[dict[str, Any]] | None = None
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Collect the states of all processes; every one of them comes here."""
+        """Collect the states of all processes; all processes call this."""
         checkpoint[_KEY] = gather(random_state())
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the states until training begins: what happens before draws numbers of its own."""
+        """Keep the states until training begins, because the setup before it also draws numbers."""
         self._to_restore = checkpoint.get(_KEY)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set this process' generators."""
+        """Set the generators of this process."""
         states, self._to_restore = self._to_restore, None
         if states is None:
             return
         if len(states) != trainer.world_size:
             rank_zero_warn(
-                f"The checkpoint holds the random states of {len(states)} processes, and there are "
-                f"{trainer.world_size}: the run goes on with others than it would have had."
+                f"The checkpoint holds the random states of {len(states)} processes, and this run has "
+                f"{trainer.world_size}: it draws other random numbers than an uninterrupted run."
             )
             return
         set_random_state(states[trainer.global_rank])

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from."""
+"""Find the checkpoint to resume from or to evaluate."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _recency(path: Path) -> tuple[bool, float]:
 
 
 def is_own(path: Path, root: str | Path) -> bool:
-    """Return whether a file is a checkpoint below the folder of the runs that was kept for its panoptic quality."""
+    """Return whether a file is a checkpoint below the folder of the runs with a metric in its name."""
     return _is_rated(path) and path.is_file() and Path(root).resolve() in path.resolve().parents
 
 
@@ -83,7 +83,7 @@ def _rated(folder: Path) -> list[Path]:
 
 
 def _best_of_all_parts(last: Path, root: str | Path) -> Path | None:
-    """Return the best checkpoint that a ``last.ckpt`` knows of: one of a resumed run may lie in an earlier folder."""
+    """Return the best checkpoint that ``last.ckpt`` names; it may be in the folder of an earlier part of the run."""
     try:
         callbacks = read_checkpoint(last)["callbacks"]
         paths = [Path(state["best_model_path"]) for name, state in callbacks.items() if "BestCheckpoints" in name]

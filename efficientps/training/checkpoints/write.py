@@ -1,4 +1,4 @@
-"""Writing checkpoints so that a file with the name of one is always whole."""
+"""Write checkpoints whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from efficientps.atomic_file import atomic_file
 
 
 class CheckpointWriteError(OSError):
-    """A checkpoint could not be written; the message says why, and what became of the one before."""
+    """A checkpoint could not be written; the message says why, and whether an earlier one exists."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the file, waits until the disk has it, and renames.
+    """Writes a temporary file, waits until the disk holds it, and renames it.
 
-    Whenever the process dies, and whatever the disk does, either the old file is there or the new one. What cannot be
+    If the process or the machine stops at any moment, either the old file or the new file exists. What cannot be
     written ends the run; Lightning's own writer passes over a missing permission, and training would go on unsaved.
     """
 
     def __init__(self) -> None:
-        """No folder is known yet."""
+        """Start without known folders."""
         self._folders: set[Path] = set()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
     ) -> None:
-        """Write the file, or leave everything as it was.
+        """Write the file, or raise an error and leave the old file in place.
 
         Args:
             checkpoint: tensors and plain types.
-            path: the file. Its folder is made for the first file in it; when it is gone later, it is not made anew.
+            path: the file. Its folder is created for the first file in it, but not again if it disappears later.
             storage_options: not used.
 
         Raises:
@@ -54,7 +54,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _cause(error: BaseException) -> OSError | None:
-    """Return what the system refused; torch.save hides it behind an error of its own."""
+    """Return the error of the operating system, which torch.save replaces by an error of its own."""
     causes = (error, error.__context__)
     return next((cause for cause in causes if isinstance(cause, OSError)), None)
 

@@ -108,7 +108,7 @@ def test_one_image_cannot_be_split():
 
 def test_files_are_not_overwritten_unasked(yard_root, tmp_path):
     split(yard_root, tmp_path)
-    with pytest.raises(ValueError, match=r"train\.json' exists already; give another name, or --overwrite"):
+    with pytest.raises(FileExistsError, match=r"train\.json' exists already; give another name, or allow it"):
         split(yard_root, tmp_path)
     split(yard_root, tmp_path, overwrite=True)
     source = yard_root / "panoptic.json"
