@@ -16,9 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 from efficientps.cli.device_errors import explain_device, why_no_gpu
 from efficientps.cli.suggestions import explain_class, explain_key, near_keys
-from efficientps.data.bad_samples import TooManyBadSamplesError
 from efficientps.data.cache import CacheError, MissingFromCacheError
-from efficientps.data.formats.image_file import TurnedImageError
 from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
 from efficientps.training.checkpoints.read import NoTrainingStateError
 from efficientps.training.checkpoints.states import StateMismatchError
@@ -33,11 +31,9 @@ _ADVICE: dict[type[BaseException], str] = {
         "--model.init_from={path}."
     ),
     MissingCityscapesError: "datasets/README.md says how to get the data.",
-    MissingMapsError: "Make them with: python datasets/prepare_cityscapes.py ROOT",
-    CacheError: "datasets/prepare_cache.py makes a cache; data.cache names the one that is read.",
-    MissingFromCacheError: "datasets/prepare_cache.py makes a cache; data.cache names the one that is read.",
-    TurnedImageError: "The key is data.upright.",
-    TooManyBadSamplesError: "The keys are data.on_bad_sample and data.max_bad_samples.",
+    MissingMapsError: "Make them with: python datasets/prepare_cityscapes.py {root}",
+    CacheError: "The command is datasets/prepare_cache.py.",
+    MissingFromCacheError: "The command is datasets/prepare_cache.py.",
 }
 """What to do about an error of the library, in terms of commands and options; attributes of the error fill it in."""
 
@@ -103,7 +99,9 @@ def note_keys(error: BaseException, configuration: Mapping[str, object]) -> None
     >>> explain(error)
     'num_images is -1; give 0 or more (in the configuration: overlays.num_images).'
     """
-    text = str(error)
+    if not isinstance(error, USER_ERRORS):
+        return
+    text = _from_worker(str(error), type(error).__name__)
     argument = getattr(error, "argument", None)
     names = [argument] if argument else re.findall(r"(?<![\w./'\"-])[a-z]+(?:_[a-z0-9]+)+(?![\w./'\"-]*[\w/'\"])", text)
     keys = [key.replace(".init_args.", ".") for key in configuration]

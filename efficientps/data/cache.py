@@ -34,11 +34,23 @@ _PLAIN = "as stored"
 
 
 class CacheError(ValueError):
-    """A cache that cannot be used: damaged, made from other files, or without its package."""
+    """A cache that cannot be used: damaged, made from other files, or without its package.
+
+    Attributes:
+        argument: the argument that the error is about.
+    """
+
+    argument = "cache"
 
 
 class MissingFromCacheError(FileNotFoundError):
-    """A cache that lacks a sample."""
+    """A cache that lacks a sample.
+
+    Attributes:
+        argument: the argument that the error is about.
+    """
+
+    argument = "cache"
 
 
 class SampleCache:

@@ -8,7 +8,10 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, Dataset
 
-from efficientps.cli.errors import explain, explain_configuration
+from efficientps.cli.errors import explain, explain_configuration, note_keys
+from efficientps.data.cache import CacheError
+from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
+from efficientps.training.checkpoints.read import NoTrainingStateError
 from tests.sweep import sweep
 
 
@@ -109,3 +112,54 @@ def test_messages_of_the_parser(message, sentence):
 
 def test_unknown_message_is_cut_to_a_readable_length():
     assert len(explain_configuration("x" * 10_000)) < 400
+
+
+CONFIGURATION = {
+    "data.init_args.cache": "c",
+    "data.init_args.root": "r",
+    "data.init_args.max_bad_samples": 3,
+    "data.init_args.num_workers": 1,
+    "model.network.init_args.detector.init_args.num_queries": 9,
+    "trainer.max_epochs": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            ValueError("4 segments need num_queries of 5."),
+            "5 (in the configuration: model.network.detector.num_queries).",
+        ),
+        (
+            ValueError("num_queries and max_epochs."),
+            "(in the configuration: model.network.detector.num_queries, trainer.",
+        ),
+        (ValueError("The file a/num_queries.json or 'max_epochs' is bad."), "or 'max_epochs' is bad."),
+        (ValueError("trainer.max_epochs is 0."), "trainer.max_epochs is 0."),
+        (
+            MissingCityscapesError("No folder 'r'."),
+            "'r' (in the configuration: data.root). datasets/README.md says how",
+        ),
+        (MissingMapsError("No maps.", "r"), "No maps. Make them with: python datasets/prepare_cityscapes.py r"),
+        (CacheError("It is old."), "old (in the configuration: data.cache). The command is datasets/prepare_cache.py."),
+        (NoTrainingStateError("Weights.", "a.ckpt"), "Weights. Start from its weights with --model.init_from=a.ckpt."),
+    ],
+)
+def test_keys_and_commands_are_added(error, sentence):
+    """Oracle: by hand, from the configuration above."""
+    note_keys(error, CONFIGURATION)
+    assert explain(error).endswith(sentence) or sentence in explain(error)
+    assert explain(error).count("in the configuration") <= 1
+
+
+def test_the_traceback_of_a_worker_names_no_keys():
+    error = ValueError("Of the samples, max_bad_samples cannot be read.")
+    with pytest.raises(ValueError, match="Traceback") as caught:
+        list(DataLoader(Broken(error), num_workers=1))
+    note_keys(
+        caught.value,
+        CONFIGURATION
+        | {"data.original_name": 1, "data.exc_type": 1, "data._utils": 1, "data.fetch": 1, "data.worker_id": 1},
+    )
+    assert explain(caught.value) == f"{str(error)[:-1]} (in the configuration: data.max_bad_samples)."

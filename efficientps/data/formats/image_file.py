@@ -54,7 +54,13 @@ class UnusableImageError(ValueError):
 
 
 class TurnedImageError(UnusableImageError):
-    """An image that has the size of its annotation only if it is turned, or not turned, by its EXIF orientation."""
+    """An image that has the size of its annotation only if it is turned, or not turned, by its EXIF orientation.
+
+    Attributes:
+        argument: the argument that the error is about.
+    """
+
+    argument = "upright"
 
 
 def read_image(

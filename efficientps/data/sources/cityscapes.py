@@ -40,11 +40,26 @@ CITYSCAPES_CATEGORIES = Categories(
 
 
 class MissingCityscapesError(FileNotFoundError):
-    """Cityscapes, or one of its folders, is not where it was looked for."""
+    """Cityscapes, or one of its folders, does not exist.
+
+    Attributes:
+        argument: the argument that the error is about.
+    """
+
+    argument = "root"
 
 
 class MissingMapsError(FileNotFoundError):
-    """The panoptic maps of Cityscapes have not been made."""
+    """The panoptic maps of Cityscapes have not been made.
+
+    Attributes:
+        root: folder of Cityscapes.
+    """
+
+    def __init__(self, message: str, root: str | os.PathLike[str] = "") -> None:
+        """Keep the folder."""
+        super().__init__(message)
+        self.root = root
 
 
 class CityscapesPanoptic(CocoPanoptic):
@@ -78,7 +93,8 @@ class CityscapesPanoptic(CocoPanoptic):
         if not annotation_file.is_file():
             raise MissingMapsError(
                 f"Panoptic annotations '{annotation_file}' do not exist; they are not part of the download, and have "
-                "to be made from its labels once."
+                "to be made from its labels once.",
+                root,
             )
         super().__init__(
             annotation_file=annotation_file,
