@@ -115,4 +115,4 @@ def test_copies_are_taken_by_one_operation_for_each_type():
 
 def test_negative_number(config, capfd):
     sentence = refuse(capfd, "fit", "--config", config, "--non_finite.max_skipped", -1)
-    assert "non_finite.max_skipped is -1; give 0 or more." in sentence
+    assert "max_skipped is -1; give 0 or more (in the configuration: non_finite.max_skipped)." in sentence

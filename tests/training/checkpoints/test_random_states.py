@@ -47,7 +47,7 @@ def test_another_number_of_processes(trainer):
     callback = RandomStates()
     callback.on_load_checkpoint(trainer, None, {"random_states": [random_state()] * 2})
     before = torch.get_rng_state()
-    with pytest.warns(UserWarning, match="random states of 2 processes, and there are 1"):
+    with pytest.warns(UserWarning, match="random states of 2 processes, and this run has 1"):
         callback.on_train_start(trainer, None)
     assert torch.equal(torch.get_rng_state(), before)
 
