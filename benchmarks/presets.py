@@ -62,6 +62,11 @@ def build(name: str, *, num_queries: int | None = None) -> PanopticNetwork:
         arguments["detector"]["num_queries"] = num_queries
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--network", type=Callable[[int, int], PanopticNetwork], default=EfficientPS)
+    if "class_path" in choices:
+        import efficientps.networks.detr  # noqa: F401 - the other family
+
+        # Without its own defaults it would keep those of EfficientPS for options of the same name.
+        parser.set_defaults({"network": {"class_path": choices["class_path"]}})
     built = parser.instantiate(parser.parse_object({"network": choices}))
     network: PanopticNetwork = built.network(CITYSCAPES_CATEGORIES.num_stuff, CITYSCAPES_CATEGORIES.num_things)
     return network
