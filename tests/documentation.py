@@ -127,7 +127,8 @@ class Workspace:
             os.symlink(path, root / "datasets" / path.name)
         for tree in ("path/to/cityscapes", "datasets/cityscapes", "datasets/synthetic"):
             shutil.copytree(streets, root / tree)
-        shutil.copy(ROOT / "tests/strangers/stranger_head.py", root)
+        for path in (ROOT / "tests/strangers").glob("stranger_*.py"):
+            shutil.copy(path, root)
         os.chdir(root)
         for line in ("prepare_synthetic_yard.py --root datasets/yard", "split_panoptic.py datasets/yard/panoptic.json"):
             script, *words = line.split()

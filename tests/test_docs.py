@@ -36,7 +36,6 @@ def test_commands_run(block, workspace, monkeypatch):
     """Oracle: exit codes. A command must run or be listed in NOT_RUN, which also says why."""
     monkeypatch.chdir(workspace.root)
     monkeypatch.syspath_prepend(workspace.root)
-    monkeypatch.syspath_prepend(ROOT / "tests/strangers")
     for words in commands(block.text):
         workspace.run(words)
 
