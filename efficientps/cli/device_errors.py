@@ -1,4 +1,4 @@
-"""What goes wrong with a GPU, its driver, its memory and its compilers, as one sentence with what helps."""
+"""Explain errors of a GPU, its driver, its memory and its compilers in one sentence, with a remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LESS_MEMORY = (
 _ON_THE_CPU = "or choose --trainer.accelerator cpu"
 
 _SENTENCES = (
-    # (pattern in the message, sentence), the first that fits; groups of the pattern fill the sentence.
+    # (pattern in the message, sentence): the first pattern that matches counts, and its groups fill in the sentence.
     (
         r"CUDA error: out of memory|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED",
         f"The GPU is out of memory; {_LESS_MEMORY} If another process fills the card, nvidia-smi names it.",
@@ -115,7 +115,7 @@ _SENTENCES = (
 
 
 def explain_device(error: BaseException) -> str | None:
-    """Return one sentence for an error of a GPU or of what it needs, ``None`` for any other.
+    """Return one sentence for an error of a GPU or of the software for it, ``None`` for any other error.
 
     >>> explain_device(RuntimeError("CUDA error: device-side assert triggered"))[:50]
     'A kernel on the GPU met a number out of its range,'
@@ -141,7 +141,7 @@ def explain_device(error: BaseException) -> str | None:
 
 
 def _explain_memory(text: str) -> str:
-    """Return the sentence for PyTorch's message about memory, with the sizes that it names."""
+    """Return the sentence for a message of PyTorch about memory, with the sizes in the message."""
     asked = re.search(r"Tried to allocate ([\d.]+ \w+)|Requested size: ([\d.]+ \w+)", text)
     card = re.search(r"GPU (\d+) has a total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free", text)
     sizes = []
@@ -154,7 +154,7 @@ def _explain_memory(text: str) -> str:
 
 
 def why_no_gpu() -> str:
-    """Return why PyTorch has no CUDA device to offer, with what helps."""
+    """Return the reason why PyTorch finds no CUDA device, with a remedy."""
     if torch.version.cuda is None and torch.version.hip is None:
         return (
             f"this PyTorch ({torch.__version__}) is built for the CPU alone; install one for CUDA (together with "
@@ -171,7 +171,7 @@ def why_no_gpu() -> str:
 
 
 def unused_gpu() -> str | None:
-    """Return a sentence where a run takes the CPU though the machine has an NVIDIA GPU, ``None`` otherwise."""
+    """Return a sentence if a run uses the CPU although the machine has an NVIDIA GPU, otherwise ``None``."""
     has_driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
     if not has_driver or torch.cuda.is_available() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return None
@@ -179,7 +179,7 @@ def unused_gpu() -> str | None:
 
 
 def check_bfloat16(trainer: pl.Trainer) -> None:
-    """Refuse bfloat16 on a GPU that has no arithmetic for it.
+    """Refuse bfloat16 on a GPU that has no hardware for it.
 
     Raises:
         ValueError: the GPU is older than NVIDIA's Ampere (compute capability 8.0), which emulates it slowly.

@@ -157,8 +157,10 @@ def _unknown_argument(place: _Place, words: str) -> str:
     return f"there is no such argument: {words}{f'; did you mean --{near[0]}?' if near else ''}"
 
 
-def _missing_module(place: _Place, class_path: str, module: str) -> str:
+def _missing_module(place: _Place, module: str) -> str:
     """Say which module is missing: that of a class, or another one which it imports."""
+    named = re.search(r"Expected a path but (\S+) either|Got value: Namespace\(class_path='([\w.]+)'", place.message)
+    class_path = (named[1] or named[2]) if named else module
     if f"{class_path}.".startswith(f"{module}."):
         return f"there is no module '{module}', neither in the working directory nor among the installed packages"
     return f"'{class_path}' cannot be imported: its module needs '{module}', which is not installed"
@@ -169,7 +171,7 @@ _REASONS: tuple[tuple[str, str | Callable[..., str]], ...] = (
     (r"Option '([^']+)' is not accepted", _unknown_key),
     (r"does not accept option '([^']+)'", _unknown_key),
     (r"unrecognized arguments: (.+)", _unknown_argument),
-    (r"Expected a path but (\S+) either not accessible or invalid.*? No module named '([\w.]+)'", _missing_module),
+    (r"No module named '([\w.]+)'", _missing_module),
     (r"module '([\w.]+)' has no attribute '(\w+)'", "'{}' has no class '{}'"),
     (r"Expected '(\S+)' to be a subclass of <class '(\w+)'>", "{} is not a subclass of {}"),
     (r"Import path (\S+) does not correspond to a (.+?)(?:\. Got value|$)", "{} is not a {}"),
