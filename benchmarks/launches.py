@@ -87,13 +87,16 @@ class PredictionCounts:
     instances: int
 
 
-def prediction_counts(name: str, size: tuple[int, int], instances: int) -> PredictionCounts:
+def prediction_counts(
+    name: str, size: tuple[int, int], instances: int, file_size: tuple[int, int] | None = None
+) -> PredictionCounts:
     """Count one image in bf16 with the inference copy of a preset's network with random weights.
 
     Args:
         name: name of the preset.
         size: (height, width) of the image, multiples of 32.
         instances: number of instances that the network predicts; for DETR, the number of queries.
+        file_size: (height, width) of the image file, if the network sees it resized to ``size``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -103,6 +106,7 @@ def prediction_counts(name: str, size: tuple[int, int], instances: int) -> Predi
     network = on_device(_copied(network))
     draw_street_masks(network, size, on_device)
     scene = street_batch(1, size)
+    scene["original_sizes"] = [file_size or size]
     batch: TrainingBatch = on_device(scene)
 
     def predict() -> list[Prediction]:
