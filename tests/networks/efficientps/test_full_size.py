@@ -109,6 +109,7 @@ seen_at, size = (1024, 2048), (4096, 8192)
 logits = semantic_logits((256, 512))
 found = street_instances(30, seen_at)
 found.boxes[0] = found.mask_frames[0] = torch.tensor([0.0, 0.0, 2048.0, 1024.0])  # as large as the image
+found.scores[0] = 0.501  # the last one, so that it covers no other
 found = found.resize(seen_at, size)
 result = {}
 
@@ -172,10 +173,10 @@ def test_activations_of_a_full_image_in_bfloat16():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "bar"), [("fusion", 22), ("queries", 14)])
-def test_a_large_image_that_the_network_sees_smaller_takes_little_memory(task, bar):
+@pytest.mark.parametrize(("task", "segments", "bar"), [("fusion", 25, 22), ("queries", 10, 14)])
+def test_a_large_image_that_the_network_sees_smaller_takes_little_memory(task, segments, bar):
     """Oracle: the bars, in bytes for each pixel of the image file; 19 classes at its size would take 76 alone."""
     result = run(LARGE_IMAGE_SCRIPT, task)
     assert result["shape"] == [4096, 8192]
-    assert result["segments"] > 10
+    assert result["segments"] >= segments
     assert result["bytes_per_pixel"] <= bar
