@@ -58,7 +58,12 @@ def classes(prediction):
 
 @pytest.mark.parametrize(
     ("variant", "head", "implementation"),
-    [*(("b0", head, norms) for head in HEADS for norms in ("in_place", "eager")), ("b5", "mask_rcnn", "in_place")],
+    [
+        *(("b0", head, norms) for head in HEADS for norms in ("in_place", "eager")),
+        ("b5", "mask_rcnn", "in_place"),
+        pytest.param("b5", "mask_rcnn", "eager", marks=pytest.mark.slow),
+        *(pytest.param("b5", "solov2", norms, marks=pytest.mark.slow) for norms in ("in_place", "eager")),
+    ],
 )
 def test_a_copy_predicts_what_the_network_does(variant, head, implementation, caplog):
     # Oracle: the network itself, whose norms have weights of both signs and statistics of their own.
