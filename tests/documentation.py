@@ -135,6 +135,9 @@ class Workspace:
             assert self._python(f"datasets/{script}", words) == 0
         shutil.copytree(root / "datasets/yard", root / "datasets/site")
         write_instances(root / "datasets/site")
+        write_scenes(root / "datasets/scenes")
+        (scenes,) = (block for block in blocks() if block.language == "yaml" and "stranger_dataset." in block.text)
+        (root / "scenes.yaml").write_text(scenes.text)
         shutil.copy(next((root / "datasets/yard/images").rglob("*.jpg")), root / "photo.jpg")
 
     def run(self, words):
@@ -232,3 +235,13 @@ def write_instances(folder):
     (folder / "stuff.json").write_text(json.dumps({"categories": stuff}))
     (folder / "panoptic.json").unlink()
     shutil.rmtree(folder / "panoptic")
+
+
+def write_scenes(folder):
+    """Write a data set of ``stranger_dataset.py``: one image for training and one for validation, with one ball."""
+    folder.mkdir()
+    image, ids = np.zeros((64, 128, 3), dtype=np.uint8), np.ones((64, 128), dtype=np.int32)
+    ids[8:24, 8:24] = 2
+    for split in ("train", "val"):
+        np.savez(folder / f"{split}_0.npz", image=image, segment_ids=ids)
+        (folder / f"{split}.json").write_text(json.dumps({f"{split}_0": [[1, 1], [2, 2]]}))

@@ -52,6 +52,7 @@ def explain(error: BaseException, sections: Mapping[str, type] | None = None) ->
     >>> explain(TypeError("'NoneType' object is not callable")) is None
     True
     """
+    error = _of_constructor(error)
     if isinstance(error, ArgumentError):
         return explain_configuration(str(error), sections)
     if isinstance(error, SyntaxError):
@@ -99,6 +100,7 @@ def note_keys(error: BaseException, configuration: Mapping[str, object]) -> None
     >>> explain(error)
     'num_images is -1; give 0 or more (in the configuration: overlays.num_images).'
     """
+    error = _of_constructor(error)
     if not isinstance(error, USER_ERRORS):
         return
     text = _from_worker(str(error), type(error).__name__)
@@ -120,6 +122,13 @@ def _explain_accelerator(message: str) -> str | None:
     if "No supported gpu backend found" in message or "CUDAAccelerator` can not run" in message:
         return f"trainer.accelerator asks for a GPU, and there is none to use: {why_no_gpu()}"
     return None
+
+
+def _of_constructor(error: BaseException) -> BaseException:
+    """Return what a constructor raised, where the parser has wrapped it because the key may also hold no object."""
+    cause = error.__cause__
+    is_wrapped = str(error).startswith("Does not validate against any of the Union subtypes")
+    return cause if is_wrapped and isinstance(cause, USER_ERRORS) else error
 
 
 def _from_worker(message: str, name: str) -> str:

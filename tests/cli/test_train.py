@@ -350,7 +350,7 @@ def test_swapping_the_instance_head(synthetic_root, tmp_path, capfd, caplog):
     [
         (["--model.foo", "3"], "there is no such argument: --model.foo 3."),
         (["--data.batch_size", "two"], "data.batch_size: expected int, got 'two'"),
-        (["--data.image_size", "[100, 64]"], "image_size is 100x64; height and width must be multiples of 32"),
+        (["--data.image_size", "[100, 64]"], "error: image_size is 100x64; height and width must be multiples of 32"),
         (["--data.root", "/nowhere/at/all"], "Cityscapes folder '/nowhere/at/all' does not exist"),
         (["--model.network.instance_head=YoloHead"], "model.network: there is no such key: 'instance_head'"),
         (

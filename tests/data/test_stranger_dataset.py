@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
+import runpy
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+from efficientps.cli.arguments import DEFAULT_CONFIG
 from efficientps.data.cache import SampleCache
 from efficientps.data.dataset import DatasetOptions
 from efficientps.data.tools.check import check_dataset
@@ -144,3 +147,81 @@ def test_a_mistake_of_the_reader_is_no_bad_sample(root, monkeypatch):
     monkeypatch.setattr(type(data), "read", lambda self, entry: entry.no_such_thing)
     with pytest.raises(AttributeError, match="no_such_thing"):
         data[0]
+
+
+def command(name):
+    """Return ``main`` of a script of datasets/."""
+    return runpy.run_path(str(DEFAULT_CONFIG.parent / "datasets" / f"{name}.py"))["main"]
+
+
+def test_the_check_command_reads_a_configuration(config, root, tmp_path, capfd):
+    """Oracle: hand-worked counts; then the planted fault of a validation image."""
+    check, found = command("check_panoptic"), tmp_path / "found.json"
+    assert check(["--config", str(config), "--json", str(found)]) == 0
+    assert {split: part["images"] for split, part in json.loads(found.read_text()).items()} == {"train": 7, "val": 2}
+    sentence = plant_a_fault(root, "val")
+    capfd.readouterr()
+    assert check(["--config", str(config)]) == 1
+    (error,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert sentence in error
+
+
+def test_the_cache_command_reads_a_configuration(config, root, tmp_path):
+    """Oracle: the scenes are overwritten after the command, which reads a run's own ``config.yaml``."""
+    pytest.importorskip("blosc2")
+    words = ("fit", "--config", config, "--trainer.max_epochs", 1)
+    run(*words)
+    saved, cache = tmp_path / "runs/version_0/config.yaml", tmp_path / "cache"
+    assert command("prepare_cache")(["--config", str(saved), "--cache", str(cache), "--workers", "1"]) == 0
+    for file in root.glob("*.npz"):
+        state = os.stat(file)
+        file.write_bytes(bytes(state.st_size))
+        os.utime(file, (state.st_atime, state.st_mtime))
+    cli = run(*words, "--data.cache", cache)
+    assert cli.trainer.global_step == 3
+    assert 0 <= cli.trainer.callback_metrics["val/PQ"] <= 1
+
+
+@pytest.mark.parametrize("name", ["check_panoptic", "prepare_cache"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("model: {}", r"tiny\.yaml' has no section 'data'"),
+        ("data: {class_path: strange.Scenes}", "there is no module 'strange'"),
+        ("data: {class_path: CocoPanopticDataModul}", "'CocoPanopticDataModul' is no PanopticDataModule; did you"),
+        ("data: [", r"tiny\.yaml' is not valid YAML"),
+        (
+            "data: {image_size: [33, 64]}",
+            r"image_size is 33x64; .* \(in the configuration: data\.image_size\)\.$",
+        ),
+        (None, r"The configuration '.*tiny\.yaml' cannot be read: No such file"),
+    ],
+    ids=["no data", "no module", "no class", "no YAML", "bad value", "no file"],
+)
+def test_configurations_of_the_commands_are_checked(name, content, message, config, tmp_path, capfd):
+    config.unlink() if content is None else config.write_text(content)
+    words = ["--config", str(config)] + (["--cache", str(tmp_path / "cache")] if name == "prepare_cache" else [])
+    assert command(name)(words) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.search(f"^error: .*{message}", line)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("check_panoptic", ["--config", "a.yaml", "--images", "images"], "--config takes the place of --images"),
+        ("check_panoptic", ["--images", "images"], "give either --images and --annotations, or --config"),
+        ("prepare_cache", ["--config", "a.yaml", "tree"], "give either the root of a Cityscapes tree"),
+        ("prepare_cache", ["--config", "a.yaml", "--upright"], "--maps and --upright belong to --annotations"),
+        ("prepare_cache", ["tree"], "give the folder of the cache as --cache"),
+    ],
+)
+def test_options_that_do_not_fit_each_other_are_refused(name, words, message, capsys):
+    with pytest.raises(SystemExit):
+        command(name)(words)
+    assert message in capsys.readouterr().err
+
+
+def test_a_configuration_without_the_folder_of_a_cache(config, capfd):
+    assert command("prepare_cache")(["--config", str(config)]) == 1
+    assert "has no data.cache; give the folder of the cache as --cache" in capfd.readouterr().err

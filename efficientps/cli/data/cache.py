@@ -5,10 +5,15 @@ Cityscapes, or another data set in its tree, both splits at once:
     python datasets/prepare_cache.py datasets/cityscapes --cache datasets/cityscapes_cache
     python train_net.py fit --data.root datasets/cityscapes --data.cache datasets/cityscapes_cache
 
-Any other data set, one split at a time, into the folders "train" and "val" of the folder for ``data.cache``:
+Any other data set in the COCO panoptic format, one split at a time, into the folders "train" and "val" of the folder
+for ``data.cache``:
 
     python datasets/prepare_cache.py --images datasets/yard/images --annotations datasets/yard/train.json \
         --maps datasets/yard/panoptic --cache datasets/yard_cache/train
+
+A data set of any format, both splits at once, by the configuration of a training:
+
+    python datasets/prepare_cache.py --config configs/demo_yard.yaml --cache datasets/yard_cache
 
 Samples that are in the cache already, and whose files have not changed since, are kept.
 """
@@ -26,9 +31,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from efficientps.cli.data.data_section import configured_data
 from efficientps.data.cache import SampleCache
-from efficientps.data.dataset import PanopticDataset
+from efficientps.data.dataset import DatasetOptions, PanopticDataset
 from efficientps.data.formats.coco_categories import read_categories
+from efficientps.data.loading.datamodule import SPLITS
 from efficientps.data.sources.cityscapes import CityscapesPanoptic
 from efficientps.data.sources.coco_panoptic import CocoPanoptic
 
@@ -40,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("root", nargs="?", help="folder with leftImg8bit and gtFine, prepared by prepare_cityscapes.py")
     parser.add_argument(
-        "--splits", nargs="+", default=["train", "val"], choices=["train", "val"], help="splits of the root"
+        "--splits", nargs="+", default=list(SPLITS), choices=SPLITS, help="splits of the root or of --config"
     )
     parser.add_argument("--annotations", type=Path, help="COCO panoptic JSON, instead of a root")
     parser.add_argument("--images", help="folder that the names of its images are relative to")
@@ -52,17 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="the annotations belong to images turned upright as their EXIF orientation says, as in data.upright",
     )
+    parser.add_argument("--config", type=Path, help="configuration of a training, instead of a root or --annotations")
     parser.add_argument(
-        "--cache", type=Path, required=True, help="folder of the cache; a root gets a folder for each split in it"
+        "--cache",
+        type=Path,
+        help="folder of the cache; a root and --config get a folder for each split in it; by default data.cache of "
+        "--config",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes")
     options = parser.parse_args(arguments)
-    if (options.root is None) == (options.annotations is None):
-        parser.error("give either the root of a Cityscapes tree, or --annotations and --images")
+    if [options.root, options.annotations, options.config].count(None) != 2:
+        parser.error("give either the root of a Cityscapes tree, or --annotations and --images, or --config")
     if (options.annotations is None) != (options.images is None):
         parser.error("--annotations and --images belong together")
-    if options.root is not None and (options.maps or options.upright):
-        parser.error("--maps and --upright belong to --annotations; a Cityscapes tree needs neither")
+    if options.annotations is None and (options.maps or options.upright):
+        parser.error("--maps and --upright belong to --annotations; a Cityscapes tree and --config need neither")
+    if options.cache is None and options.config is None:
+        parser.error("give the folder of the cache as --cache")
     try:
         for folder, dataset in _datasets(options).items():
             _fill(dataset, folder, options.workers)
@@ -76,6 +89,12 @@ def _datasets(options: argparse.Namespace) -> dict[Path, PanopticDataset]:
     """Open the data sets that the options name; return each by the folder of its cache."""
     if options.root is not None:
         return {options.cache / split: CityscapesPanoptic(root=options.root, split=split) for split in options.splits}
+    if options.config is not None:
+        data = configured_data(options.config)
+        folder = options.cache or data.cache
+        if folder is None:
+            raise ValueError(f"'{options.config}' has no data.cache; give the folder of the cache as --cache.")
+        return {Path(folder, split): data.dataset(split, DatasetOptions()) for split in options.splits}
     dataset = CocoPanoptic(
         annotation_file=options.annotations,
         map_root=options.maps or options.annotations.with_suffix(""),

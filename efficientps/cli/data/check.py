@@ -1,7 +1,13 @@
-"""Check a data set in the COCO panoptic format: every reference, every file, and the number of objects of each class.
+"""Check a data set: every reference, every file, and the number of objects of each class.
+
+The options name one split in the COCO panoptic format:
 
     python datasets/check_panoptic.py --images datasets/yard/images --annotations datasets/yard/train.json \
         --maps datasets/yard/panoptic
+
+The configuration of a training names a data set of any format, whose training and validation images are checked:
+
+    python datasets/check_panoptic.py --config configs/demo_yard.yaml
 
 The exit code is 0 if training can read all of it. It is 1 if something is wrong; each problem is printed as one line.
 """
@@ -12,13 +18,21 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from efficientps.atomic_file import write_text
+from efficientps.cli.data.data_section import configured_data
+from efficientps.data.dataset import DatasetOptions
+from efficientps.data.loading.datamodule import SPLITS, PanopticDataModule
+from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule, CocoPanopticSplit
+from efficientps.data.tools.check import check_dataset
 from efficientps.data.tools.check_coco import check_coco_panoptic
+from efficientps.data.tools.report import DatasetReport
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--images", required=True, help="folder that the names of the images are relative to")
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO panoptic JSON")
+    parser.add_argument("--images", help="folder that the names of the images are relative to")
+    parser.add_argument("--annotations", type=Path, help="COCO panoptic JSON")
     parser.add_argument(
         "--maps", help="folder of the panoptic maps; the path of the JSON file without its ending if not given"
     )
@@ -36,30 +50,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="the annotations belong to images turned upright as their EXIF orientation says",
     )
+    parser.add_argument("--config", type=Path, help="configuration of a training, instead of the options above")
     parser.add_argument("--threads", type=int, help="number of files read at a time; one for each core if not given")
     parser.add_argument("--json", type=Path, help="also write everything that was found to this file")
     options = parser.parse_args(arguments)
-    begin = time.perf_counter()
+    if options.config is not None and (options.images or options.annotations or options.maps or options.upright):
+        parser.error("--config takes the place of --images, --annotations, --maps and --upright; give one or the other")
+    if options.config is None and (options.images is None or options.annotations is None):
+        parser.error("give either --images and --annotations, or --config")
     try:
-        with tqdm(unit=" images", disable=None) as bar:
-
-            def show(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            report = check_coco_panoptic(
-                options.annotations,
-                options.maps or options.annotations.with_suffix(""),
-                options.images,
-                upright=options.upright,
-                threads=options.threads,
-                progress=show,
-            )
+        if options.config is not None:
+            reports = _check_configured(configured_data(options.config), options.threads)
+            found: dict[str, Any] = {split: report.as_dict() for split, report in reports.items()}
+        else:
+            place = CocoPanopticSplit(images=options.images, annotations=str(options.annotations), maps=options.maps)
+            reports = {"": _report(_check_of(place, upright=options.upright, threads=options.threads))}
+            found = reports[""].as_dict()
         if options.json is not None:
-            write_text(options.json, json.dumps(report.as_dict(), indent=2) + "\n")
+            write_text(options.json, json.dumps(found, indent=2) + "\n")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    return 1 if any(report.problems for report in reports.values()) else 0
+
+
+def _check_configured(data: PanopticDataModule, threads: int | None) -> dict[str, DatasetReport]:
+    """Check the files of the splits of a data module, whether or not it reads a cache; return the report of each."""
+    reports: dict[str, DatasetReport] = {}
+    for split in SPLITS:
+        print(f"{split}:", flush=True)
+        if type(data) is CocoPanopticDataModule:  # of this format every fault of the annotations is found, too
+            reports[split] = _report(_check_of(data.place(split), upright=data.upright, threads=threads))
+            if not reports[split].problems:
+                data.dataset(split, DatasetOptions())  # refuses classes that are not those of the other split
+        else:
+            reports[split] = _report(partial(check_dataset, data.dataset(split, DatasetOptions()), threads=threads))
+    return reports
+
+
+def _check_of(place: CocoPanopticSplit, *, upright: bool, threads: int | None) -> Callable[..., DatasetReport]:
+    """Return the check of a split in the COCO panoptic format, which takes ``progress``."""
+    maps = place.maps or Path(place.annotations).with_suffix("")
+    return partial(check_coco_panoptic, place.annotations, maps, place.images, upright=upright, threads=threads)
+
+
+def _report(check: Callable[..., DatasetReport]) -> DatasetReport:
+    """Run a check under a progress bar, and print what it found."""
+    begin = time.perf_counter()
+    with tqdm(unit=" images", disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = check(progress=show)
     seconds = time.perf_counter() - begin
     print(report.table())
     for remark in report.remarks:
@@ -71,4 +115,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{report.images} images in {seconds:.1f} s ({rate:.0f} a second): "
         f"{len(report.problems)} problems in {report.bad_images} images, {len(report.remarks)} remarks."
     )
-    return 1 if report.problems else 0
+    return report

@@ -18,14 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
-from jsonargparse import ArgumentParser
 
-import efficientps.data.sources.coco_panoptic  # noqa: F401 - a configuration names its class without the module
+from efficientps.cli.data.data_section import configured_data
 from efficientps.cli.errors import explain
-from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.loading.targets import training_batch
-from efficientps.data.sources.cityscapes import CityscapesDataModule
 from efficientps.networks.efficientps.solov2.head import SOLOv2Head
 from efficientps.networks.efficientps.solov2.targets import assign_cells, default_scale_ranges
 from efficientps.structures import InstanceTargets
@@ -49,20 +45,12 @@ def training_targets(config: Path, *, root: str | None, scale: float) -> Iterabl
         scale: factor of the training size of the images.
 
     Raises:
-        ValueError: if the file has no section ``data``.
-        OSError: if it cannot be read, or the data cannot.
+        ValueError: if the file cannot be read, has no section ``data``, or describes no data module.
+        OSError: if the data cannot be read.
     """
-    section = (yaml.safe_load(config.read_text()) or {}).get("data")
-    if not isinstance(section, dict):
-        raise ValueError(f"'{config}' has no section 'data'; give the configuration of a training.")
-    if "class_path" not in section:
-        section = {"class_path": CityscapesDataModule.__name__, "init_args": section}
     plain: dict[str, Any] = {"scale_range": [scale, scale], "flip_prob": 0.0, "photometric": False}
     plain |= {"batch_size": 1, "num_workers": 0, "albumentations": None} | ({} if root is None else {"root": root})
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--data", type=PanopticDataModule)
-    choice = section | {"init_args": section.get("init_args", {}) | plain}
-    data: PanopticDataModule = parser.instantiate(parser.parse_object({"data": choice})).data
+    data = configured_data(config, plain)
     data.setup("fit")
     for batch in data.train_dataloader():
         yield from training_batch(batch, data.categories.num_stuff)["instances"]

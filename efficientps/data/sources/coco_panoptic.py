@@ -141,15 +141,23 @@ class CocoPanopticDataModule(PanopticDataModule):
 
     def dataset(self, split: str, options: DatasetOptions) -> CocoPanoptic:
         """Return the data set of a split, "train" or "val"."""
-        place = {"train": self.train, "val": self.val}[split]
-        annotations = self._path(place.annotations)
+        place = self.place(split)
         return CocoPanoptic(
-            annotation_file=annotations,
-            map_root=annotations.with_suffix("") if place.maps is None else self._path(place.maps),
-            image_root=self._path(place.images),
+            annotation_file=place.annotations,
+            map_root=place.maps or Path(place.annotations).with_suffix(""),
+            image_root=place.images,
             categories=self.categories,
             upright=self.upright,
             options=options,
+        )
+
+    def place(self, split: str) -> CocoPanopticSplit:
+        """Return where the three parts of a split lie, with the root before each path."""
+        place = {"train": self.train, "val": self.val}[split]
+        return CocoPanopticSplit(
+            images=str(self._path(place.images)),
+            annotations=str(self._path(place.annotations)),
+            maps=None if place.maps is None else str(self._path(place.maps)),
         )
 
     def _path(self, path: str) -> Path:
