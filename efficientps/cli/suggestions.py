@@ -87,10 +87,15 @@ def chosen_class(keys: Sequence[str], message: str, sections: Mapping[str, type]
 
 
 def known_classes(kind: type) -> list[str]:
-    """Return the names of the classes of a kind that can be built and have been imported."""
-    classes = [kind, *_subclasses(kind)]
+    """Return the names of the classes of a kind that can be built: those of this package and of the kind's own."""
+    packages = {_package(kind), _package(explain_class)}
+    classes = [one for one in (kind, *_subclasses(kind)) if _package(one) in packages]
     # Classes of the same name (transformed or wrapped ones) are listed once.
     return sorted({one.__name__ for one in classes if not inspect.isabstract(one) and one.__name__[0] != "_"})
+
+
+def _package(member: type | Callable[..., object]) -> str:
+    return member.__module__.partition(".")[0]
 
 
 def parameters(owner: type | None) -> list[str]:

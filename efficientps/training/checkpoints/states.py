@@ -40,6 +40,7 @@ class StateDifference(NamedTuple):
 def compare_states(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> StateDifference:
     """Compare the state dict of a network with one from a file.
 
+    >>> import torch
     >>> compare_states({"a": torch.zeros(1), "b": torch.zeros(2)}, {"b": torch.zeros(3), "c": torch.zeros(1)})
     StateDifference(missing=['a'], unexpected=['c'], mismatched=['b'])
     """

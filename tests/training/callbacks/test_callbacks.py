@@ -101,7 +101,7 @@ def test_json_that_cannot_be_written_leaves_the_last_one(tmp_path):
 
 
 def test_number_of_overlays_is_checked():
-    with pytest.raises(ValueError, match=r"overlays\.num_images is -1; give 0 or more"):
+    with pytest.raises(ValueError, match=r"num_images is -1; give 0 or more"):
         ValidationOverlays(num_images=-1)
 
 
