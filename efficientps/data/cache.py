@@ -70,12 +70,11 @@ class SampleCache:
             CacheError: if Blosc2 is not installed.
         """
         try:
-            import blosc2
+            _blosc2()
         except ImportError:
             raise CacheError(
                 f"The cache '{root}' needs Blosc2; install it with: pip install -e '.[cache]', or read without a cache."
             ) from None
-        self._blosc2: Any = blosc2
         self.root = Path(root)
         self._max_pixels = max_pixels
 
@@ -167,7 +166,7 @@ class SampleCache:
         return Reading(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(segment_ids), segments)
 
     def _compress(self, array: npt.NDArray[Any], *, bits: bool) -> npt.NDArray[np.uint8]:
-        blosc2 = self._blosc2
+        blosc2 = _blosc2()
         packed = blosc2.compress2(
             array,
             codec=blosc2.Codec.LZ4,
@@ -181,11 +180,19 @@ class SampleCache:
 
     def _decompress(self, packed: npt.NDArray[np.uint8], array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Fill an array from what was packed, and refuse what is not of its size."""
-        size, packed_size, _ = self._blosc2.get_cbuffer_sizes(packed)
+        blosc2 = _blosc2()
+        size, packed_size, _ = blosc2.get_cbuffer_sizes(packed)
         if size != array.nbytes or packed_size != packed.nbytes:
             raise ValueError(f"{size} bytes where {array.nbytes} were expected")
-        self._blosc2.decompress2(packed, dst=array, nthreads=1)
+        blosc2.decompress2(packed, dst=array, nthreads=1)
         return array
+
+
+def _blosc2() -> Any:
+    """Return the module, which is no attribute of a cache because a process that is started anew cannot be given it."""
+    import blosc2
+
+    return blosc2
 
 
 def _state(sources: Sequence[str | os.PathLike[str]], variant: str) -> str:

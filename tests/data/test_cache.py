@@ -1,5 +1,7 @@
 import importlib.util
 import os
+import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -133,6 +135,30 @@ def test_a_second_run_writes_what_is_missing_only(cached, prepare, capsys):
     assert prepare([str(root), "--cache", str(cache), "--splits", "train", "--workers", "1"]) == 0
     assert "2 of 7 samples written" in capsys.readouterr().out
     assert sorted((cache / "train").iterdir()) == files
+
+
+def test_a_cache_goes_to_a_new_process(cached):
+    """Oracle: the sample before; the processes of the command start anew, and are given the cache as bytes."""
+    root, folder = cached
+    entry = CityscapesPanoptic(root=root, split="val").entries[0]
+    cache = SampleCache(root=folder / "val")
+    image, segment_ids, _ = pickle.loads(pickle.dumps(cache)).read(entry.image_id, entry.files)
+    expected = cache.read(entry.image_id, entry.files)
+    assert torch.equal(image, expected.image) and torch.equal(segment_ids, expected.segment_ids)
+
+
+@pytest.mark.slow
+def test_several_processes_write_what_one_writes(cached, tmp_path):
+    """Oracle: the arrays that one process wrote; the command runs as a program."""
+    root, cache = cached
+    words = [sys.executable, ROOT / "datasets/prepare_cache.py", root, "--cache", tmp_path / "two", "--workers", 2]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([str(word) for word in words], check=True, env=environment, timeout=120)
+    files = [path.relative_to(cache) for path in cache.glob("*/*.safetensors")]
+    assert len(files) == 10
+    for name in files:
+        one, two = load_file(cache / name), load_file(tmp_path / "two" / name)
+        assert one.keys() == two.keys() and all(np.array_equal(one[key], two[key]) for key in one)
 
 
 @sweep("pixels", [1, 7 * 13, 64 * 100])
