@@ -97,7 +97,21 @@ def read_image(
                 f"Image '{path}' is {found[0]}x{found[1]} pixels (height x width{how}) where its annotation says "
                 f"{size[0]}x{size[1]}; image and label must have one size{hint}."
             )
-        array = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, path))
+        return image_tensor(image, name=f"Image '{path}'", upright=upright)
+
+
+def image_tensor(image: Image.Image, *, name: str, upright: bool) -> Tensor:
+    """Convert an image of Pillow, as ``read_image`` converts what it reads, to uint8 ``[3, h, w]`` in RGB.
+
+    Args:
+        image: of any mode but floating-point pixels.
+        name: what messages call the image.
+        upright: whether to turn the image as its EXIF orientation says.
+
+    Raises:
+        UnusableImageError: if the image has floating-point pixels.
+    """
+    array = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, name))
     return torch.from_numpy(array).permute(2, 0, 1)
 
 
@@ -180,7 +194,7 @@ def _check_file(path: str | os.PathLike[str], noun: str) -> None:
         )
 
 
-def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert any pixels to RGB bytes; 16-bit grey keeps its upper byte."""
     if image.mode == "RGB":
         return image
@@ -188,5 +202,5 @@ def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
         upper = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return Image.fromarray(upper).convert("RGB")
     if image.mode == "F":
-        raise UnusableImageError(f"Image '{path}' has floating-point pixels; convert it to 8 or 16 bits per channel.")
+        raise UnusableImageError(f"{name} has floating-point pixels; convert it to 8 or 16 bits per channel.")
     return image.convert("RGB")

@@ -75,8 +75,12 @@ def _image_files(root: Path) -> list[Path]:
     return sorted(files)
 
 
-def _image_id(path: Path) -> str:
-    """Return the id of one image; a Cityscapes image has its city in its name already."""
+def image_id_of(path: Path) -> str:
+    """Return the id of one image, given its relative path; a Cityscapes image has its city in its name already.
+
+    >>> image_id_of(Path("site/3.jpg")), image_id_of(Path("bonn/bonn_1_leftImg8bit.png"))
+    ('site_3', 'bonn_1')
+    """
     if path.stem.endswith(_CITYSCAPES_SUFFIX):
         return path.stem.removesuffix(_CITYSCAPES_SUFFIX)
     return "_".join(path.with_suffix("").parts)
@@ -84,7 +88,7 @@ def _image_id(path: Path) -> str:
 
 def _image_ids(paths: list[Path]) -> list[str]:
     """Return one id for each relative path; where two differ in their extension alone, it becomes part of the id."""
-    ids = [_image_id(path) for path in paths]
+    ids = [image_id_of(path) for path in paths]
     count = Counter(ids)
     ids = [
         f"{image_id}_{path.suffix[1:]}" if count[image_id] > 1 else image_id
