@@ -139,6 +139,7 @@ DETR = {
     "detector.decoder_layers": (2, "detector.decoder.config.decoder_layers", 2),
     "detector.dropout": (0.2, "detector.encoder.layers.0.dropout", 0.2),
     "detector.box_layers": (2, "detector.box_head.num_layers", 2),
+    "detector.position_temperature": (20, "detector.position_embedding.temperature", 20),
     "match_costs.classes": (1.5, "match_costs.classes", 1.5),
     "match_costs.box": (4, "match_costs.box", 4),
     "match_costs.giou": (3, "match_costs.giou", 3),

@@ -26,7 +26,8 @@ groups = (
 
 CASES = [
     *((detector, {name: 0}, f"{name} {ZERO.format('detector')}") for name in (
-        "num_queries", "channels", "num_heads", "feed_forward", "decoder_layers", "box_layers"
+        "num_queries", "channels", "num_heads", "feed_forward", "decoder_layers", "box_layers",
+        "position_temperature"
     )),
     (detector, {"encoder_layers": -1}, "encoder_layers of the detector is -1; it must be at least 0."),
     (detector, {"dropout": 1}, "dropout of the detector is 1; it is a rate, from 0 up to but not including 1."),
@@ -41,6 +42,11 @@ CASES = [
     )),
     (RegionProposalNetwork, {"largest_scale": 0},
      "largest_scale of the region proposal network is 0; it must be above 0."),
+    (RegionProposalNetwork, {"anchor_sizes": (8, 8, 0, 8)},
+     f"the smallest of anchor_sizes {ZERO.format('region proposal network')}"),
+    (RegionProposalNetwork, {"anchor_sizes": (8, 8)}, "anchor_sizes has 2 entries; it has one for each of 4 levels."),
+    (RegionProposalNetwork, {"aspect_ratios": (0, 1)},
+     "aspect_ratios is (0, 1); it must hold numbers above 0, at least one."),
     *((partial(BoxBranch, 3, 32), {name: 0}, f"{name} {ZERO.format('box branch')}") for name in (
         "hidden", "output_size", "samples_per_image", "max_detections", "sampling_ratio"
     )),
@@ -49,6 +55,10 @@ CASES = [
     )),
     (partial(MaskRCNNHead, 3, 32), {"box_hidden": 0}, f"hidden {ZERO.format('box branch')}"),
     (partial(SemanticHead, 3, 32), {"channels": 0}, f"channels {ZERO.format('semantic head')}"),
+    (partial(SemanticHead, 3, 32), {"dpc_dilations": [(1, 0)] * 5},
+     f"the smallest number in dpc_dilations {ZERO.format('semantic head')}"),
+    (partial(SemanticHead, 3, 32), {"dpc_dilations": [(1, 1)] * 4},
+     "dpc_dilations has 4 entries; it has one for each of 5 convolutions."),
     (partial(TwoWayFPN, (8, 8, 8, 8)), {"out_channels": 0}, f"out_channels {ZERO.format('two-way FPN')}"),
     (partial(TwoWayFPN, (8, 8, 8, 8)), {"out_channels": 40, "norm_act": GroupNormReLU}, groups),
     *((solov2, {name: 0}, f"{name} {ZERO.format('SOLOv2 head')}") for name in (

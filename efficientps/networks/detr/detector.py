@@ -52,6 +52,8 @@ class Detector(nn.Module):
         decoder_layers: number of layers in the decoder.
         dropout: rate of the dropout in both.
         box_layers: number of linear layers in the box head (3, DETR, Sec. 3.2).
+        position_temperature: base of the wavelengths of the position embedding (10000,
+            facebookresearch/detr:models/position_encoding.py).
 
     Raises:
         ValueError: a count is too small, ``channels`` does not fit the position embedding or the heads, or the dropout
@@ -71,11 +73,13 @@ class Detector(nn.Module):
         decoder_layers: int = 6,
         dropout: float = 0.1,
         box_layers: int = 3,
+        position_temperature: int = 10_000,
     ) -> None:
         super().__init__()
         counts = {"num_queries": num_queries, "channels": channels, "num_heads": num_heads}
         layers = {"feed_forward": feed_forward, "decoder_layers": decoder_layers, "box_layers": box_layers}
-        check_counts("detector", counts | layers)
+        temperature = {"position_temperature": position_temperature}
+        check_counts("detector", counts | layers | temperature)
         check_counts("detector", {"encoder_layers": encoder_layers}, least=0)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout of the detector is {dropout}; it is a rate, from 0 up to but not including 1.")
@@ -97,7 +101,7 @@ class Detector(nn.Module):
         self.num_heads = num_heads
         self.num_queries = num_queries
         self.input_projection = nn.Conv2d(in_channels, channels, 1)
-        self.position_embedding = DetrSinePositionEmbedding(channels // 2, normalize=True)
+        self.position_embedding = DetrSinePositionEmbedding(channels // 2, position_temperature, normalize=True)
         self.encoder = DetrEncoder(config)
         with torch.random.fork_rng(devices=[]):  # the weights of a seed are those of the layers made above
             self.encoder.layers = nn.ModuleList(EncoderLayer(self.encoder.config) for _ in range(encoder_layers))

@@ -182,19 +182,19 @@ class EfficientPS(PanopticNetwork):
         canvas = (images.shape[2], images.shape[3])
         x = self.normalize(images, image_sizes)
         pyramid, semantic_logits, dense = self._trunk(x) if self.replay is None else self.replay(self._trunk, x)
-        instances = self.instance_head.decode(pyramid, dense, image_sizes)
+        by_image = self.instance_head.decode(pyramid, dense, image_sizes)
         del x, pyramid, dense
         predictions = []
-        for logits, image_size, size, of_image in zip(semantic_logits, image_sizes, sizes, instances, strict=True):
+        for logits, image_size, size, instances in zip(semantic_logits, image_sizes, sizes, by_image, strict=True):
             # Channels first: of a view of one image PyTorch cannot tell the layout, and takes several times as long.
             logits = logits.float().contiguous()
             enlarged = logits_of_image(logits, canvas=canvas, image_size=image_size, size=size)
             if image_size != size:
-                of_image = of_image.resize(image_size, size)
+                instances = instances.resize(image_size, size)
             maps = semantic_maps(enlarged, self.num_stuff)
             panoptic = panoptic_fusion(
                 enlarged,
-                of_image,
+                instances,
                 num_stuff=self.num_stuff,
                 maps=maps,
                 score_thresh=self.instance_head.score_thresh,
@@ -202,7 +202,7 @@ class EfficientPS(PanopticNetwork):
                 min_stuff_area=self.min_stuff_area,
                 mask_logit_scale=self.instance_head.mask_logit_scale,
             )
-            predictions.append(Prediction(panoptic, maps.classes, of_image))
+            predictions.append(Prediction(panoptic, maps.classes, instances))
         return predictions
 
 

@@ -108,7 +108,7 @@ class SemanticHead(nn.Module):
         norm_act: builds the normalisation with its activation.
 
     Raises:
-        ValueError: ``hard_pixel_fraction`` is not in (0, 1], or there are no channels.
+        ValueError: ``hard_pixel_fraction`` is not in (0, 1], there are no channels, or there are not five dilations.
     """
 
     def __init__(
@@ -128,6 +128,9 @@ class SemanticHead(nn.Module):
         check_counts("semantic head", {"num_classes": num_classes, "channels": channels})
         if not 0 < hard_pixel_fraction <= 1:
             raise ValueError(f"hard_pixel_fraction is {hard_pixel_fraction}; it is a share of the pixels, in (0, 1].")
+        check_counts("semantic head", {"the smallest number in dpc_dilations": min(map(min, dpc_dilations))})
+        if len(dpc_dilations) != 5:
+            raise ValueError(f"dpc_dilations has {len(dpc_dilations)} entries; it has one for each of 5 convolutions.")
         self.hard_pixel_fraction = hard_pixel_fraction
         self.semantic_weight = semantic_weight
         self.hard_pixel_scope: Literal["image", "batch"] = hard_pixel_scope

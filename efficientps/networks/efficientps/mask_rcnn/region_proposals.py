@@ -59,7 +59,8 @@ class RegionProposalNetwork(nn.Module):
             (``device``).
 
     Raises:
-        ValueError: a count is below 1, or ``largest_scale`` is not above 0.
+        ValueError: a count is below 1, ``largest_scale`` or an aspect ratio is not above 0, or there is not one anchor
+            size for each level.
     """
 
     def __init__(
@@ -95,6 +96,13 @@ class RegionProposalNetwork(nn.Module):
                 "post_nms_test": post_nms_test,
             },
         )
+        check_counts("region proposal network", {"the smallest of anchor_sizes": min(anchor_sizes)})
+        if len(anchor_sizes) != len(STRIDES):
+            raise ValueError(
+                f"anchor_sizes has {len(anchor_sizes)} entries; it has one for each of {len(STRIDES)} levels."
+            )
+        if not aspect_ratios or min(aspect_ratios) <= 0:
+            raise ValueError(f"aspect_ratios is {aspect_ratios}; it must hold numbers above 0, at least one.")
         check_scale("region proposal network", largest_scale)
         self.anchors = PyramidAnchors(anchor_sizes, aspect_ratios=aspect_ratios, strides=STRIDES)
         self.head = RPNHead(in_channels, self.anchors.per_cell)
