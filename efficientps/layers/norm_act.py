@@ -195,9 +195,17 @@ class GroupNormReLU(nn.Sequential):
     Args:
         num_features: channels C of the input ``[B, C, ...]``, a multiple of ``num_groups``.
         num_groups: groups of channels that are normalised together (32, Wu and He, "Group Normalization", 2018).
+
+    Raises:
+        ValueError: the channels cannot be split into the groups.
     """
 
     def __init__(self, num_features: int, *, num_groups: int = 32) -> None:
+        if num_groups < 1 or num_features % num_groups:
+            raise ValueError(
+                f"GroupNormReLU is to split {num_features} channels into {num_groups} groups; the number of channels "
+                "must be a multiple of num_groups."
+            )
         super().__init__(nn.GroupNorm(num_groups, num_features), nn.ReLU(inplace=True))
 
 

@@ -58,19 +58,24 @@ def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: f
     return loss
 
 
-def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def weighted(weight: float, loss: Tensor) -> Tensor:
+    """Return ``weight * loss``; a weight of 1 launches nothing."""
+    return loss if weight == 1 else weight * loss
+
+
+def dice_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 1e-3) -> Tensor:
     """Return ``1 - 2 sum(p t) / (sum(p^2) + sum(t^2))`` of each mask, with squares as in V-Net (arXiv 1606.04797).
 
-    Each of the two sums below has 0.001 added (WXinlong/SOLO: solov2_head.py). A mask and a target without any pixel
-    have loss 1, with hardly any gradient.
+    A mask and a target without any pixel have loss 1, with hardly any gradient.
 
     Args:
         logits: float ``[N, M]``, before the sigmoid.
         targets: ``[N, M]`` in [0, 1].
+        smoothing: added to each of the two sums below (0.001, WXinlong/SOLO: solov2_head.py).
 
     Returns:
         float32 ``[N]`` in [0, 1].
     """
     probs, targets = logits.float().sigmoid(), targets.float()
     squares = (probs * probs).sum(dim=1) + (targets * targets).sum(dim=1)
-    return 1 - 2 * (probs * targets).sum(dim=1) / (squares + 2e-3)
+    return 1 - 2 * (probs * targets).sum(dim=1) / (squares + 2 * smoothing)

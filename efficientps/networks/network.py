@@ -59,9 +59,9 @@ class PanopticNetwork(nn.Module, ABC):
         By default every ``Backbone`` of the network; if it has none, its attribute ``backbone``. A family whose
         backbone is another module overrides this.
         """
-        found = [module for module in self.modules() if isinstance(module, Backbone)]
+        backbones = [module for module in self.modules() if isinstance(module, Backbone)]
         attribute = getattr(self, "backbone", None)
-        return list(found) or ([attribute] if isinstance(attribute, nn.Module) else [])
+        return list(backbones) or ([attribute] if isinstance(attribute, nn.Module) else [])
 
     def undecayed_parameters(self) -> set[str]:
         """Return the names of parameters that take no weight decay where norms and biases are exempt from it.

@@ -49,8 +49,8 @@ def predict_by_canvas(
     for (height, width), indices in by_canvas(batch["image_sizes"]).items():
         images = torch.stack([batch["images"][i, :, :height, :width] for i in indices])
         image_sizes = [batch["image_sizes"][i] for i in indices]
-        found = predict(images, image_sizes, [sizes[i] for i in indices])
-        predictions.update(zip(indices, found, strict=True))
+        of_canvas = predict(images, image_sizes, [sizes[i] for i in indices])
+        predictions.update(zip(indices, of_canvas, strict=True))
     return [predictions[i] for i in range(len(predictions))]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from efficientps.atomic_file import write_text
+from efficientps.atomic_file import atomic_file, write_text
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
 from efficientps.reporting.class_chart import class_figure
 from efficientps.reporting.curves import Curve, curve_figure
@@ -58,11 +58,13 @@ def write_report(
     shown: list[tuple[Path, str]] = []
     for name, figure in figures.items():
         path = directory / f"{name}.png"
-        figure.savefig(path, dpi=120)
+        with atomic_file(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
         shown.append((path, ""))
     for rank, image in enumerate(worst, start=1):
         path = directory / f"worst_{rank:02d}_{image.image_id}.png"
-        Image.fromarray(image.picture).save(path)
+        with atomic_file(path) as temporary:
+            Image.fromarray(image.picture).save(temporary, format="PNG")
         shown.append((path, f"{rank}. {image.image_id}: PQ {100 * image.pq:.1f}"))
     html = directory / "report.html"
     write_text(html, _page(title, result, names, shown))

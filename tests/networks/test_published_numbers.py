@@ -1,6 +1,7 @@
 """Every published number can be set by a dotted key of the configuration, and arrives in the network."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,8 +9,14 @@ import torch
 from efficientps.cli.panoptic_cli import PanopticCLI
 from efficientps.networks.detr.losses import LossWeights, box_losses, mask_losses
 from efficientps.networks.detr.matcher import MatchCosts, match
+from efficientps.networks.efficientps import MaskRCNNHead, SemanticHead, SOLOv2Head
+from efficientps.networks.efficientps.mask_rcnn.box_branch import BoxBranch
+from efficientps.networks.efficientps.mask_rcnn.mask_branch import MaskBranch
+from efficientps.networks.efficientps.mask_rcnn.region_proposals import RegionProposalNetwork
 from efficientps.networks.queries.targets import SegmentTargets
 from tests.command_line import refuse, run
+from tests.instance_head_contract import CHANNELS, random_pyramid, random_targets
+from tests.sweep import sweep
 
 MASK_RCNN = {
     # Ren et al., "Faster R-CNN", Sec. 3.1 and 3.3; DeepSceneSeg/EfficientPS:configs.
@@ -25,6 +32,10 @@ MASK_RCNN = {
     "rpn.post_nms_train": (903, "rpn.post_nms_train", 903),
     "rpn.post_nms_test": (904, "rpn.post_nms_test", 904),
     "rpn.nms_thresh": (0.8, "rpn.nms_thresh", 0.8),
+    "rpn.smallest_side": (2, "rpn.smallest_side", 2),
+    "rpn.largest_scale": (50, "rpn.largest_scale", 50),
+    "rpn.objectness_weight": (1.1, "rpn.objectness_weight", 1.1),
+    "rpn.box_weight": (1.2, "rpn.box_weight", 1.2),
     # Girshick, "Fast R-CNN", Sec. 2.3; rbgirshick/py-faster-rcnn; Lin et al., "Feature Pyramid Networks", Eq. 1.
     "box_branch.hidden": (24, "box_branch.fc.1.out_features", 24),
     "box_branch.output_size": (5, "box_branch.output_size", 5),
@@ -39,6 +50,10 @@ MASK_RCNN = {
     "box_branch.detection_thresh": (0.06, "box_branch.detection_thresh", 0.06),
     "box_branch.nms_thresh": (0.3, "box_branch.nms_thresh", 0.3),
     "box_branch.max_detections": (77, "box_branch.max_detections", 77),
+    "box_branch.smallest_side": (3, "box_branch.smallest_side", 3),
+    "box_branch.largest_scale": (60, "box_branch.largest_scale", 60),
+    "box_branch.class_weight": (1.3, "box_branch.class_weight", 1.3),
+    "box_branch.box_weight": (1.4, "box_branch.box_weight", 1.4),
     # He et al., "Mask R-CNN", Sec. 3.1.
     "mask_branch.channels": (16, "mask_branch.deconv.out_channels", 16),
     "mask_branch.num_convs": (2, "mask_branch.convs.1.1.out_channels", 16),
@@ -46,6 +61,7 @@ MASK_RCNN = {
     "mask_branch.sampling_ratio": (4, "mask_branch.sampling_ratio", 4),
     "mask_branch.aligned": ("false", "mask_branch.aligned", False),
     "mask_branch.finest_scale": (27, "mask_branch.finest_scale", 27),
+    "mask_branch.mask_weight": (1.5, "mask_branch.mask_weight", 1.5),
     # DeepSceneSeg/EfficientPS:configs and efficientPS.py.
     "score_thresh": (0.4, "score_thresh", 0.4),
     "mask_logit_scale": (4, "mask_logit_scale", 4),
@@ -69,7 +85,12 @@ SOLOV2 = {
     "mask_weight": (4, "mask_weight", 4),
     "focal_alpha": (0.3, "focal_alpha", 0.3),
     "focal_gamma": (1.5, "focal_gamma", 1.5),
+    "dice_smoothing": (0.5, "dice_smoothing", 0.5),
+    "category_prior": (0.5, "category.bias.0", 0.0),
+    "points_nms_window": (3, "points_nms_window", 3),
     "detection_thresh": (0.2, "detection_thresh", 0.2),
+    "mask_thresh": (0.6, "mask_thresh", 0.6),
+    "least_areas": ("[1, 2, 3, 4, 5]", "least_areas", (1, 2, 3, 4, 5)),
     "nms_pre": (400, "nms_pre", 400),
     "nms_kernel": ("linear", "nms_kernel", "linear"),
     "nms_sigma": (1.5, "nms_sigma", 1.5),
@@ -88,9 +109,25 @@ EFFICIENTPS = {
     ),
     "semantic_head.hard_pixel_fraction": (0.5, "semantic_head.hard_pixel_fraction", 0.5),
     "semantic_head.hard_pixel_scope": ("batch", "semantic_head.hard_pixel_scope", "batch"),
+    "semantic_head.semantic_weight": (1.6, "semantic_head.semantic_weight", 1.6),
     "overlap_thresh": (0.6, "overlap_thresh", 0.6),
     "min_stuff_area": (1024, "min_stuff_area", 1024),
 }
+
+PARTS = {"rpn": RegionProposalNetwork, "box_branch": BoxBranch, "mask_branch": MaskBranch}
+
+MASK_RCNN_WEIGHTS = {
+    "loss_objectness": ("rpn", "objectness_weight"),
+    "loss_rpn_box_reg": ("rpn", "box_weight"),
+    "loss_classifier": ("box_branch", "class_weight"),
+    "loss_box_reg": ("box_branch", "box_weight"),
+    "loss_mask": ("mask_branch", "mask_weight"),
+}
+"""Loss term -> part of the head, option of the part."""
+
+SOLOV2_WEIGHTS = {"loss_category": ("", "category_weight"), "loss_mask": ("", "mask_weight")}
+
+SEMANTIC = {"loss_semantic": ("", "semantic_weight")}
 
 DETR = {
     # Carion et al., "DETR", Sec. 3 and A.4; facebookresearch/detr:main.py and models/segmentation.py.
@@ -101,6 +138,8 @@ DETR = {
     "detector.encoder_layers": (1, "detector.encoder.config.encoder_layers", 1),
     "detector.decoder_layers": (2, "detector.decoder.config.decoder_layers", 2),
     "detector.dropout": (0.2, "detector.encoder.layers.0.dropout", 0.2),
+    "detector.box_layers": (2, "detector.box_head.num_layers", 2),
+    "detector.position_temperature": (20, "detector.position_embedding.temperature", 20),
     "match_costs.classes": (1.5, "match_costs.classes", 1.5),
     "match_costs.box": (4, "match_costs.box", 4),
     "match_costs.giou": (3, "match_costs.giou", 3),
@@ -111,6 +150,7 @@ DETR = {
     "loss_weights.dice": (1.3, "loss_weights.dice", 1.3),
     "loss_weights.focal_alpha": (0.3, "loss_weights.focal_alpha", 0.3),
     "loss_weights.focal_gamma": (1.5, "loss_weights.focal_gamma", 1.5),
+    "loss_weights.dice_smoothing": (0.5, "loss_weights.dice_smoothing", 0.5),
     "no_object_weight": (0.2, "no_object_weight", 0.2),
     "score_thresh": (0.8, "score_thresh", 0.8),
     "max_dropped_area": (5, "max_dropped_area", 5),
@@ -174,3 +214,26 @@ def test_weights_of_detr_weigh_the_terms():
     focal, dice = mask_losses(torch.zeros(1, 4, 4), target.masks, LossWeights(mask=2, dice=5, focal_gamma=0))
     assert focal.item() == pytest.approx(2 * 0.25 * math.log(2))
     assert dice.item() == pytest.approx(5 * (1 - 17 / 25))
+    _, dice = mask_losses(torch.zeros(1, 4, 4), target.masks, LossWeights(dice_smoothing=8))
+    assert dice.item() == pytest.approx(1 - 24 / 32)
+
+
+@sweep("head, weights", [(MaskRCNNHead, MASK_RCNN_WEIGHTS), (SOLOv2Head, SOLOV2_WEIGHTS), (SemanticHead, SEMANTIC)])
+def test_weights_of_efficientps_weigh_the_terms(head, weights):
+    """Oracle: each term is its weight times the term of weight 1, in the same draw of samples."""
+
+    def terms(weight_of):
+        torch.manual_seed(0)
+        parts = {}
+        for term, (part, name) in weights.items():
+            parts.setdefault(part, {})[name] = weight_of[term]
+        options = parts.pop("", {}) | {part: partial(PARTS[part], **given) for part, given in parts.items()}
+        built = head(3, CHANNELS, **options)
+        if head is SemanticHead:
+            return built.loss(random_pyramid(2), torch.randint(0, 3, (2, 64, 128)))
+        return built.loss(random_pyramid(2), random_targets([2, 1]))
+
+    unit = terms(dict.fromkeys(weights, 1.0))
+    twice = {term: 2.0 ** (place + 1) for place, term in enumerate(weights)}
+    assert terms(twice) == {term: twice[term] * loss for term, loss in unit.items()}
+    assert all(unit.values())

@@ -1,9 +1,12 @@
 """The report: figures from results, curves from logs, the worst images, and a page that needs nothing else."""
 
 import base64
+import errno
 import io
 import math
 import re
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,3 +139,20 @@ def test_the_page_needs_nothing_else(tmp_path):
 def test_a_report_without_curves_and_images(tmp_path):
     write_report(tmp_path, title="x", result=result(), names=NAMES, colors=COLORS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["per_class_pq.png", "report.html"]
+
+
+def test_a_full_disk_leaves_the_last_report_whole(tmp_path, monkeypatch):
+    """Oracle: the files of the report before; half a picture is written when the disk is full."""
+    worst = [ScoredImage("a", 0.5, np.zeros((4, 6, 3), dtype=np.uint8))]
+    report = partial(write_report, tmp_path, title="x", result=result(), names=NAMES, colors=COLORS, worst=worst)
+    report()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def save(self, file, *arguments, **options):
+        file.write(b"half") if hasattr(file, "write") else Path(file).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        report()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

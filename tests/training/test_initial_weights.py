@@ -1,13 +1,24 @@
 """What a run starts from, without a network: pretrained weights are asked for where training begins, and not before."""
 
+import os
+import subprocess
+import sys
 import time
 
 import huggingface_hub
 import pytest
 import timm
 import torch
+import torch.distributed
+import torch.multiprocessing
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 
+from efficientps.cli.arguments import DEFAULT_CONFIG
+from efficientps.training.initial_weights import start_network
 from tests.command_line import refuse, run, write_config
+from tests.tiny_network import TinyNetwork
 
 NETWORK = [
     *("--model.network", "EfficientPS", "--model.network.backbone.variant", "b0"),
@@ -101,3 +112,95 @@ def test_weights_of_a_file_go_before_pretrained_ones(options, tmp_path):
     assert (backbone.conv_stem.weight == 7).all()
     expected = pretrained["blocks.0.0.conv_dw.weight"]
     torch.testing.assert_close(backbone.blocks[0][0].conv_dw.weight.data.abs(), expected.abs())
+
+
+# ------------------------------------------------------------------------------------------------------ two processes
+
+
+def start_in_process(rank, folder, files):
+    """Start a network from a file of its own in one of two processes, which nothing but ``start_network`` connects."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    strategy = DDPStrategy(cluster_environment=LightningEnvironment())
+    strategy.cluster_environment.set_global_rank(rank)
+    torch.manual_seed(rank)
+    network = TinyNetwork(3, 2)
+    try:
+        start_network(network, strategy, file=files[rank], pretrained=True)
+        torch.save(network.state_dict(), folder / f"{rank}.pt")
+    except FileNotFoundError as error:
+        (folder / f"{rank}.txt").write_text(str(error))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.slow
+def test_each_process_loads_the_file_itself(tmp_path):
+    """Oracle: the file; the processes begin with other weights than it, and than each other."""
+    weights = TinyNetwork(3, 2).state_dict()
+    torch.save({"state_dict": {f"network.{key}": value for key, value in weights.items()}}, tmp_path / "a.ckpt")
+    torch.multiprocessing.spawn(start_in_process, (tmp_path, [tmp_path / "a.ckpt"] * 2), nprocs=2)
+    for rank in (0, 1):
+        started = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert all(torch.equal(started[key], value) for key, value in weights.items())
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.slow
+def test_an_error_of_the_first_process_is_raised_in_both(tmp_path):
+    """Oracle: the sentence about the file of the first process, which the second one could have started without."""
+    torch.save({"state_dict": {f"network.{k}": v for k, v in TinyNetwork(3, 2).state_dict().items()}}, tmp_path / "a")
+    torch.multiprocessing.spawn(start_in_process, (tmp_path, [tmp_path / "nowhere.ckpt", tmp_path / "a"]), nprocs=2)
+    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
+    assert "nowhere.ckpt" in first and second == first
+
+
+class Witness(Callback):
+    """Writes what each process has in its backbone, right after its weights were loaded and before a step.
+
+    Args:
+        folder: gets a file for each rank.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def on_train_start(self, trainer, pl_module):
+        torch.save(pl_module.network.backbone.network.state_dict(), f"{self.folder}/{trainer.global_rank}.pt")
+
+
+def train_in_two(cityscapes_root, tmp_path, weights, *options):
+    """Train one step in two processes, started by the program; return its exit code and its lines on stderr."""
+    words = [sys.executable, DEFAULT_CONFIG.with_name("train_net.py"), "fit"]
+    words += ["--config", write_config(tmp_path, cityscapes_root), *NETWORK]
+    words += ["--model.network.backbone.weights", weights, "--data.batch_size", 1, "--trainer.max_steps", 1]
+    words += ["--trainer.limit_val_batches", 0, "--trainer.devices", 2, "--trainer.strategy", "ddp", *options]
+    environment = os.environ | {"PYTHONPATH": str(DEFAULT_CONFIG.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, env=environment, timeout=240, check=False
+    )
+    return done.returncode, done.stderr.splitlines()
+
+
+@pytest.mark.slow
+def test_two_processes_start_from_one_file(cityscapes_root, tmp_path):
+    """Oracle: the first convolution is the weight file's, and every tensor is the same in both processes."""
+    weights = timm.create_model("tf_efficientnet_b0").state_dict()
+    torch.save(weights, tmp_path / "b0.pth")
+    witness = ["--trainer.callbacks+=tests.training.test_initial_weights.Witness"]
+    witness += [f"--trainer.callbacks.folder={tmp_path}"]
+    code, lines = train_in_two(cityscapes_root, tmp_path, tmp_path / "b0.pth", *witness)
+    assert code == 0, lines[-5:]
+    assert sum("The backbone starts from the weight file" in line for line in lines) == 1
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert torch.equal(first["conv_stem.weight"], weights["conv_stem.weight"])
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.slow
+def test_a_file_that_cannot_be_read_ends_two_processes(cityscapes_root, tmp_path):
+    """Oracle: one sentence, said by both; neither waits for the other longer than the time limit."""
+    (tmp_path / "b0.pth").write_bytes(b"no weights")
+    code, lines = train_in_two(cityscapes_root, tmp_path, tmp_path / "b0.pth")
+    said = [line for line in lines if line.startswith("error: ")]
+    assert code == 1
+    assert len(set(said)) == 1 and "b0.pth" in said[0], lines[-5:]

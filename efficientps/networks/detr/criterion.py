@@ -16,11 +16,11 @@ from efficientps.networks.detr.losses import (
     mask_losses,
     matched_labels,
     matched_masks,
-    weighted,
 )
 from efficientps.networks.detr.mask_head import MaskHead
 from efficientps.networks.detr.matcher import Matches
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
+from efficientps.networks.losses import weighted
 from efficientps.networks.queries.targets import SegmentTargets
 
 

@@ -17,6 +17,8 @@ from transformers.models.detr.modeling_detr import (
     DetrSinePositionEmbedding,
 )
 
+from efficientps.networks.counts import check_counts
+
 
 class Detection(NamedTuple):
     """The output of the detector for a batch: D decoder layers (outside of training the last one only), Q queries.
@@ -49,6 +51,13 @@ class Detector(nn.Module):
         encoder_layers: number of layers in the encoder.
         decoder_layers: number of layers in the decoder.
         dropout: rate of the dropout in both.
+        box_layers: number of linear layers in the box head (3, DETR, Sec. 3.2).
+        position_temperature: base of the wavelengths of the position embedding (10000,
+            facebookresearch/detr:models/position_encoding.py).
+
+    Raises:
+        ValueError: a count is too small, ``channels`` does not fit the position embedding or the heads, or the dropout
+            is not in [0, 1).
     """
 
     def __init__(
@@ -63,11 +72,17 @@ class Detector(nn.Module):
         encoder_layers: int = 6,
         decoder_layers: int = 6,
         dropout: float = 0.1,
+        box_layers: int = 3,
+        position_temperature: int = 10_000,
     ) -> None:
         super().__init__()
-        for name, value in (("num_queries", num_queries), ("decoder_layers", decoder_layers)):
-            if value < 1:
-                raise ValueError(f"{name} of the detector is {value}; it must be at least 1.")
+        counts = {"num_queries": num_queries, "channels": channels, "num_heads": num_heads}
+        layers = {"feed_forward": feed_forward, "decoder_layers": decoder_layers, "box_layers": box_layers}
+        temperature = {"position_temperature": position_temperature}
+        check_counts("detector", counts | layers | temperature)
+        check_counts("detector", {"encoder_layers": encoder_layers}, least=0)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout of the detector is {dropout}; it is a rate, from 0 up to but not including 1.")
         if channels % 16 or channels % num_heads:
             raise ValueError(
                 f"channels of the detector is {channels}; it must be a multiple of 16 and of num_heads, {num_heads}."
@@ -86,14 +101,14 @@ class Detector(nn.Module):
         self.num_heads = num_heads
         self.num_queries = num_queries
         self.input_projection = nn.Conv2d(in_channels, channels, 1)
-        self.position_embedding = DetrSinePositionEmbedding(channels // 2, normalize=True)
+        self.position_embedding = DetrSinePositionEmbedding(channels // 2, position_temperature, normalize=True)
         self.encoder = DetrEncoder(config)
         with torch.random.fork_rng(devices=[]):  # the weights of a seed are those of the layers made above
             self.encoder.layers = nn.ModuleList(EncoderLayer(self.encoder.config) for _ in range(encoder_layers))
         self.decoder = DetrDecoder(config)
         self.queries = nn.Embedding(num_queries, channels)
         self.class_head = nn.Linear(channels, num_classes + 1)
-        self.box_head: nn.Module = DetrMLPPredictionHead(channels, channels, 4, num_layers=3)  # type: ignore[no-untyped-call]
+        self.box_head: nn.Module = DetrMLPPredictionHead(channels, channels, 4, num_layers=box_layers)  # type: ignore[no-untyped-call]
         for module in (self.encoder, self.decoder):
             _init_transformer(module)
         self._last_positions: tuple[Hashable, Tensor] | None = None

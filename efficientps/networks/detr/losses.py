@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, l1_loss
 from torchvision.ops import box_convert
 
 from efficientps.networks.detr.matcher import Matches
-from efficientps.networks.losses import focal_loss
+from efficientps.networks.losses import focal_loss, weighted
 from efficientps.networks.queries.targets import SegmentTargets
 
 
@@ -27,6 +27,8 @@ class LossWeights:
         dice: weight of the Dice loss of the masks.
         focal_alpha: weight of the positives in the focal loss.
         focal_gamma: exponent of the focal loss.
+        dice_smoothing: added to the numerator and to the denominator of the Dice loss (1,
+            facebookresearch/detr:models/segmentation.py, ``dice_loss``).
     """
 
     classes: float = 1.0
@@ -36,6 +38,7 @@ class LossWeights:
     dice: float = 1.0
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
+    dice_smoothing: float = 1.0
 
 
 PUBLISHED_WEIGHTS = LossWeights()
@@ -103,19 +106,15 @@ def mask_losses(mask_logits: Tensor, masks: Tensor, weights: LossWeights = PUBLI
     Args:
         mask_logits: ``[M, H, W]``, before the sigmoid.
         masks: bool ``[M, H, W]``.
-        weights: ``mask``, ``dice`` and the two numbers of the focal loss are taken.
+        weights: ``mask``, ``dice``, the two numbers of the focal loss and the smoothing of the Dice loss are taken.
     """
     logits, wanted = mask_logits.float().flatten(1), masks.float().flatten(1)
     probs = logits.sigmoid()
     # The denominator adds the probabilities; V-Net and SOLOv2 add their squares.
-    dice = 1 - (2 * (probs * wanted).sum(dim=1) + 1) / (probs.sum(dim=1) + wanted.sum(dim=1) + 1)
+    smoothing = weights.dice_smoothing
+    dice = 1 - (2 * (probs * wanted).sum(dim=1) + smoothing) / (probs.sum(dim=1) + wanted.sum(dim=1) + smoothing)
     focal = focal_loss(logits, wanted, alpha=weights.focal_alpha, gamma=weights.focal_gamma) / logits.shape[1]
     return weighted(weights.mask, focal), weighted(weights.dice, dice.sum())
-
-
-def weighted(weight: float, loss: Tensor) -> Tensor:
-    """Return ``weight * loss``; a weight of 1 launches nothing."""
-    return loss if weight == 1 else weight * loss
 
 
 def matched_masks(matches: Matches, targets: Sequence[SegmentTargets]) -> Tensor:

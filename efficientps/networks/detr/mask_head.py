@@ -12,6 +12,9 @@ from transformers.models.detr.modeling_detr import DetrFPNFusionStage, DetrMaskH
 
 from efficientps.networks.detr.detector import Detection
 
+_GROUPS = 8
+"""Of each group norm in the mask head."""
+
 
 class QueryConvolutions(DetrMaskHeadSmallConv):
     """The convolutions of the mask head; the parts that no query changes are computed once for each image.
@@ -70,6 +73,22 @@ class MaskFeatures(NamedTuple):
     adapted: list[Tensor]  # of the backbone's levels of strides 16, 8 and 4, with channels / 2, / 4 and / 8
 
 
+def _check_groups(channels: int, num_heads: int) -> None:
+    """Refuse widths that the group norms of the mask head cannot split into their 8 groups, or into single channels."""
+    if (channels + num_heads) % _GROUPS:
+        raise ValueError(
+            f"channels of the detector is {channels} and num_heads {num_heads}; with a mask head, their sum must be a "
+            f"multiple of {_GROUPS}."
+        )
+    widths = [channels // part for part in (2, 4, 8, 16)]
+    if any(width % min(_GROUPS, width) for width in widths):
+        raise ValueError(
+            f"channels of the detector is {channels}; the mask head has layers of {', '.join(map(str, widths))} "
+            f"channels, and each must be a multiple of {_GROUPS} or less than it: take a multiple of 128, or 16, 32 or "
+            "64."
+        )
+
+
 class MaskHead(nn.Module):
     """Multi-head attention of a query over the image, refined by convolutions at strides 32 to 4 (arXiv 2005.12872).
 
@@ -77,10 +96,14 @@ class MaskHead(nn.Module):
         channels: width of the detector.
         num_heads: attention heads of the detector.
         level_channels: of the backbone's levels of strides 4, 8 and 16.
+
+    Raises:
+        ValueError: the group norms of the mask head, of 8 groups each, cannot split their channels.
     """
 
     def __init__(self, channels: int, num_heads: int, level_channels: Sequence[int]) -> None:
         super().__init__()
+        _check_groups(channels, num_heads)
         self.attention = DetrMHAttentionMap(channels, num_heads)
         self.convolutions = QueryConvolutions(channels + num_heads, [*reversed(level_channels)], channels)
         for linear in (self.attention.q_proj, self.attention.k_proj):

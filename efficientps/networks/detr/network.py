@@ -66,9 +66,11 @@ class DETRPanoptic(PanopticNetwork):
         detection_thresh: lowest score of a thing whose mask is predicted for average precision; boxes have none.
         max_dropped_area: segments of at most this number of pixels are dropped from the panoptic map (4,
             PostProcessPanoptic).
-        stuff_merge: how several queries of one stuff class become one segment, see ``panoptic_map``.
-        normalizer_scope: whose segments the losses are divided by, see ``normalizer``; the authors take all processes
-            together.
+        stuff_merge: what becomes of several queries of one stuff class: ``union`` makes their pixels one segment; where
+            a segment is dropped, ``first`` gives the pixels of the later ones to other queries, as the authors' code
+            does.
+        normalizer_scope: whose segments the losses are divided by: those of all processes (``global``, as the authors
+            do) or those of each (``device``).
         image_mean: of each channel R, G, B in [0, 255]; ``None`` takes what the backbone's weights expect.
         image_std: standard deviation of each channel, in the same range, or ``None``.
     """

@@ -28,7 +28,8 @@ def build_branch(name: str, factory: Callable[..., Branch], *sizes: int, options
         options: options of the head for this branch.
 
     Raises:
-        ValueError: the head and the factory both give a value for an option, and the two differ.
+        ValueError: the head and the factory both give a value for an option, and the two differ. A value of the factory
+            that is the default of the branch counts as not given: a configuration gives a factory all options.
 
     >>> build_branch("branch", partial(dict, depth=4), options=[PassedOn("width", "channels", 8)])
     {'depth': 4, 'channels': 8}

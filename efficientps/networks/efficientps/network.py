@@ -45,15 +45,16 @@ class EfficientPS(PanopticNetwork):
         neck: builds the two-way FPN for the backbone's channels.
         semantic_head: builds the semantic head for a number of classes and of pyramid channels.
         overlap_thresh: an instance is dropped where more than this share of its mask is covered by instances of
-            higher scores, see ``panoptic_fusion`` (0.5).
-        min_stuff_area: stuff classes with fewer pixels of the image file become void; see ``panoptic_fusion``.
+            higher scores (0.5, DeepSceneSeg/EfficientPS:configs, ``test_cfg``).
+        min_stuff_area: stuff classes with fewer pixels of the image file become void (2048, the same).
         image_mean: of each channel R, G, B in [0, 255]; ``None`` takes what the backbone's weights expect. The authors'
             code takes those of Mapillary Vistas, 106.433, 116.617, 119.559.
         image_std: standard deviation of each channel, in the same range (Mapillary Vistas: 65.496, 67.6, 74.123).
         activation_checkpointing: parts whose inner activations are not kept: the backward pass computes them a second
             time, with the same result, which takes less memory and more time. Each block of the backbone is such a
             part.
-        norm_implementation: how every in-place ABN computes, see ``InPlaceABN``.
+        norm_implementation: how every in-place ABN computes: ``in_place`` by PyTorch's operators, ``eager`` by its two
+            layers, ``compiled`` by the ``inplace-abn`` package, ``triton`` by this package's own kernels.
         torch_compile: parts that ``torch.compile`` turns into kernels when they first see a size of images, in training
             and in evaluation each, which takes minutes; from the ninth size on they run uncompiled. ``eager`` norms
             suit it best: it fuses them with what is around, and chooses itself what the backward pass computes twice.
@@ -149,7 +150,7 @@ class EfficientPS(PanopticNetwork):
         return x.contiguous(memory_format=torch.channels_last) if _is_channels_last(self) else x
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the loss terms of both heads, with unit weights (EfficientPS, Sec. 3.4)."""
+        """Return the loss terms of both heads, with the heads' own weights (published is 1, EfficientPS, Sec. 3.4)."""
         with prepared_scales(self):
             pyramid = self.pyramid(batch["images"], batch["image_sizes"])
             return {
@@ -181,19 +182,19 @@ class EfficientPS(PanopticNetwork):
         canvas = (images.shape[2], images.shape[3])
         x = self.normalize(images, image_sizes)
         pyramid, semantic_logits, dense = self._trunk(x) if self.replay is None else self.replay(self._trunk, x)
-        instances = self.instance_head.decode(pyramid, dense, image_sizes)
+        by_image = self.instance_head.decode(pyramid, dense, image_sizes)
         del x, pyramid, dense
         predictions = []
-        for logits, image_size, size, found in zip(semantic_logits, image_sizes, sizes, instances, strict=True):
+        for logits, image_size, size, instances in zip(semantic_logits, image_sizes, sizes, by_image, strict=True):
             # Channels first: of a view of one image PyTorch cannot tell the layout, and takes several times as long.
             logits = logits.float().contiguous()
             enlarged = logits_of_image(logits, canvas=canvas, image_size=image_size, size=size)
             if image_size != size:
-                found = found.resize(image_size, size)
+                instances = instances.resize(image_size, size)
             maps = semantic_maps(enlarged, self.num_stuff)
             panoptic = panoptic_fusion(
                 enlarged,
-                found,
+                instances,
                 num_stuff=self.num_stuff,
                 maps=maps,
                 score_thresh=self.instance_head.score_thresh,
@@ -201,7 +202,7 @@ class EfficientPS(PanopticNetwork):
                 min_stuff_area=self.min_stuff_area,
                 mask_logit_scale=self.instance_head.mask_logit_scale,
             )
-            predictions.append(Prediction(panoptic, maps.classes, found))
+            predictions.append(Prediction(panoptic, maps.classes, instances))
         return predictions
 
 

@@ -22,7 +22,7 @@ def draw_packed(
     best: Tensor,
     semantic_logits: ImageLogits,
     mask_logits: Tensor,
-    found: HostDetections,
+    detections: HostDetections,
     order: Tensor,
     minimum_areas: Tensor,
     *,
@@ -45,14 +45,14 @@ def draw_packed(
         best: float32 ``[h, w]``, the best stuff logit of each pixel.
         semantic_logits: of C classes at the size of the map, stuff channels first.
         mask_logits: float ``[N, m, n]``.
-        found: the K instances that are drawn, by falling score.
+        detections: the K instances that are drawn, by falling score.
         order: int64 ``[K]``, the position of each among the N; in the host's memory.
         minimum_areas: int32 ``[M]``, how many pixels make a code a segment; in the host's memory.
         num_stuff: number of stuff classes.
         overlap_thresh: largest covered share of a mask.
         scale: factor of the mask logits.
         rounds: to begin with.
-        entries_at_once: see ``pack``.
+        entries_at_once: pixels of windows that are drawn together.
 
     Returns:
         The segment ids, int32 ``[h, w]``, and the number of pixels of each code.
@@ -63,8 +63,10 @@ def draw_packed(
         return torch.cat([values.new_zeros(num_stuff + 1, *values.shape[1:]), values])
 
     size = (code.shape[0], code.shape[1])
-    windows = of_each_code(pixel_windows(found.boxes, size))
-    frames, grids, channels = (of_each_code(values) for values in (found.mask_frames, order, num_stuff + found.labels))
+    windows = of_each_code(pixel_windows(detections.boxes, size))
+    frames, grids, channels = (
+        of_each_code(values) for values in (detections.mask_frames, order, num_stuff + detections.labels)
+    )
     grid_size = (mask_logits.shape[1], mask_logits.shape[2])
     packed = pack(windows, frames, grids, grid_size, entries_at_once=entries_at_once)
     codes = torch.tensor([_NO_CODE, *range(1, len(windows))], dtype=torch.int32)
@@ -154,7 +156,7 @@ def _drop(
         first: int32 ``[h * w]``, the lowest code among the accepted masks of earlier groups.
         bounds: int32 ``[2, M]``, between which the entries of each code lie.
         codes: int32 ``[M]``, 0, 1, 2 ... M - 1, with ``_NO_CODE`` in place of 0.
-        overlap_thresh: see above.
+        overlap_thresh: largest share of a mask that earlier masks may cover.
         rounds: at least 2.
 
     Returns:

@@ -121,13 +121,13 @@ def panoptic_fusion(
         [(1, 0), (2, 1)]
     """
     logits = DenseLogits(semantic_logits) if isinstance(semantic_logits, Tensor) else semantic_logits
-    found, order = _sure_instances(instances.on_host(), score_thresh)
-    if len(order) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(logits) - num_stuff:
+    detections, order = _sure_instances(instances.on_host(), score_thresh)
+    if len(order) and not 0 <= int(detections.labels.min()) <= int(detections.labels.max()) < len(logits) - num_stuff:
         raise ValueError(
-            f"The instances have thing_ids from {int(found.labels.min())} to {int(found.labels.max())}; the semantic "
-            f"logits have channels for 0..{len(logits) - num_stuff - 1} behind those of stuff."
+            f"The instances have thing_ids from {int(detections.labels.min())} to {int(detections.labels.max())}; the "
+            f"semantic logits have channels for 0..{len(logits) - num_stuff - 1} behind those of stuff."
         )
-    windows = pixel_windows(found.boxes, logits.size)
+    windows = pixel_windows(detections.boxes, logits.size)
     # Codes: stuff class t -> t + 1; instance i -> num_stuff + 1 + i; 0 is void.
     best, code, _ = semantic_maps(logits, num_stuff) if maps is None else maps
     del maps
@@ -139,7 +139,7 @@ def panoptic_fusion(
             best,
             logits,
             instances.mask_logits,
-            found,
+            detections,
             order,
             minimum_areas,
             num_stuff=num_stuff,
@@ -153,7 +153,7 @@ def panoptic_fusion(
             logits,
             instances[order.to(code.device)],
             windows,
-            num_stuff + found.labels,
+            num_stuff + detections.labels,
             num_stuff,
             overlap_thresh=overlap_thresh,
             scale=mask_logit_scale,
@@ -161,7 +161,7 @@ def panoptic_fusion(
         del best
         counts = torch.bincount(code.flatten(), minlength=len(minimum_areas))
         segment_ids, areas = renumber(code, counts, minimum_areas.to(code.device)), counts.tolist()
-    return PanopticSegmentation(segment_ids, _segments(areas, minimum_areas.tolist(), found, num_stuff))
+    return PanopticSegmentation(segment_ids, _segments(areas, minimum_areas.tolist(), detections, num_stuff))
 
 
 def _draws_at_once(device: torch.device) -> bool:
@@ -183,9 +183,9 @@ def _sure_instances(detections: HostDetections, score_thresh: float) -> tuple[Ho
     return HostDetections(*(values[order] for values in detections)), order
 
 
-def _segments(areas: list[int], minimum_areas: list[int], found: HostDetections, num_stuff: int) -> list[Segment]:
+def _segments(areas: list[int], minimum_areas: list[int], detections: HostDetections, num_stuff: int) -> list[Segment]:
     """List the codes with at least the minimum area, with the ids that ``renumber`` gives them."""
-    labels, scores = found.labels.tolist(), found.scores.tolist()
+    labels, scores = detections.labels.tolist(), detections.scores.tolist()
     segments: list[Segment] = []
     for code, (area, minimum) in enumerate(zip(areas, minimum_areas, strict=True)):
         if area < minimum:

@@ -11,7 +11,8 @@ from torch.nn.functional import interpolate
 
 from efficientps.layers.conv import ConvNormAct, SeparableConv, xavier_init
 from efficientps.layers.norm_act import InPlaceABN, NormAct
-from efficientps.networks.losses import hard_pixel_cross_entropy
+from efficientps.networks.counts import check_counts
+from efficientps.networks.losses import hard_pixel_cross_entropy, weighted
 from efficientps.structures import FeaturePyramid
 
 
@@ -43,7 +44,7 @@ class DPC(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         dilations: of the five convolutions: the first, the three that follow it, and the one after the last of these.
-        intermediate_norm: whether the separable convolutions have a second norm, see ``SeparableConv``.
+        intermediate_norm: whether the separable convolutions have a second norm, between their two convolutions.
         norm_act: builds the normalisation with its activation.
     """
 
@@ -97,15 +98,17 @@ class SemanticHead(nn.Module):
         num_classes: stuff and thing classes, C.
         in_channels: channels of the pyramid.
         channels: channels inside the head (128 in Fig. 2 and the authors' code).
-        dpc_dilations: (rows, columns) of the five convolutions of each DPC, see ``DPC``.
+        dpc_dilations: (rows, columns) of the five convolutions of each DPC: of the first, of the three that follow it
+            and of the one after the last of these.
         hard_pixel_fraction: share of the pixels, those with the highest losses, that the loss counts (0.25).
-        hard_pixel_scope: whether that share is taken of each ``image`` or of the whole ``batch``, see
-            ``hard_pixel_cross_entropy``.
-        intermediate_norm: whether the separable convolutions have a second norm, see ``SeparableConv``.
+        hard_pixel_scope: whether that share is taken of each ``image`` (the paper) or of the whole ``batch`` (the
+            authors' code).
+        semantic_weight: weight of the loss (1, EfficientPS, Sec. 3.4).
+        intermediate_norm: whether the separable convolutions have a second norm, between their two convolutions.
         norm_act: builds the normalisation with its activation.
 
     Raises:
-        ValueError: ``hard_pixel_fraction`` is not in (0, 1].
+        ValueError: ``hard_pixel_fraction`` is not in (0, 1], there are no channels, or there are not five dilations.
     """
 
     def __init__(
@@ -117,13 +120,19 @@ class SemanticHead(nn.Module):
         dpc_dilations: tuple[Dilation, Dilation, Dilation, Dilation, Dilation] = DPC_DILATIONS,
         hard_pixel_fraction: float = 0.25,
         hard_pixel_scope: Literal["image", "batch"] = "image",
+        semantic_weight: float = 1.0,
         intermediate_norm: bool = False,
         norm_act: NormAct = InPlaceABN,
     ) -> None:
         super().__init__()
+        check_counts("semantic head", {"num_classes": num_classes, "channels": channels})
         if not 0 < hard_pixel_fraction <= 1:
             raise ValueError(f"hard_pixel_fraction is {hard_pixel_fraction}; it is a share of the pixels, in (0, 1].")
+        check_counts("semantic head", {"the smallest number in dpc_dilations": min(map(min, dpc_dilations))})
+        if len(dpc_dilations) != 5:
+            raise ValueError(f"dpc_dilations has {len(dpc_dilations)} entries; it has one for each of 5 convolutions.")
         self.hard_pixel_fraction = hard_pixel_fraction
+        self.semantic_weight = semantic_weight
         self.hard_pixel_scope: Literal["image", "batch"] = hard_pixel_scope
 
         def dpc() -> DPC:
@@ -168,7 +177,7 @@ class SemanticHead(nn.Module):
         """Return ``loss_semantic`` against train ids, int64 ``[B, H, W]`` with ``IGNORE_INDEX``, at full resolution."""
         logits = self.upsample(self(pyramid).float())
         loss = hard_pixel_cross_entropy(logits, target, fraction=self.hard_pixel_fraction, scope=self.hard_pixel_scope)
-        return {"loss_semantic": loss}
+        return {"loss_semantic": weighted(self.semantic_weight, loss)}
 
 
 def _resize(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 
 from efficientps.layers.conv import ConvNormAct, SeparableConv, xavier_init
 from efficientps.layers.norm_act import InPlaceABN, NormAct
+from efficientps.networks.counts import check_counts
 from efficientps.structures import FeaturePyramid
 
 
@@ -24,8 +25,11 @@ class TwoWayFPN(nn.Module):
         out_channels: channels of every output.
         separable_output: the 3x3 convolution after the sum is separable (Fig. 2; the only one that fits the paper's
             40.89 M parameters). False is the authors' code.
-        intermediate_norm: of the separable convolutions, see ``SeparableConv``.
+        intermediate_norm: whether the separable convolutions have a second norm, between their two convolutions.
         norm_act: builds the normalisation with its activation.
+
+    Raises:
+        ValueError: there are no channels.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class TwoWayFPN(nn.Module):
         norm_act: NormAct = InPlaceABN,
     ) -> None:
         super().__init__()
+        check_counts("two-way FPN", {"out_channels": out_channels})
         self.out_channels = out_channels
 
         def laterals() -> nn.ModuleList:

@@ -26,7 +26,7 @@ stuff falls apart after the first.
 """
 
 StuffMerge = Literal["union", "first"]
-"""What becomes of several queries of one stuff class, see ``panoptic_map``."""
+"""What becomes of several queries of one stuff class: one segment, or the first query's alone."""
 
 
 def panoptic_map(

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 
+from efficientps.atomic_file import atomic_file
 from efficientps.structures import TrainingBatch
 from efficientps.training.module import PanopticModule
 
@@ -150,12 +151,11 @@ def _save(batches: list[tuple[TrainingBatch, Mapping[str, Tensor]]], trainer: pl
     path = folder / f"non_finite_batch{rank}.pt"
     kept = ("image_ids", "images", "image_sizes", "semantic")
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        [
-            {key: batch[key] for key in kept}  # type: ignore[literal-required]
-            | {"instances": [dict(instances) for instances in batch["instances"]], "loss_terms": dict(terms)}
-            for batch, terms in batches
-        ],
-        path,
-    )
+    content = [
+        {key: batch[key] for key in kept}  # type: ignore[literal-required]
+        | {"instances": [dict(instances) for instances in batch["instances"]], "loss_terms": dict(terms)}
+        for batch, terms in batches
+    ]
+    with atomic_file(path) as temporary:
+        torch.save(content, temporary)
     return path

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
+from efficientps.atomic_file import atomic_file
 from efficientps.training.callbacks.comparison import categories_of, compare
 from efficientps.visualization import Picture, grid
 
@@ -67,7 +68,8 @@ class ValidationOverlays(Callback):
         epoch = f"epoch{trainer.current_epoch:03d}" if trainer.state.fn == TrainerFn.FITTING else "val"
         path = Path(self._log_dir or ".") / "overlays" / epoch / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path, quality=90)
+        with atomic_file(path) as temporary:
+            Image.fromarray(picture).save(temporary, format="JPEG", quality=90)
         return path
 
 

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from PIL import Image
 from pytorch_lightning.callbacks import Callback
 
+from efficientps.atomic_file import atomic_file
 from efficientps.data.formats.export import PanopticWriter, write_panoptic_json
 from efficientps.training.callbacks.comparison import categories_of, legend, valid_image
 from efficientps.training.gathering import gather_items
@@ -56,7 +57,8 @@ class PredictionWriter(Callback):
                 image = valid_image(batch, index)
                 panoptic = prediction.panoptic.resize((image.shape[0], image.shape[1]))
                 picture = overlay(image, panoptic, colors, names)
-                Image.fromarray(picture).save(self._directory / "overlays" / f"{image_id}.png")
+                with atomic_file(self._directory / "overlays" / f"{image_id}.png") as temporary:
+                    Image.fromarray(picture).save(temporary, format="PNG")
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the JSON file with the images of all processes."""

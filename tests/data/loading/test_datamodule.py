@@ -1,6 +1,8 @@
 import pickle
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_type_hints
 
 import jsonargparse
 import numpy as np
@@ -8,7 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
+from torchvision.transforms import v2
 
+from efficientps.data.augmentation.recipe import Augmentation
+from efficientps.data.bad_samples import BadSamplePolicy
+from efficientps.data.loading.datamodule import PanopticDataModule
+from efficientps.data.loading.loaders import Loading
 from efficientps.data.loading.targets import training_batch
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES, CityscapesDataModule
 from efficientps.structures import ImageBatch
@@ -171,6 +178,38 @@ def test_sizes_follow_from_one_another():
     data = CityscapesDataModule(image_size=(512, 1024), train_size=(1024, 2048))
     assert data.eval_size == (1024, 2048)
     assert CityscapesDataModule(eval_size=(64, 64)).train_size == (512, 1024)
+
+
+RENAMED = {"nominal_size": "train_size", "crop_size": "image_size"}
+"""Fields of the option groups whose option in a configuration has another name."""
+
+
+@pytest.mark.parametrize("group", [Augmentation, Loading, BadSamplePolicy])
+def test_options_are_those_of_their_groups(group):
+    """Oracle: the types and defaults of the groups. A list, or null, stands for a sequence in a configuration."""
+    types, of_group = get_type_hints(PanopticDataModule), get_type_hints(group)
+    defaults = {option.name: option.default for option in fields(PanopticDataModule)}
+    assert types["transforms"] == list[v2.Transform] | None and defaults["transforms"] is None
+    for option in fields(group):
+        if option.name != "transforms":
+            name = RENAMED.get(option.name, option.name)
+            assert types[name] == of_group[option.name], name
+            assert defaults[name] == option.default, name
+
+
+def test_every_option_reaches_its_group(monkeypatch):
+    """Oracle: the values that were given, each other than its default."""
+    values = {"image_size": (96, 128), "train_size": (64, 96), "scale_range": (0.7, 1.5), "flip_prob": 0.25}
+    values |= {"photometric": True, "transforms": [v2.RandomInvert()], "albumentations": "a.yaml"}
+    values |= {"batch_size": 7, "eval_batch_size": 5, "num_workers": 2, "seed": 3}
+    values |= {"on_bad_sample": "skip", "max_bad_samples": 4}
+    monkeypatch.setattr(Augmentation, "transform", lambda self: None)  # which would read the file
+    data = CityscapesDataModule(**values)
+    for group in (data.augmentation, data.loading, data.bad_samples):
+        for option in fields(group):
+            given = values.pop(RENAMED.get(option.name, option.name))
+            assert getattr(group, option.name) == given != option.default, option.name
+    assert not values
 
 
 def test_a_whole_run_under_lightning(cityscapes_root):

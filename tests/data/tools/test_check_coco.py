@@ -330,3 +330,22 @@ def test_ten_thousand_images(tmp_path):
     report = check_coco_panoptic(tmp_path / "yard/panoptic.json", tmp_path / "yard/panoptic", tmp_path / "yard/images")
     assert (report.images, report.problems) == (10_000, [])
     assert time.perf_counter() - begin < 300
+
+
+def test_a_configuration_names_both_splits(folder, capfd):
+    """Oracle: the faults that were made: a class of "val" has another name; then a map of both is cut."""
+    for split in ("train", "val"):
+        shutil.copy(folder.json, folder.root / f"{split}.json")
+    config = folder.root / "config.yaml"
+    places = ", ".join(f"{s}: {{images: images, annotations: {s}.json, maps: panoptic}}" for s in ("train", "val"))
+    config.write_text(f"data: {{class_path: CocoPanopticDataModule, init_args: {{root: '{folder.root}', {places}}}}}")
+    main = runpy.run_path(str(SCRIPT))["main"]
+    assert main(["--config", str(config)]) == 0
+    folder.document["categories"][0]["name"] = "other"
+    (folder.root / "val.json").write_text(json.dumps(folder.document))
+    capfd.readouterr()
+    assert main(["--config", str(config)]) == 1
+    assert "'other'" in (output := capfd.readouterr().err) and output.count("error: ") == 1
+    cut(folder.map_file)
+    assert main(["--config", str(config)]) == 1
+    assert len([line for line in capfd.readouterr().err.splitlines() if str(folder.map_file) in line]) == 2

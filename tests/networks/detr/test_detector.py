@@ -198,10 +198,3 @@ def test_initial_weights_are_the_authors():
             bound = (6 / sum(parameter.shape)) ** 0.5
             assert 0.99 * bound < parameter.detach().abs().max() <= bound, name
     assert detector.queries.weight.detach().std() == pytest.approx(1, abs=0.02)
-
-
-def test_bad_sizes():
-    with pytest.raises(ValueError, match="channels of the detector is 40; it must be a multiple of 16 and of"):
-        Detector(32, 5, channels=40)
-    with pytest.raises(ValueError, match="num_queries of the detector is 0; it must be at least 1"):
-        Detector(32, 5, num_queries=0)

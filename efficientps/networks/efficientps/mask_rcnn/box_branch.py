@@ -11,16 +11,22 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
 from efficientps.layers.norm_act import NormAct
-from efficientps.networks.efficientps.mask_rcnn.box_coding import clip_boxes, decode_boxes, encode_boxes, large_enough
+from efficientps.networks.counts import check_counts
+from efficientps.networks.efficientps.mask_rcnn.box_coding import (
+    LARGEST_SCALE,
+    check_scale,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    large_enough,
+)
 from efficientps.networks.efficientps.mask_rcnn.matching import match_boxes, objects_of_all_images
 from efficientps.networks.efficientps.mask_rcnn.pyramid_roi_align import pyramid_roi_align
 from efficientps.networks.efficientps.mask_rcnn.sampling import BalancedSampler
 from efficientps.networks.efficientps.mask_rcnn.suppression import grouped_nms
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
+from efficientps.networks.losses import weighted
 from efficientps.structures import FeaturePyramid, InstanceTargets
-
-_SMALLEST_SIDE = 1e-2
-"""Detections with a shorter side, in pixels, are left out (torchvision's number)."""
 
 
 class SampledProposals(NamedTuple):
@@ -64,10 +70,22 @@ class BoxBranch(nn.Module):
         detection_thresh: lowest score of a detection; low, for average precision.
         nms_thresh: IoU above which the weaker of two detections of a class goes.
         max_detections: most detections of one image.
-        sampling_ratio: samples of RoIAlign along each side of a bin, see ``pyramid_roi_align``.
-        aligned: where RoIAlign has the centres of pixels, see ``pyramid_roi_align``.
-        finest_scale: side of the boxes that are read from the finest levels, see ``assign_levels``.
-        normalizer_scope: whose samples the losses are divided by, see ``normalizer``.
+        sampling_ratio: samples of RoIAlign along each side of a bin.
+        aligned: whether RoIAlign has the centres of pixels at half-integers; False shifts by half a pixel, as the heads
+            of torchvision do.
+        finest_scale: boxes of less than twice this side, in pixels, are read from the finest level, and each doubling
+            leads to the next coarser one (56, DeepSceneSeg/EfficientPS:configs).
+        smallest_side: detections with a shorter side, in pixels, are left out (0.01, torchvision's
+            ``remove_small_boxes`` in ``RoIHeads``).
+        largest_scale: how many times as long as its proposal's a side of a detection can become (1000 / 16,
+            facebookresearch/detectron: BBOX_XFORM_CLIP).
+        class_weight: weight of the loss of the classes (1, EfficientPS, Sec. 3.4).
+        box_weight: weight of the loss of the boxes (1, the same).
+        normalizer_scope: whose samples the losses are divided by: those of all processes (``global``) or those of each
+            (``device``).
+
+    Raises:
+        ValueError: a count is below 1, or ``largest_scale`` is not above 0.
     """
 
     def __init__(
@@ -89,9 +107,24 @@ class BoxBranch(nn.Module):
         sampling_ratio: int = 2,
         aligned: bool = True,
         finest_scale: float = 56.0,
+        smallest_side: float = 1e-2,
+        largest_scale: float = LARGEST_SCALE,
+        class_weight: float = 1.0,
+        box_weight: float = 1.0,
         normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
+        check_counts(
+            "box branch",
+            {
+                "hidden": hidden,
+                "output_size": output_size,
+                "samples_per_image": samples_per_image,
+                "max_detections": max_detections,
+                "sampling_ratio": sampling_ratio,
+            },
+        )
+        check_scale("box branch", largest_scale)
 
         def activation() -> nn.Module:
             return nn.ReLU(inplace=True) if norm_act is None else norm_act(hidden)
@@ -115,6 +148,9 @@ class BoxBranch(nn.Module):
         self.sampling_ratio = sampling_ratio
         self.aligned = aligned
         self.finest_scale = finest_scale
+        self.smallest_side = smallest_side
+        self.largest_scale = largest_scale
+        self.class_weight, self.box_weight = class_weight, box_weight
         self.normalizer_scope: NormalizerScope = normalizer_scope
 
     def forward(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -165,7 +201,10 @@ class BoxBranch(nn.Module):
         # Summed and divided here: the mean over no proposal at all would be NaN.
         class_loss = cross_entropy(class_logits, sampled.classes, reduction="sum")
         count = normalizer(len(sampled.classes), scope=self.normalizer_scope, device=deltas.device)
-        return {"loss_classifier": class_loss / count, "loss_box_reg": box_loss / count}
+        return {
+            "loss_classifier": weighted(self.class_weight, class_loss / count),
+            "loss_box_reg": weighted(self.box_weight, box_loss / count),
+        }
 
     def predict(
         self, pyramid: FeaturePyramid, proposals: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]
@@ -175,7 +214,13 @@ class BoxBranch(nn.Module):
         counts = [len(p) for p in proposals]
         references = torch.cat(list(proposals))[:, None]
         # Class 0 is the background, which has no box.
-        boxes = decode_boxes(deltas[:, 1:], references, centre_weight=self.centre_weight, size_weight=self.size_weight)
+        boxes = decode_boxes(
+            deltas[:, 1:],
+            references,
+            centre_weight=self.centre_weight,
+            size_weight=self.size_weight,
+            largest_scale=self.largest_scale,
+        )
         probs = class_logits.softmax(dim=1)[:, 1:]
         return [
             self._detect(p, b, size)
@@ -185,7 +230,7 @@ class BoxBranch(nn.Module):
     def _detect(self, probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Detections:
         """Return the detections of one image from probs ``[R, num_things]`` and boxes ``[R, num_things, 4]``."""
         boxes = clip_boxes(boxes[None], [image_size])[0]
-        is_detection = (probs > self.detection_thresh) & large_enough(boxes, _SMALLEST_SIDE)
+        is_detection = (probs > self.detection_thresh) & large_enough(boxes, self.smallest_side)
         proposal, label = is_detection.nonzero(as_tuple=True)
         boxes, scores = boxes[proposal, label], probs[proposal, label]
         kept = grouped_nms(boxes, scores, label, self.nms_thresh)[: self.max_detections]

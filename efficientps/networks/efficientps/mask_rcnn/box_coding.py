@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-_LARGEST_LOG_SCALE = math.log(1000.0 / 16)
-"""No box grows further than this (torchvision: ``bbox_xform_clip``)."""
+LARGEST_SCALE = 1000 / 16
+"""How many times as long as its reference's a side of a box can become (facebookresearch/detectron:
+BBOX_XFORM_CLIP)."""
 
 
 def encode_boxes(boxes: Tensor, references: Tensor, *, centre_weight: float, size_weight: float) -> Tensor:
@@ -33,7 +34,14 @@ def encode_boxes(boxes: Tensor, references: Tensor, *, centre_weight: float, siz
     return torch.cat([shift, scale], dim=-1)
 
 
-def decode_boxes(deltas: Tensor, references: Tensor, *, centre_weight: float, size_weight: float) -> Tensor:
+def decode_boxes(
+    deltas: Tensor,
+    references: Tensor,
+    *,
+    centre_weight: float,
+    size_weight: float,
+    largest_scale: float = LARGEST_SCALE,
+) -> Tensor:
     """Return the boxes that lie by ``deltas`` off reference boxes, float32 ``[..., 4]``; ``encode_boxes`` undone.
 
     Args:
@@ -41,11 +49,22 @@ def decode_boxes(deltas: Tensor, references: Tensor, *, centre_weight: float, si
         references: float32, xyxy; broadcast against the deltas.
         centre_weight: what dx and dy are divided by.
         size_weight: what dw and dh are divided by.
+        largest_scale: how many times as long as its reference's a side can become.
     """
     reference_centre, reference_size = _centre_and_size(references)
     centre = deltas[..., :2] / centre_weight * reference_size + reference_centre
-    size = (deltas[..., 2:] / size_weight).clamp(max=_LARGEST_LOG_SCALE).exp() * reference_size
+    size = (deltas[..., 2:] / size_weight).clamp(max=math.log(largest_scale)).exp() * reference_size
     return torch.cat([centre.sub(size, alpha=0.5), centre.add(size, alpha=0.5)], dim=-1)
+
+
+def check_scale(owner: str, largest_scale: float) -> None:
+    """Refuse a ``largest_scale`` of a part of the network that no box can have.
+
+    Raises:
+        ValueError: it is 0 or less.
+    """
+    if largest_scale <= 0:
+        raise ValueError(f"largest_scale of the {owner} is {largest_scale}; it must be above 0.")
 
 
 def clip_boxes(boxes: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:

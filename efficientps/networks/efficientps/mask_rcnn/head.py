@@ -22,7 +22,8 @@ class MaskRCNNHead(InstanceHead):
 
     Every number of a part is an option of that part: ``rpn``, ``box_branch`` and ``mask_branch``. The options from
     ``anchor_sizes`` on are short for some of these; None leaves the value to the part. A number that is given in both
-    places is refused.
+    places is refused where the two differ, unless the part's value is its default: then the number given here holds. (A
+    configuration gives a part all of its options; a default that is written out cannot be told from one that is not.)
 
     Args:
         num_things: number of thing classes.
@@ -49,7 +50,7 @@ class MaskRCNNHead(InstanceHead):
         normalizer_scope: ``normalizer_scope`` of all three parts.
 
     Raises:
-        ValueError: an option of this list and the part's own option are both given.
+        ValueError: an option of this list and the part's own option are both given, and differ; or a part refuses one.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class MaskRCNNHead(InstanceHead):
         )
 
     def loss(self, pyramid: FeaturePyramid, targets: Sequence[InstanceTargets]) -> dict[str, Tensor]:
-        """Return the five losses of Mask R-CNN, with unit weights."""
+        """Return the five losses of Mask R-CNN, with the weights of their parts."""
         proposals, losses = self.rpn.loss(pyramid, targets)
         sampled = self.box_branch.sample(proposals, targets)
         if pyramid.p4.is_cuda:  # on a CPU, bfloat16 gradients keep the last bits that they always had

@@ -11,9 +11,11 @@ from torchvision.ops import roi_align
 
 from efficientps.layers.conv import SeparableConv, xavier_init
 from efficientps.layers.norm_act import InPlaceABN, NormAct
+from efficientps.networks.counts import check_counts
 from efficientps.networks.efficientps.mask_rcnn.box_branch import SampledProposals
 from efficientps.networks.efficientps.mask_rcnn.pyramid_roi_align import pyramid_roi_align
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
+from efficientps.networks.losses import weighted
 from efficientps.structures import FeaturePyramid, InstanceTargets
 
 _MASKS_AT_A_TIME = 8
@@ -32,13 +34,20 @@ class MaskBranch(nn.Module):
         num_convs: number of separable convolutions (4).
         deconv_norm: normalise and activate after the transposed convolution, as Fig. 2 draws; False is a ReLU, as in
             the authors' code and the paper's parameter count.
-        intermediate_norm: of the separable convolutions, see ``SeparableConv``.
+        intermediate_norm: whether the separable convolutions have a second norm, between their two convolutions.
         norm_act: builds the normalisation with its activation.
         output_size: bins of RoIAlign along each side (14); masks are twice as large.
-        sampling_ratio: samples of RoIAlign along each side of a bin, see ``pyramid_roi_align``.
-        aligned: where RoIAlign has the centres of pixels, see ``pyramid_roi_align``.
-        finest_scale: side of the boxes that are read from the finest levels, see ``assign_levels``.
-        normalizer_scope: whose samples the losses are divided by, see ``normalizer``.
+        sampling_ratio: samples of RoIAlign along each side of a bin.
+        aligned: whether RoIAlign has the centres of pixels at half-integers; False shifts by half a pixel, as the heads
+            of torchvision do.
+        finest_scale: boxes of less than twice this side, in pixels, are read from the finest level, and each doubling
+            leads to the next coarser one (56, DeepSceneSeg/EfficientPS:configs).
+        mask_weight: weight of the loss of the masks (1, EfficientPS, Sec. 3.4).
+        normalizer_scope: whose samples the losses are divided by: those of all processes (``global``) or those of each
+            (``device``).
+
+    Raises:
+        ValueError: a count is below 1.
     """
 
     def __init__(
@@ -55,9 +64,19 @@ class MaskBranch(nn.Module):
         sampling_ratio: int = 2,
         aligned: bool = True,
         finest_scale: float = 56.0,
+        mask_weight: float = 1.0,
         normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
+        check_counts(
+            "mask branch",
+            {
+                "channels": channels,
+                "num_convs": num_convs,
+                "output_size": output_size,
+                "sampling_ratio": sampling_ratio,
+            },
+        )
         self.convs = nn.Sequential(*(
             SeparableConv(
                 in_channels if i == 0 else channels, channels, intermediate_norm=intermediate_norm, norm_act=norm_act
@@ -71,6 +90,7 @@ class MaskBranch(nn.Module):
         self.sampling_ratio = sampling_ratio
         self.aligned = aligned
         self.finest_scale = finest_scale
+        self.mask_weight = mask_weight
         self.normalizer_scope: NormalizerScope = normalizer_scope
         xavier_init(self)
 
@@ -104,7 +124,8 @@ class MaskBranch(nn.Module):
         wanted = torch.cat(by_image)
         chosen = logits[torch.arange(len(logits), device=logits.device), classes]
         loss = binary_cross_entropy_with_logits(chosen, wanted, reduction="sum")
-        return {"loss_mask": loss / normalizer(wanted.numel(), scope=self.normalizer_scope, device=logits.device)}
+        loss = loss / normalizer(wanted.numel(), scope=self.normalizer_scope, device=logits.device)
+        return {"loss_mask": weighted(self.mask_weight, loss)}
 
     def predict(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
         """Return the mask logits of each image's detections for their class, float32 ``[N_i, 28, 28]``."""
@@ -122,7 +143,7 @@ def mask_targets(masks: Tensor, boxes: Tensor, matched: Tensor, *, size: int, al
         boxes: float32 ``[P, 4]``, xyxy in pixels.
         matched: int64 ``[P]``, index of each box's object.
         size: side of the result.
-        aligned: see ``pyramid_roi_align``.
+        aligned: whether the centres of pixels are at half-integers.
     """
     result = boxes.new_zeros((len(boxes), size, size))
     chunk = matched // _MASKS_AT_A_TIME

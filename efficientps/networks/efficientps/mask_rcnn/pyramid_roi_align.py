@@ -53,7 +53,7 @@ def pyramid_roi_align(
         output_size: bins along each side.
         sampling_ratio: samples along each side of a bin.
         aligned: pixel centres at half-integers; False is the legacy half-pixel shift of torchvision's own heads.
-        finest_scale: see ``assign_levels``.
+        finest_scale: boxes of less than twice this side belong to stride 4.
     """
     rois = torch.cat([pad(image, (1, 0), value=float(index)) for index, image in enumerate(boxes)])
     levels = assign_levels(rois[:, 1:], finest_scale)
@@ -73,9 +73,9 @@ def align_chosen(
         features: of each level, finest first, float ``[B, channels, H/s, W/s]``.
         rois: ``[R, 5]`` of the same type, index of the image and box xyxy in pixels.
         levels: int64 ``[R]``, index of each box's level.
-        output_size: see ``pyramid_roi_align``.
-        sampling_ratio: see ``pyramid_roi_align``.
-        aligned: see ``pyramid_roi_align``.
+        output_size: bins along each side.
+        sampling_ratio: samples along each side of a bin.
+        aligned: whether the centres of pixels are at half-integers.
     """
     pooled = rois.new_zeros((len(rois), features[0].shape[1], output_size, output_size))
     for level, (maps, stride) in enumerate(zip(features, STRIDES, strict=True)):

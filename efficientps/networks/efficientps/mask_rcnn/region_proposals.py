@@ -9,16 +9,22 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad, smooth_l1_loss
 from torchvision.models.detection.rpn import RPNHead, concat_box_prediction_layers
 
+from efficientps.networks.counts import check_counts
 from efficientps.networks.efficientps.mask_rcnn.anchors import PyramidAnchors
-from efficientps.networks.efficientps.mask_rcnn.box_coding import clip_boxes, decode_boxes, encode_boxes, large_enough
+from efficientps.networks.efficientps.mask_rcnn.box_coding import (
+    LARGEST_SCALE,
+    check_scale,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    large_enough,
+)
 from efficientps.networks.efficientps.mask_rcnn.matching import BACKGROUND, match_boxes, objects_of_all_images
 from efficientps.networks.efficientps.mask_rcnn.sampling import BalancedSampler
 from efficientps.networks.efficientps.mask_rcnn.suppression import grouped_nms, nms_of_sorted_groups
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
+from efficientps.networks.losses import weighted
 from efficientps.structures import STRIDES, FeaturePyramid, InstanceTargets
-
-_SMALLEST_SIDE = 1e-3
-"""Candidates with a shorter side, in pixels, are left out (torchvision's number)."""
 
 _LARGEST_SORTED_GROUP = 4096
 """Candidates of a level up to which suppression on CUDA holds all pairs of them in memory."""
@@ -44,7 +50,17 @@ class RegionProposalNetwork(nn.Module):
         post_nms_train: proposals of an image in training.
         post_nms_test: proposals of an image in prediction.
         nms_thresh: IoU above which the weaker of two candidates of a level goes.
-        normalizer_scope: whose samples the losses are divided by, see ``normalizer``.
+        smallest_side: candidates with a shorter side, in pixels, are left out (0.001, torchvision's ``min_size``).
+        largest_scale: how many times as long as its anchor's a side of a candidate can become (1000 / 16,
+            facebookresearch/detectron: BBOX_XFORM_CLIP).
+        objectness_weight: weight of the loss of the objectness (1, EfficientPS, Sec. 3.4).
+        box_weight: weight of the loss of the boxes (1, the same).
+        normalizer_scope: whose samples the losses are divided by: those of all processes (``global``) or those of each
+            (``device``).
+
+    Raises:
+        ValueError: a count is below 1, ``largest_scale`` or an aspect ratio is not above 0, or there is not one anchor
+            size for each level.
     """
 
     def __init__(
@@ -63,9 +79,31 @@ class RegionProposalNetwork(nn.Module):
         post_nms_train: int = 2000,
         post_nms_test: int = 1000,
         nms_thresh: float = 0.7,
+        smallest_side: float = 1e-3,
+        largest_scale: float = LARGEST_SCALE,
+        objectness_weight: float = 1.0,
+        box_weight: float = 1.0,
         normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
+        check_counts(
+            "region proposal network",
+            {
+                "samples_per_image": samples_per_image,
+                "pre_nms_train": pre_nms_train,
+                "pre_nms_test": pre_nms_test,
+                "post_nms_train": post_nms_train,
+                "post_nms_test": post_nms_test,
+            },
+        )
+        check_counts("region proposal network", {"the smallest of anchor_sizes": min(anchor_sizes)})
+        if len(anchor_sizes) != len(STRIDES):
+            raise ValueError(
+                f"anchor_sizes has {len(anchor_sizes)} entries; it has one for each of {len(STRIDES)} levels."
+            )
+        if not aspect_ratios or min(aspect_ratios) <= 0:
+            raise ValueError(f"aspect_ratios is {aspect_ratios}; it must hold numbers above 0, at least one.")
+        check_scale("region proposal network", largest_scale)
         self.anchors = PyramidAnchors(anchor_sizes, aspect_ratios=aspect_ratios, strides=STRIDES)
         self.head = RPNHead(in_channels, self.anchors.per_cell)
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
@@ -74,6 +112,9 @@ class RegionProposalNetwork(nn.Module):
         self.pre_nms_train, self.pre_nms_test = pre_nms_train, pre_nms_test
         self.post_nms_train, self.post_nms_test = post_nms_train, post_nms_test
         self.nms_thresh = nms_thresh
+        self.smallest_side = smallest_side
+        self.largest_scale = largest_scale
+        self.objectness_weight, self.box_weight = objectness_weight, box_weight
         self.normalizer_scope: NormalizerScope = normalizer_scope
 
     def loss(
@@ -116,7 +157,10 @@ class RegionProposalNetwork(nn.Module):
             deltas.reshape(-1, 4).index_select(0, positives), box_targets, beta=self.box_loss_beta, reduction="sum"
         )
         count = normalizer(len(sample.indices), scope=self.normalizer_scope, device=deltas.device)
-        return proposals, {"loss_objectness": objectness_loss / count, "loss_rpn_box_reg": box_loss / count}
+        return proposals, {
+            "loss_objectness": weighted(self.objectness_weight, objectness_loss / count),
+            "loss_rpn_box_reg": weighted(self.box_weight, box_loss / count),
+        }
 
     def dense(self, pyramid: FeaturePyramid) -> tuple[Tensor, Tensor, Tensor]:
         """Return the candidates of each image, level by level and there by falling score; K of them.
@@ -166,7 +210,9 @@ class RegionProposalNetwork(nn.Module):
         chosen = torch.cat(places, dim=1)
         references = anchors.index_select(0, chosen.flatten()).view(*chosen.shape, 4)
         chosen_deltas = deltas.gather(1, chosen[..., None].expand(-1, -1, 4))
-        boxes = decode_boxes(chosen_deltas, references, centre_weight=1.0, size_weight=1.0)
+        boxes = decode_boxes(
+            chosen_deltas, references, centre_weight=1.0, size_weight=1.0, largest_scale=self.largest_scale
+        )
         return torch.cat(scores, dim=1), boxes
 
     @torch.no_grad()
@@ -180,7 +226,7 @@ class RegionProposalNetwork(nn.Module):
     ) -> list[Tensor]:
         """Return the candidates of each image that remain after suppression level by level, by falling score."""
         boxes = clip_boxes(boxes, image_sizes)
-        valid = large_enough(boxes, _SMALLEST_SIDE)
+        valid = large_enough(boxes, self.smallest_side)
         if scores.is_cuda and max(per_level) <= _LARGEST_SORTED_GROUP:
             return suppress_together(scores, boxes, valid, per_level, self.nms_thresh, post_nms)
         # On a CPU the loop over the boxes is faster: it skips every pair of which a box is already suppressed.

@@ -33,6 +33,7 @@ def decode_image(
     nms_sigma: float,
     update_thresh: float,
     max_detections: int,
+    mask_thresh: float,
     mask_logit_limit: float,
     tables: TensorCache,
 ) -> InstancePredictions:
@@ -45,10 +46,12 @@ def decode_image(
         candidates: N of them.
         features: ``[E, H/4, W/4]``, mask features of the padded image.
         image_size: valid ``(h, w)``; what lies beyond it is not read.
-        nms_kernel: see ``matrix_nms``.
-        nms_sigma: see ``matrix_nms``.
+        nms_kernel: how Matrix NMS turns overlaps into factors of the scores.
+        nms_sigma: sigma of the Gaussian kernel of Matrix NMS.
         update_thresh: lowest score of an instance.
         max_detections: most instances.
+        mask_thresh: a mask is where the probability is higher than this number; mask logits are shifted so that they
+            are positive there.
         mask_logit_limit: mask logits are clamped to plus and minus this value.
         tables: keeps the frame of the masks for the next image of this size.
     """
@@ -56,7 +59,7 @@ def decode_image(
     height, width = (math.ceil(side / 4) for side in image_size)
     features = features[:, :height, :width].flatten(1).view(-1, height, width)  # copied once, if at all
 
-    masks, maskness = draw_masks(kernels, features)
+    masks, maskness = draw_masks(kernels, features, mask_thresh)
     large = masks.sum(dim=1) > candidates.least_areas
     scores = candidates.scores * maskness
     if masks.is_cuda:
@@ -71,7 +74,10 @@ def decode_image(
     scores, order = scores[:number], order[:number]
     labels, kernels = labels[order], kernels[order]
 
-    mask_logits = dynamic_convolution(kernels, features).clamp(-mask_logit_limit, mask_logit_limit)
+    mask_logits = dynamic_convolution(kernels, features)
+    if mask_thresh != 0.5:
+        mask_logits = mask_logits - math.log(mask_thresh / (1 - mask_thresh))
+    mask_logits = mask_logits.clamp(-mask_logit_limit, mask_logit_limit)
     frame = tables.get(_frame, height, width, mask_logits.dtype, device=mask_logits.device)
     frames = frame.repeat(number, 1)
     boxes, sure = boxes_from_ends(mask_logits, image_size)

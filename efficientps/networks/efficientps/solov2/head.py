@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from efficientps.layers.conv import ConvNormAct
 from efficientps.layers.norm_act import GroupNormReLU, NormAct
+from efficientps.networks.counts import check_counts, check_probabilities
 from efficientps.networks.efficientps.branches import PassedOn, build_branch
 from efficientps.networks.efficientps.instance_head import InstanceHead
 from efficientps.networks.efficientps.solov2.coordinates import append_maps, is_channels_last
 from efficientps.networks.efficientps.solov2.decoding import Candidates, decode_image
+from efficientps.networks.efficientps.solov2.initial_weights import init_solov2
 from efficientps.networks.efficientps.solov2.levels import (
-    LEVEL_STRIDES,
-    cell_strides,
+    LEAST_AREAS,
+    areas_of_cells,
+    check_levels,
     five_levels,
     list_of_cells,
     maps_of_level,
@@ -26,12 +29,9 @@ from efficientps.networks.efficientps.solov2.levels import (
 from efficientps.networks.efficientps.solov2.mask_features import MaskFeatureBranch
 from efficientps.networks.efficientps.solov2.mask_losses import mask_loss_of_batch
 from efficientps.networks.efficientps.solov2.points_nms import suppress_neighbours
-from efficientps.networks.efficientps.solov2.targets import (
-    assign_cells_of_batch,
-    default_scale_ranges,
-)
+from efficientps.networks.efficientps.solov2.targets import assign_cells_of_batch, default_scale_ranges
 from efficientps.networks.efficientps.solov2.tensor_cache import TensorCache
-from efficientps.networks.efficientps.solov2.widths import WIDTHS
+from efficientps.networks.efficientps.solov2.widths import chosen_width
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
 from efficientps.networks.losses import focal_loss
 from efficientps.structures import FeaturePyramid, InstancePredictions, InstanceTargets
@@ -52,28 +52,33 @@ class SOLOv2Head(InstanceHead):
         num_convs: convolutions in the tower of categories and in that of kernels (4; light 2).
         channels: of the towers (512; light 256).
         kernel_channels: E, length of a kernel and channels of the mask features (256; light 128).
-        mask_hidden: short for ``mask_features.hidden``.
+        mask_hidden: ``mask_features.hidden``.
         kernel_scale: factor of the kernels. Published is 1, with SGD; under Adam, whose steps do not shrink with the
             gradient, one step can then move a mask logit by tens: masks turn empty, and the Dice loss of an empty
             mask has no gradient that would bring it back. A tenth prevents it.
         fourier_octaves: number of frequencies of the waves that kernels and mask features see beside the published
-            linear coordinates, see ``with_fourier_features``; 0 as published. With six, a training tells neighbouring
-            objects apart much earlier.
+            linear coordinates: sines and cosines over rows and columns, each twice as fast as the one before. 0 as
+            published; with six, a training tells neighbouring objects apart much earlier.
         num_grids: of each level, the cells along both sides or (rows, columns). The published grids are square, 40,
             36, 24, 16 and 12 cells; these are for images twice as wide as high.
         scale_ranges: of each level, the least and the greatest square root of an object's box area in pixels. They
-            follow the short side of the images unless given, see ``default_scale_ranges``.
+            are those published for COCO, scaled to the short side of the images, unless given.
         sigma: size of an object's centre region as a share of its box (0.2).
-        conflict: which object supervises a cell that several objects claim, see ``assign_cells``.
+        conflict: which object supervises a cell that several objects claim: that of the ``smaller`` mask, the ``last``
+            one, or ``all`` of them, as published.
         category_weight: weight of the focal loss (1).
         mask_weight: weight of the Dice loss (3).
+        dice_smoothing: added to both sums of the Dice loss's denominator (0.001).
         focal_alpha: weight of the positives in the focal loss (0.25).
         focal_gamma: exponent of the focal loss (2).
-        norm_act: builds the normalisation with its activation, for the towers and the mask features; by default group
-            norm with ReLU.
+        category_prior: category score of every cell before the training (0.01).
+        norm_act: builds the normalisation with its activation, of towers and mask features (``GroupNormReLU``).
+        points_nms_window: side in cells of the square in which only the highest score of a class remains (2).
         detection_thresh: lowest category score of a cell (0.1).
         nms_pre: number of cells with the highest scores whose masks are drawn (500).
-        nms_kernel: how Matrix NMS turns overlaps into factors of the scores, see ``matrix_nms``.
+        mask_thresh: a mask is where the probability is higher (0.5).
+        least_areas: of each level, the cells at stride 4 that a mask must exceed (8, 8, 16, 32, 32).
+        nms_kernel: Matrix NMS makes of an overlap the factor exp(-sigma IoU^2) (``gaussian``) or 1 - IoU (``linear``).
         nms_sigma: sigma of the Gaussian kernel (2).
         update_thresh: lowest score after Matrix NMS (0.05).
         max_detections: most instances of one image (100).
@@ -82,11 +87,12 @@ class SOLOv2Head(InstanceHead):
         mask_logit_scale: factor of the mask logits in the panoptic fusion.
         mask_prob_margin: mask probabilities are kept this far from 0 and 1. The Dice loss drives them to the ends,
             where the semantic head would lose its vote in the fusion.
-        normalizer_scope: whose samples the losses are divided by, see ``normalizer``.
+        normalizer_scope: whose samples the losses are divided by: those of all processes (``global``) or those of each
+            (``device``).
 
     Raises:
-        ValueError: there are not five grids, or not as many ranges as grids; or an option of the mask features is
-            given both here and in ``mask_features``.
+        ValueError: an option of the levels does not have five entries, a count is below 1, a probability is not between
+            0 and 1, or ``mask_features`` gives another value for an option than the head.
     """
 
     def __init__(
@@ -110,9 +116,14 @@ class SOLOv2Head(InstanceHead):
         mask_weight: float = 3.0,
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
+        dice_smoothing: float = 1e-3,
+        category_prior: float = 0.01,
         norm_act: NormAct | None = None,
+        points_nms_window: int = 2,
         detection_thresh: float = 0.1,
         nms_pre: int = 500,
+        mask_thresh: float = 0.5,
+        least_areas: Sequence[int] = LEAST_AREAS,
         nms_kernel: Literal["gaussian", "linear"] = "gaussian",
         nms_sigma: float = 2.0,
         update_thresh: float = 0.05,
@@ -123,18 +134,15 @@ class SOLOv2Head(InstanceHead):
         normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
-        levels = len(LEVEL_STRIDES)
-        if len(num_grids) != levels or (scale_ranges is not None and len(scale_ranges) != levels):
-            raise ValueError(
-                f"SOLOv2Head takes one entry of num_grids and of scale_ranges for each of its {levels} levels; there "
-                f"are {len(num_grids)} and {'none' if scale_ranges is None else len(scale_ranges)}."
-            )
-        width = WIDTHS[preset]
-        num_convs = num_convs or width.num_convs
-        channels = channels or width.channels
-        kernel_channels = kernel_channels or width.kernel_channels
+        check_levels({"num_grids": num_grids, "scale_ranges": scale_ranges, "least_areas": least_areas})
+        check_probabilities({"category_prior": category_prior, "mask_thresh": mask_thresh})
+        check_probabilities({"mask_prob_margin": mask_prob_margin})
+        num_convs, channels, kernel_channels = chosen_width(preset, num_convs, channels, kernel_channels)
+        counts = {"points_nms_window": points_nms_window, "nms_pre": nms_pre, "max_detections": max_detections}
+        check_counts("SOLOv2 head", counts)
         self.num_things = num_things
         self.grids = [(grid, grid) if isinstance(grid, int) else (grid[0], grid[1]) for grid in num_grids]
+        check_counts("SOLOv2 head", {"the smallest number in num_grids": min(map(min, self.grids))})
         self.kernel_scale = kernel_scale
         self.fourier_octaves = fourier_octaves
         self.scale_ranges = scale_ranges
@@ -144,8 +152,12 @@ class SOLOv2Head(InstanceHead):
         self.mask_weight = mask_weight
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
+        self.dice_smoothing = dice_smoothing
+        self.points_nms_window = points_nms_window
         self.detection_thresh = detection_thresh
         self.nms_pre = nms_pre
+        self.mask_thresh = mask_thresh
+        self.least_areas = tuple(least_areas)
         self.nms_kernel: Literal["gaussian", "linear"] = nms_kernel
         self.nms_sigma = nms_sigma
         self.update_thresh = update_thresh
@@ -177,19 +189,8 @@ class SOLOv2Head(InstanceHead):
                 PassedOn("norm_act", "norm_act", norm_act),
             ],
         )
-        self._init_weights()
-
-    def _init_weights(self) -> None:
-        """Initialise as all published implementations do: N(0, 0.01), and categories that begin at a score of 0.01."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, std=0.01)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
         assert self.category.bias is not None
-        nn.init.constant_(self.category.bias, -math.log((1 - 0.01) / 0.01))
-
-    # ----------------------------------------------------------------------- cells
+        init_solov2(self, self.category.bias, category_prior=category_prior)
 
     def cells(self, pyramid: FeaturePyramid) -> tuple[list[Tensor], list[Tensor]]:
         """Return what the cells of each level say, finest first.
@@ -218,8 +219,6 @@ class SOLOv2Head(InstanceHead):
             kernels.append(self.kernel(self.kernel_tower(append_maps(x, maps))))
         return logits, kernels
 
-    # -------------------------------------------------------------------- training
-
     def loss(self, pyramid: FeaturePyramid, targets: Sequence[InstanceTargets]) -> dict[str, Tensor]:
         """Return ``loss_category``, focal, and ``loss_mask``, Dice, with their weights.
 
@@ -242,7 +241,7 @@ class SOLOv2Head(InstanceHead):
         categories = torch.stack([cells.categories for cells in assigned])
         is_category = categories[..., None] == torch.arange(self.num_things, device=device)
         positives = (categories < self.num_things).sum()
-        mask_loss, number = mask_loss_of_batch(kernels, features, assigned, targets)
+        mask_loss, number = mask_loss_of_batch(kernels, features, assigned, targets, dice_smoothing=self.dice_smoothing)
         pairs = torch.full((), float(number), device=device)  # filled there, not sent there
         category_loss = focal_loss(logits, is_category, alpha=self.focal_alpha, gamma=self.focal_gamma)
         cells, pairs = (normalizer(count, scope=self.normalizer_scope, device=device) for count in (positives, pairs))
@@ -250,8 +249,6 @@ class SOLOv2Head(InstanceHead):
             "loss_category": self.category_weight * category_loss / cells,
             "loss_mask": self.mask_weight * mask_loss / pairs,
         }
-
-    # ------------------------------------------------------------------ prediction
 
     def predict(self, pyramid: FeaturePyramid, image_sizes: Sequence[tuple[int, int]]) -> list[InstancePredictions]:
         """Return the instances of each image by falling score, with masks over the whole image at stride 4."""
@@ -266,10 +263,11 @@ class SOLOv2Head(InstanceHead):
             ``[B, E, H/4, W/4]``.
         """
         logits, kernels = self._cells(pyramid)
-        scores = list_of_cells([suppress_neighbours(level.float().sigmoid()) for level in logits]).flatten(1)
+        window = self.points_nms_window
+        scores = list_of_cells([suppress_neighbours(level.float().sigmoid(), window) for level in logits]).flatten(1)
         scores, index = scores.topk(min(self.nms_pre, scores.shape[1]))
         cells, labels = index // self.num_things, index % self.num_things
-        least_areas = self.tensors.get(cell_strides, tuple(self.grids), device=cells.device)[cells]
+        least_areas = self.tensors.get(areas_of_cells, tuple(self.grids), self.least_areas, device=cells.device)[cells]
         all_kernels = list_of_cells(kernels)
         best = all_kernels.gather(1, cells[..., None].expand(-1, -1, all_kernels.shape[2]))
         features = self.mask_features(pyramid)
@@ -293,6 +291,7 @@ class SOLOv2Head(InstanceHead):
                 nms_sigma=self.nms_sigma,
                 update_thresh=self.update_thresh,
                 max_detections=self.max_detections,
+                mask_thresh=self.mask_thresh,
                 mask_logit_limit=self.mask_logit_limit,
                 tables=self.tensors,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -12,11 +12,22 @@ from torch.nn.functional import interpolate
 from efficientps.networks.efficientps.solov2.coordinates import append_maps, coordinates, fourier_features
 from efficientps.structures import FeaturePyramid
 
-LEVEL_STRIDES = (8, 8, 16, 32, 32)
-"""Strides of the five levels of cells, as published; see ``five_levels``.
+LEAST_AREAS = (8, 8, 16, 32, 32)
+"""Of each level, the cells at stride 4 that a mask must exceed; as published, the strides of the levels."""
 
-A mask with at most this number of positive cells at stride 4 is dropped as noise.
-"""
+
+def check_levels(entries: Mapping[str, Sequence[object] | None]) -> None:
+    """Refuse options that do not have an entry for each of the five levels; None is not given.
+
+    Raises:
+        ValueError: an option has more entries, or fewer.
+    """
+    levels = len(LEAST_AREAS)
+    for name, values in entries.items():
+        if values is not None and len(values) != levels:
+            raise ValueError(
+                f"SOLOv2Head takes one entry of {name} for each of its {levels} levels; there are {len(values)}."
+            )
 
 
 def five_levels(pyramid: FeaturePyramid, finest_grid: tuple[int, int]) -> list[Tensor]:
@@ -62,7 +73,7 @@ def maps_of_level(
         height: of the level.
         width: of the level.
         grid: rows and columns.
-        octaves: number of frequencies, see ``with_fourier_features``.
+        octaves: number of frequencies of the sine and cosine waves over rows and columns.
         dtypes: types of the level and of the resized level.
         channels_last: memory format of the result.
         device: device of the result.
@@ -71,10 +82,10 @@ def maps_of_level(
     return append_maps(places, fourier_features(*grid, octaves, dtypes[1], channels_last, device=device))
 
 
-def cell_strides(grids: Sequence[tuple[int, int]], *, device: torch.device) -> Tensor:
-    """Return the stride of the level of each cell, int64 ``[cells]``, which is also the least area of its mask."""
+def areas_of_cells(grids: Sequence[tuple[int, int]], least_areas: Sequence[int], *, device: torch.device) -> Tensor:
+    """Return the area that the mask of each cell must exceed, int64 ``[cells]``, from that of each level."""
     numbers = torch.tensor([rows * columns for rows, columns in grids])
-    return torch.tensor(LEVEL_STRIDES).repeat_interleave(numbers).to(device)
+    return torch.tensor(least_areas).repeat_interleave(numbers).to(device)
 
 
 def list_of_cells(levels: Sequence[Tensor]) -> Tensor:

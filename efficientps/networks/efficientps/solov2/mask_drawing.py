@@ -22,21 +22,22 @@ def masks_at_a_time(features: Tensor) -> int:
     return max(1, _PIXELS_AT_A_TIME_ON_CUDA // max(1, features[0].numel())) if features.is_cuda else _MASKS_AT_A_TIME
 
 
-def draw_masks(kernels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+def draw_masks(kernels: Tensor, features: Tensor, mask_thresh: float = 0.5) -> tuple[Tensor, Tensor]:
     """Draw masks, a chunk at a time so that their probabilities are never held together.
 
     Args:
         kernels: ``[N, E]``.
         features: ``[E, h, w]``.
+        mask_thresh: a mask is where the probability is higher than this number.
 
     Returns:
-        Masks, bool ``[N, h * w]``, where the probability is over a half; and the mean probability inside each,
+        Masks, bool ``[N, h * w]``; and the mean probability inside each,
         float32 ``[N]``, 0 for an empty one.
     """
     masks, maskness = [], []
     for chunk in torch.split(kernels, masks_at_a_time(features)):
         probs = dynamic_convolution(chunk, features).flatten(1).sigmoid()
-        inside = probs > 0.5
+        inside = probs > mask_thresh
         masks.append(inside)
         maskness.append((probs * inside).sum(dim=1) / inside.sum(dim=1).clamp(min=1))
     return torch.cat(masks), torch.cat(maskness)

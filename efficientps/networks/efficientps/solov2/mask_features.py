@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from efficientps.layers.conv import ConvNormAct
 from efficientps.layers.norm_act import GroupNormReLU, NormAct
+from efficientps.networks.counts import check_counts
 from efficientps.networks.efficientps.solov2.coordinates import (
     append_maps,
     coordinates,
@@ -30,9 +31,12 @@ class MaskFeatureBranch(nn.Module):
         in_channels: channels of the pyramid.
         out_channels: E, channels of the result (256, light 128).
         hidden: channels of the convolutions (128).
-        fourier_octaves: number of frequencies of the waves that the last convolution sees beside the sum, see
-            ``with_fourier_features``; 0 as published.
+        fourier_octaves: number of frequencies of the sine and cosine waves over rows and columns that the last
+            convolution sees beside the sum; 0 as published.
         norm_act: builds the normalisation with its activation.
+
+    Raises:
+        ValueError: there are no channels, or they do not fit the normalisation.
     """
 
     def __init__(
@@ -45,6 +49,8 @@ class MaskFeatureBranch(nn.Module):
         norm_act: NormAct = GroupNormReLU,
     ) -> None:
         super().__init__()
+        check_counts("mask features", {"hidden": hidden, "out_channels": out_channels})
+        check_counts("mask features", {"fourier_octaves": fourier_octaves}, least=0)
         self.fourier_octaves = fourier_octaves
         self.maps = TensorCache()
 

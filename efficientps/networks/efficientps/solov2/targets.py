@@ -98,11 +98,11 @@ def assign_cells_of_batch(
 
     Args:
         targets: one entry for each image.
-        num_things: see ``assign_cells``.
-        grids: see ``assign_cells``.
-        scale_ranges: see ``assign_cells``.
-        sigma: see ``assign_cells``.
-        conflict: see ``assign_cells``.
+        num_things: number of thing classes; the category of a cell without object.
+        grids: rows and columns of each level.
+        scale_ranges: least and greatest size in pixels of the objects of each level, both included.
+        sigma: side of the centre region relative to that of the box.
+        conflict: who has a cell that several objects claim: the ``smaller`` mask, the ``last`` object, or ``all``.
         tables: keeps the tensors that follow from grids, ranges and canvas for the next call.
 
     Raises:

@@ -1,5 +1,7 @@
 """Offsets of boxes, against torchvision's coder, bit by bit."""
 
+import math
+
 import torch
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
@@ -28,3 +30,10 @@ def test_clipping_and_size():
         for image, theirs, size in zip(clipped, boxes, sizes, strict=True):
             assert torch.equal(image, clip_boxes_to_image(theirs, size))
             assert torch.equal(large_enough(image, 3.0).nonzero().squeeze(1), remove_small_boxes(image, 3.0))
+
+
+def test_largest_scale():
+    """Oracle: by hand; a side of 2 grows to 3 times its length and no further, around the same centre."""
+    references, deltas = torch.tensor([[4.0, 4.0, 6.0, 6.0]]), torch.tensor([[0.0, 0.0, 5.0, math.log(2)]])
+    decoded = decode_boxes(deltas, references, centre_weight=1.0, size_weight=1.0, largest_scale=3)
+    torch.testing.assert_close(decoded, torch.tensor([[2.0, 3.0, 8.0, 7.0]]))

@@ -1,6 +1,7 @@
 """Mask R-CNN against torchvision's own losses and detections, built with torchvision's standard layers."""
 
 from collections import OrderedDict
+from functools import partial
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 from efficientps.networks.efficientps import MaskRCNNHead
 from efficientps.networks.efficientps.mask_rcnn.box_branch import BoxBranch
 from efficientps.networks.efficientps.mask_rcnn.mask_branch import MaskBranch, mask_targets
+from efficientps.networks.efficientps.mask_rcnn.region_proposals import RegionProposalNetwork as RPN
 from efficientps.structures import FeaturePyramid, InstanceTargets
 from tests.sweep import sweep
 
@@ -203,3 +205,17 @@ def test_the_dense_part_of_prediction_can_be_recorded():
         graph.replay()
     for value, reference in zip(recorded, expected, strict=True):
         torch.testing.assert_close(value, reference)
+
+
+def test_short_boxes_are_left_out():
+    """Oracle: by size; every box has a side of the number, or there is none."""
+    torch.manual_seed(0)
+    rpn, branch = partial(RPN, smallest_side=20), partial(BoxBranch, smallest_side=30, detection_thresh=0)
+    head = MaskRCNNHead(NUM_THINGS, CHANNELS, rpn=rpn, box_branch=branch, box_hidden=16, mask_channels=8)
+    pyramid, sizes = random_pyramid(), [(HEIGHT, WIDTH)] * 2
+    for boxes, least in (
+        (head.rpn.decode(pyramid, head.dense(pyramid), sizes), 20),
+        ([instances.boxes for instances in head.predict(pyramid, sizes)], 30),
+    ):
+        joined = torch.cat(boxes)
+        assert len(joined) and (joined[:, 2:] - joined[:, :2]).min() >= least

@@ -71,12 +71,6 @@ def test_kernels_are_scaled():
         assert torch.equal(same[level], logits[level])
 
 
-def test_wrong_number_of_levels_is_a_sentence():
-    """Oracle: contract."""
-    with pytest.raises(ValueError, match="each of its 5 levels; there are 4 and none"):
-        SOLOv2Head(3, 32, num_grids=(8, 8, 8, 8))
-
-
 def test_five_levels_are_read_where_published():
     """Oracle: the sizes of P8, P8, P16, P32, P32, and P32 subsampled by hand."""
     p = random_pyramid()
@@ -272,3 +266,23 @@ def test_an_object_is_learnt_and_found(octaves):
             mask = target["masks"][target["labels"].tolist().index(label)]
             drawn = sure.render(index, (0, 0, WIDTH, HEIGHT)) > 0
             assert (drawn & mask).sum() / (drawn | mask).sum() > 0.8
+
+
+def test_mask_threshold_moves_the_edge_of_masks():
+    """Oracle: the logits of the half, less the logit of the threshold: positive where the probability is higher."""
+    options = {
+        "nms_pre": 1,
+        "detection_thresh": 0.0,
+        "update_thresh": 0.0,
+        "least_areas": (0,) * 5,
+        "mask_prob_margin": 1e-6,
+    }
+    halves, fewer = small_head(**options), small_head(mask_thresh=0.7, **options)
+    for head in (halves, fewer):
+        torch.nn.init.normal_(head.kernel.weight, std=0.5, generator=torch.Generator().manual_seed(3))
+    for half, few in zip(
+        *(head.eval().predict(random_pyramid(), [(HEIGHT, WIDTH)] * 2) for head in (halves, fewer)), strict=True
+    ):
+        assert len(half) == len(few) == 1
+        torch.testing.assert_close(few.mask_logits, half.mask_logits - math.log(0.7 / 0.3))
+        assert 0 < (few.mask_logits > 0).sum() < (half.mask_logits > 0).sum()

@@ -17,3 +17,5 @@ def test_masks_drawn_in_chunks():
         expected = probs[probs > 0.5].mean() if mask.any() else torch.tensor(0.0)
         torch.testing.assert_close(value, expected)
     assert maskness[3] == 0
+    probs = dynamic_convolution(kernels, features).flatten(1).sigmoid()
+    assert torch.equal(draw_masks(kernels, features, 0.7)[0], probs > 0.7)
