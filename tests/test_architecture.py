@@ -20,7 +20,7 @@ ALLOWED = {
     "layers": {"layers"},
     "backbones": {"backbones", "layers", "structures"},
     "networks": {"backbones", "layers", "networks", "structures"},
-    "inference": {"data", "inference", "layers", "networks", "structures", "visualization"},
+    "inference": {"backbones", "data", "inference", "layers", "networks", "structures", "visualization"},
     "data": {"atomic_file", "data", "structures"},
     "synthetic": {"atomic_file", "data", "structures", "synthetic"},
     "metrics": {"metrics", "structures"},

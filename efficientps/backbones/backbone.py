@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from efficientps.backbones.weights import PretrainedWeights, load_matching
 from efficientps.structures import STRIDES, FeaturePyramid
+from efficientps.structures.construction import Constructed
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Mean of the channels R, G, B of ImageNet, in [0, 255]."""
@@ -22,7 +23,7 @@ _PROBE_SIZE = 64
 """Side in pixels of the image that a backbone is tried with: its coarsest level has four cells."""
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(Constructed, nn.Module, ABC):
     """Computes features of images at four strides.
 
     A subclass sets ``channels`` and writes ``forward``; the rest has defaults. It is built without reading a file and

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from efficientps.backbones import Backbone
 from efficientps.structures import ImageBatch, Prediction, TrainingBatch
+from efficientps.structures.construction import Constructed
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ class Replay(Protocol):
         ...
 
 
-class PanopticNetwork(nn.Module, ABC):
+class PanopticNetwork(Constructed, nn.Module, ABC):
     """A network that learns from panoptic ground truth and predicts panoptic maps.
 
     Training, data and metrics use a model family through these methods alone. Training and prediction are two methods,
@@ -33,9 +34,12 @@ class PanopticNetwork(nn.Module, ABC):
             the size of its tensors alone and the host does not wait in it. No tensor of a prediction may share memory
             with the results. ``None``, which every network but an inference copy has (``efficientps.inference``), means
             a plain call.
+        speed_options: names of constructor arguments that decide about time and memory alone. A model file leaves them
+            out, because they belong to the machine of the training.
     """
 
     replay: Replay | None = None
+    speed_options: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:

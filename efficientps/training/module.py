@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypedDict, cast
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.plugins.precision import MixedPrecision
@@ -23,13 +22,18 @@ from efficientps.networks.efficientps.network import EfficientPS
 from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
 from efficientps.structures.categories import Categories
-from efficientps.training.checkpoints.states import check_state
 from efficientps.training.initial_weights import start_network
 from efficientps.training.mixed_precision import AUTOCAST_DTYPES, clip_gradients, unscaling_closure
 from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
 from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps, lengths_of_run
+from efficientps.training.self_described import SelfDescribedModule
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
+
+
+def authors_optimizer(parameters: Iterable[Any]) -> Optimizer:
+    """Return the optimizer of the authors' code (DeepSceneSeg/EfficientPS:configs)."""
+    return SGD(parameters, lr=0.07, momentum=0.9, weight_decay=1e-4)
 
 
 class EvaluatedBatch(TypedDict):
@@ -39,7 +43,7 @@ class EvaluatedBatch(TypedDict):
     counts: list[PanopticCounts]
 
 
-class PanopticModule(pl.LightningModule):
+class PanopticModule(SelfDescribedModule):
     """Trains, evaluates and runs a panoptic network.
 
     Args:
@@ -72,7 +76,7 @@ class PanopticModule(pl.LightningModule):
         network: Callable[[int, int], PanopticNetwork] = EfficientPS,  # type: ignore[assignment] # see above
         categories: Categories,
         batch_size: int = 1,
-        optimizer: OptimizerFactory = lambda parameters: SGD(parameters, lr=0.07, momentum=0.9, weight_decay=1e-4),
+        optimizer: OptimizerFactory = authors_optimizer,
         schedule: Schedule = WarmupSteps(),  # noqa: B008 - frozen
         scale_lr: int | None = None,
         weight_decay_norms: bool = True,
@@ -92,6 +96,7 @@ class PanopticModule(pl.LightningModule):
             if given is None:
                 raise ValueError(f"model.{name} is empty (null); name a class, or leave the key out.")
         self.network = network(categories.num_stuff, categories.num_things)
+        self.channels_last = channels_last
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.categories = categories
@@ -111,7 +116,9 @@ class PanopticModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Check that network and data fit; for evaluation, load the weights of ``init_from``."""
-        data = getattr(getattr(self.trainer, "datamodule", None), "train_dataset", None)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        self.eval_size = getattr(datamodule, "eval_size", self.eval_size)
+        data = getattr(datamodule, "train_dataset", None)
         if stage == "fit" and isinstance(data, PanopticDataset) and (most := data.largest_segment_count()) is not None:
             self.network.check_data(most)
         if stage != "fit" and self.init_from:
@@ -288,11 +295,3 @@ class PanopticModule(pl.LightningModule):
             clip_gradients(plugin, optimizer, gradient_clip_val, gradient_clip_algorithm)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint belongs to this network.
-
-        Raises:
-            StateMismatchError: the keys of the state dict differ; the message names the first ones.
-        """
-        check_state(self.state_dict(), checkpoint["state_dict"], path=str(self.trainer.ckpt_path))

@@ -61,6 +61,8 @@ class EfficientPS(PanopticNetwork):
             In a training on several GPUs they become synchronised in-place norms, which it cannot fuse.
     """
 
+    speed_options = ("activation_checkpointing", "norm_implementation", "torch_compile")
+
     image_mean: Tensor
     image_std: Tensor
 
