@@ -11,7 +11,7 @@ from efficientps import former_names
 if TYPE_CHECKING:
     from efficientps.data.sources.cityscapes import CityscapesDataModule
     from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule
-    from efficientps.inference.predictor import Predictor
+    from efficientps.inference.predictor import Predictor, load
     from efficientps.inference.result import PanopticResult, write_coco
     from efficientps.metrics.panoptic_quality import PanopticQuality
     from efficientps.networks.detr.network import DETRPanoptic
@@ -29,6 +29,7 @@ __all__ = [
     "PanopticQuality",
     "PanopticResult",
     "Predictor",
+    "load",
     "write_coco",
 ]
 
@@ -41,6 +42,7 @@ _MODULES = {
     "PanopticQuality": "efficientps.metrics.panoptic_quality",
     "PanopticResult": "efficientps.inference.result",
     "Predictor": "efficientps.inference.predictor",
+    "load": "efficientps.inference.predictor",
     "write_coco": "efficientps.inference.result",
 }
 """Name -> the module that it is imported from."""

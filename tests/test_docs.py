@@ -3,14 +3,22 @@
 import os
 import re
 import runpy
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
+from PIL import Image
 
 from benchmarks import presets  # noqa: F401 - a snippet of benchmarks/README.md imports the package
+from efficientps import EfficientPS, PanopticModule
+from efficientps.backbones import EfficientNetBackbone
 from efficientps.cli.train import main
+from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
+from efficientps.networks.efficientps import MaskRCNNHead
 from efficientps.structures import ImageBatch
 from tests.documentation import NOT_RUN, PAGES, ROOT, Workspace, blocks, commands
 from tests.tiny_network import TinyNetwork
@@ -40,9 +48,28 @@ def test_commands_run(block, workspace, monkeypatch):
         workspace.run(words)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint of a small network that has not been trained."""
+    path = tmp_path_factory.mktemp("trained") / "last.ckpt"
+    backbone = EfficientNetBackbone(variant="b0", pretrained=False)
+    network = partial(EfficientPS, backbone=backbone, instance_head=MaskRCNNHead)
+    trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False)
+    trainer.strategy.connect(PanopticModule(network=network, categories=CITYSCAPES_CATEGORIES))
+    trainer.save_checkpoint(path)
+    return path
+
+
 @of_language("python")
-def test_snippets_run(block):
-    """Oracle: Python; a snippet may use a network and a batch without making them."""
+def test_snippets_run(block, tmp_path, monkeypatch, checkpoint):
+    """Oracle: Python; a snippet may use a network, a batch, images and the checkpoint of a run without making them."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("street.jpg", "photos/a.jpg", "photos/b.jpg"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (150, 90), (90, 60, 30)).save(path)
+    for path in re.findall(r"runs/\S+\.ckpt", block.text):
+        Path(path).parent.mkdir(parents=True)
+        shutil.copy(checkpoint, path)
     images = torch.zeros(1, 3, 32, 64, dtype=torch.uint8)
     batch = ImageBatch(images=images, image_sizes=[(32, 64)])
     names = {"__name__": "snippet", "network": TinyNetwork(3, 2).eval(), "batch": batch}

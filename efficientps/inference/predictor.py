@@ -18,6 +18,7 @@ from efficientps.data.loading.collate import collate
 from efficientps.data.sources.image_folder import image_id_of
 from efficientps.inference.image_inputs import ImageInput, check_input, is_one_image, read_input
 from efficientps.inference.inference_copy import inference_copy
+from efficientps.inference.model_file import read_model_file
 from efficientps.inference.result import PanopticResult, make_result
 from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import COARSEST_STRIDE, ImageSample
@@ -38,7 +39,7 @@ class Predictor:
     the network do not reach it. An image is resized to fit ``eval_size``, as in evaluation, and the result has the size
     of the image.
 
-    >>> predictor = Predictor(network, categories)  # doctest: +SKIP
+    >>> predictor = load("last.ckpt")  # doctest: +SKIP
     >>> result = predictor("street.jpg")  # doctest: +SKIP
 
     Attributes:
@@ -192,6 +193,39 @@ class _Item(NamedTuple):
     sample: ImageSample
     image: Tensor
     file_name: str | None
+
+
+def load(
+    path: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+    batch_size: int = 1,
+    trust: Sequence[str] = (),
+) -> Predictor:
+    """Build the predictor of a trained model from a checkpoint, which says what it is.
+
+    Args:
+        path: a checkpoint of a training, such as ``last.ckpt``; nothing else is read.
+        device: see ``Predictor``.
+        precision: see ``Predictor``.
+        batch_size: see ``Predictor``.
+        trust: modules, beside this package, whose classes the file may name.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not usable (see ``read_model_file``), or an argument is not (see ``Predictor``).
+    """
+    found = find_device(device)
+    model = read_model_file(path, trust)
+    return Predictor(
+        model.network,
+        model.categories,
+        eval_size=model.eval_size,
+        device=found,
+        precision=precision,
+        batch_size=batch_size,
+    )
 
 
 def find_device(device: str | torch.device) -> torch.device:

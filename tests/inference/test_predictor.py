@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
-from efficientps import Predictor, write_coco
+from efficientps import Predictor, load, write_coco
 from efficientps.cli import evaluate
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES, CityscapesDataModule
 from efficientps.inference.predictor import find_device
 from efficientps.structures import Categories
 from efficientps.training.module import PanopticModule
 from efficientps.visualization import overlay
+from tests.command_line import run, write_config
 from tests.inference.networks import ready_network
 from tests.inference.test_image_inputs import forms
 from tests.sweep import sweep
@@ -68,6 +70,33 @@ def test_predictions_are_those_of_a_trainer(predictor, network, images, syntheti
     assert result.panoptic.segments == expected.panoptic.segments
     assert len({segment.is_thing for segment in result.segments}) == 2
     assert (result.image_id, result.file_name) == ("image_0", "image_0.jpg")
+
+
+def test_a_checkpoint_predicts_as_the_command_does(images, synthetic_root, tmp_path):
+    """Oracle: the files of ``train_net.py predict``; the checkpoint is alone in a folder."""
+    run("fit", "--config", write_config(tmp_path, synthetic_root), "--data.eval_size", "[96, 128]")
+    checkpoint = tmp_path / "runs/version_0/checkpoints/last.ckpt"
+    options = ["--data.predict_path", images[0], "--predictions.output_dir", tmp_path / "command"]
+    run("predict", "--ckpt_path", checkpoint, *options)
+    (tmp_path / "alone").mkdir()
+    alone = shutil.move(checkpoint, tmp_path / "alone")
+    predictor = load(alone, device="cpu", trust=("tests.tiny_network",))
+    assert (predictor.categories, predictor.eval_size) == (CITYSCAPES_CATEGORIES, (96, 128))
+    written = write_coco([predictor(images[0])], tmp_path / "python")
+    maps = [
+        np.asarray(Image.open(tmp_path / f"{side}/panoptic/image_0_panoptic.png")) for side in ("command", "python")
+    ]
+    assert maps[0].shape == (333, 517, 3) and len(np.unique(maps[0])) > 2
+    assert np.array_equal(*maps)
+    expected = json.loads((tmp_path / "command/panoptic.json").read_text())
+    assert json.loads(written.read_text())["annotations"] == expected["annotations"]
+
+
+def test_a_device_that_is_not_there_is_named_before_the_file_is_read():
+    with pytest.raises(ValueError, match="device is 'cuda:97', and PyTorch finds"):
+        load("none.ckpt", device="cuda:97")
+    with pytest.raises(FileNotFoundError, match=r"none\.ckpt"):
+        load("none.ckpt", device="cpu")
 
 
 def test_segments_say_what_the_map_shows(predictor, images):
