@@ -62,8 +62,8 @@ def describe(value: object, name: str = "") -> Description:
         return _described("object", type(value), fields)
     if isinstance(value, partial):
         function, args = value.func, value.args
-        if function.__module__.startswith("jsonargparse") and args:  # its factories have the class as an argument
-            function, args = args[0], args[1:]
+        if getattr(function, "__module__", "").startswith("jsonargparse"):  # the class is an argument of its factories
+            function, args = next(argument for argument in args if isinstance(argument, type)), ()
         return _describe_factory(function, args, value.keywords, name)
     if callable(value) and hasattr(value, "__qualname__"):
         return _describe_factory(value, (), {}, name)
