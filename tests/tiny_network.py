@@ -19,14 +19,16 @@ class TinyNetwork(PanopticNetwork):
         num_things: number of thing classes.
         width: channels between the two convolutions.
         dropout: share of the values between the two convolutions that training leaves out at random.
+        frozen: whether all but the head stays as it is.
     """
 
-    def __init__(self, num_stuff, num_things, *, width: int = 4, dropout: float = 0.0):
+    def __init__(self, num_stuff, num_things, *, width: int = 4, dropout: float = 0.0, frozen: bool = False):
         super().__init__()
         self.num_stuff, self.num_things = num_stuff, num_things
         self.backbone = nn.Sequential(
             nn.Conv2d(3, width, 3, stride=4, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(dropout)
         )
+        self.backbone.requires_grad_(not frozen)
         self.head = nn.Conv2d(width, num_stuff + num_things, 1)
 
     def logits(self, images):

@@ -18,6 +18,7 @@ from efficientps.cli.device_errors import explain_device, why_no_gpu
 from efficientps.cli.suggestions import explain_class, explain_key, near_keys
 from efficientps.data.cache import CacheError, MissingFromCacheError
 from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
+from efficientps.training.checkpoints.optimizer_states import ResumeMismatchError
 from efficientps.training.checkpoints.read import NoTrainingStateError
 from efficientps.training.checkpoints.states import StateMismatchError
 
@@ -26,6 +27,9 @@ USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MisconfigurationExcepti
 
 _ADVICE: dict[type[BaseException], str] = {
     NoTrainingStateError: "Start from its weights with --model.init_from={path}.",
+    ResumeMismatchError: (
+        "Give the values that it was trained with, or start a new run from its weights with --model.init_from={path}."
+    ),
     StateMismatchError: (
         "Give the --config that it was trained with, or start from those of its weights that fit with "
         "--model.init_from={path}."
@@ -107,6 +111,8 @@ def note_keys(error: BaseException, configuration: Mapping[str, object]) -> None
     argument = getattr(error, "argument", None)
     names = [argument] if argument else re.findall(r"(?<![\w./'\"-])[a-z]+(?:_[a-z0-9]+)+(?![\w./'\"-]*[\w/'\"])", text)
     keys = [key.replace(".init_args.", ".") for key in configuration]
+    if argument:
+        keys = [key.removesuffix(".class_path") for key in keys]
     found = [key for name in dict.fromkeys(names) for key in keys if key.rpartition(".")[2] == name and key not in text]
     if found and not getattr(error, "__notes__", ()):
         error.__notes__ = [f"in the configuration: {', '.join(found)}"]  # type: ignore[attr-defined] # Python 3.10

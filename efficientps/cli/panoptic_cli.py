@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -19,6 +20,7 @@ import efficientps.networks.efficientps  # noqa: F401 - a configuration can name
 from efficientps.cli.device_errors import check_bfloat16, explain_device, unused_gpu
 from efficientps.cli.errors import note_keys
 from efficientps.cli.network_defaults import chosen_network
+from efficientps.cli.resuming import Resumption
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.cityscapes import CityscapesDataModule
 from efficientps.training.callbacks.cudnn_autotuning import CudnnAutotuning
@@ -30,7 +32,7 @@ from efficientps.training.callbacks.predictions import PredictionWriter
 from efficientps.training.checkpoints.best import BestCheckpoints
 from efficientps.training.checkpoints.last import LastCheckpoint
 from efficientps.training.checkpoints.read import check_checkpoint, read_checkpoint
-from efficientps.training.checkpoints.resolve import CHECKPOINT_NAME, resolve_checkpoint
+from efficientps.training.checkpoints.resolve import CHECKPOINT_NAME, newest_first, resolve_checkpoint
 from efficientps.training.checkpoints.write import AtomicCheckpointIO
 from efficientps.training.module import PanopticModule
 from efficientps.training.run_files import run_loggers
@@ -205,16 +207,34 @@ class PanopticCLI(LightningCLI):
         """Find and check the checkpoint before anything is set up, so that a bad one leaves no files behind."""
         if ckpt_path is None:
             return None
-        root = self.trainer.default_root_dir
+        choice, root, is_fit = str(ckpt_path), self.trainer.default_root_dir, self.subcommand == "fit"
+        resumption = self._resumption()
         try:
-            path = resolve_checkpoint(str(ckpt_path), root)
+            path = resolve_checkpoint(choice, root, fits=resumption.fits if is_fit else resumption.has_this_model)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"--ckpt_path {ckpt_path}: {error}") from None
-        if path is None and needed:
-            raise FileNotFoundError(f"--ckpt_path {ckpt_path}: there is no such checkpoint below {root}.")
+            raise FileNotFoundError(f"--ckpt_path {choice}: {error}") from None
+        if path is None and choice == "last" and (others := newest_first(root)):
+            if is_fit:
+                raise ValueError(resumption.refusal(others[0], root))
+            path = resolve_checkpoint(choice, root)
+            print(f"No run below {root} has this model; taking the newest, {path}.")
+        if path is None and (needed or choice == "best"):
+            raise FileNotFoundError(f"--ckpt_path {choice}: there is no such checkpoint below {root}.")
         if path is not None:
-            check_checkpoint(path, resume=self.subcommand == "fit")
+            check_checkpoint(path, resume=is_fit)
+            if is_fit:
+                resumption.check(path)
         return path
+
+    def _resumption(self) -> Resumption:
+        """Return what decides which runs this configuration can go on."""
+        parser = self._parser(self.subcommand)
+
+        def dumped(config: Any) -> dict[str, Any]:
+            return dict(yaml.safe_load(parser.dump(config, skip_validation=True)))
+
+        given = dumped(self.config[self.subcommand])
+        return Resumption(given, lambda saved: dumped(parser.parse_object(saved)))
 
 
 def _as_list(plugins: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from efficientps.cli.warning_filters import suppress_meaningless_warnings
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.training.callbacks.throughput import ThroughputMonitor
 from efficientps.training.checkpoints.last import Preempted
+from efficientps.training.checkpoints.optimizer_states import ResumedOptimizer
 from efficientps.training.checkpoints.random_states import RandomStates
 from efficientps.training.module import PanopticModule
 from efficientps.training.run_files import RunConfig
@@ -51,7 +52,7 @@ def main(args: ArgsType = None) -> PanopticCLI | int:
             subclass_mode_data=True,
             save_config_callback=RunConfig,
             trainer_defaults={
-                "callbacks": [ThroughputMonitor(), RandomStates()],
+                "callbacks": [ThroughputMonitor(), RandomStates(), ResumedOptimizer()],
                 "default_root_dir": "runs",
                 "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
                 "log_every_n_steps": 10,

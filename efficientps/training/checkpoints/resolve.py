@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
@@ -16,14 +16,15 @@ CHECKPOINT_NAME = "epoch{epoch:03d}_PQ{val/PQ:.4f}"
 _QUALITY = re.compile(r"_(?:PQ|boxAP)(\d+\.\d+)(-v\d+)?\.ckpt$")
 
 
-def resolve_checkpoint(choice: str, root: str | Path) -> Path | None:
+def resolve_checkpoint(choice: str, root: str | Path, *, fits: Callable[[Path], bool] | None = None) -> Path | None:
     """Return the file of a checkpoint that is chosen by its path or by its role.
 
     Args:
-        choice: a path; or ``"last"``, the newest ``last.ckpt`` of all runs below ``root``, and where that is damaged
-            the newest checkpoint that is not, with a line that says so; or ``"best"``, the checkpoint with the highest
-            panoptic quality of the newest run that kept one.
+        choice: a path; or ``"last"``, the newest ``last.ckpt`` of the runs below ``root`` that fit, and where that is
+            damaged the newest checkpoint that is not, with a line that says so; or ``"best"``, the checkpoint with the
+            highest panoptic quality of the newest run that kept one.
         root: the folder of the runs (``trainer.default_root_dir``).
+        fits: whether ``"last"`` can take a checkpoint of the run that wrote this one; None takes any.
 
     Returns:
         ``None`` where ``"last"`` or ``"best"`` finds no checkpoint.
@@ -33,7 +34,7 @@ def resolve_checkpoint(choice: str, root: str | Path) -> Path | None:
         ValueError: all checkpoints that ``"last"`` finds are damaged.
     """
     if choice == "last":
-        return _first_whole(sorted(Path(root).rglob("*.ckpt"), key=_recency, reverse=True))
+        return _first_whole(path for path in newest_first(root) if fits is None or fits(path))
     if choice == "best":
         newest = max(_rated(Path(root)), key=_modified, default=None)
         if newest is None:
@@ -63,6 +64,11 @@ def _first_whole(paths: Iterable[Path]) -> Path | None:
     if damaged:
         raise damaged
     return None
+
+
+def newest_first(root: str | Path) -> list[Path]:
+    """Return the checkpoints below a folder: each ``last.ckpt`` by its age, then all others by theirs."""
+    return sorted(Path(root).rglob("*.ckpt"), key=_recency, reverse=True)
 
 
 def _recency(path: Path) -> tuple[bool, float]:

@@ -22,23 +22,22 @@ class Interrupted(RuntimeError):
 class Interrupt(Callback):
     """Does something to the run in one of its hooks; ``acted`` is when the last one did.
 
-    Args:
-        hook: name of the hook.
-        step: number of optimizer steps made by then.
-        how: ``kill``, ``term`` (a signal) or ``remove`` (the folder of the run).
+    ``plan`` says what: the name of the hook, the number of optimizer steps made by then, and ``kill``, ``term`` (a
+    signal) or ``remove`` (the folder of the run). It is no argument, so that the run that goes on has the same
+    configuration.
     """
 
-    def __init__(self, hook: str, step: int, how: str = "kill"):
-        self.hook, self.step, self.how = hook, step, how
+    plan = None
 
     def act(self, hook, trainer):
-        if (hook, trainer.global_step) == (self.hook, self.step):
+        if self.plan and (hook, trainer.global_step) == self.plan[:2]:
+            how, Interrupt.plan = self.plan[2], None
             Interrupt.acted = time.monotonic()
-            if self.how == "kill":
+            if how == "kill":
                 raise Interrupted
-            if self.how == "term":
+            if how == "term":
                 os.kill(os.getpid(), signal.SIGTERM)
-            if self.how == "remove":
+            if how == "remove":
                 shutil.rmtree(trainer.default_root_dir)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
@@ -55,19 +54,16 @@ class Interrupt(Callback):
 
 
 def interrupt(hook, step, how="kill"):
-    """Return the options for an interruption."""
-    return [
-        "--trainer.callbacks+=tests.training.checkpoints.test_last.Interrupt",
-        f"--trainer.callbacks.hook={hook}",
-        f"--trainer.callbacks.step={step}",
-        f"--trainer.callbacks.how={how}",
-    ]
+    """Plan an interruption of the next run; return the options that it takes, which are none."""
+    Interrupt.plan = (hook, step, how)
+    return []
 
 
 OPTIONS = [
     *("--trainer.max_epochs", 3, "--trainer.num_sanity_val_steps", 0, "--last_checkpoint.every_n_steps", 2),
     *("--model.network.dropout", 0.5, "--data.photometric", "true", "--overlays.num_images", 0, "--data.batch_size", 1),
     *("--model.schedule", "WarmupPlateau", "--model.schedule.patience", 0, "--model.schedule.warmup_iterations", 4),
+    "--trainer.callbacks+=tests.training.checkpoints.test_last.Interrupt",
 ]
 """Three epochs of seven steps, with random numbers in the network, and a schedule that looks at validations."""
 
@@ -168,11 +164,12 @@ def test_run_whose_folder_vanishes_ends(config, tmp_path, capfd):
 
 
 def test_checkpoint_from_another_total_batch(config, tmp_path):
-    """The rest of that epoch is dealt out anew, and it is said."""
+    """The rest of that epoch is dealt out anew, and it is said; the file is outside of its run, which is not known."""
     options = ["--config", config, *OPTIONS]
     run("fit", *options, *interrupt("on_train_batch_start", 1, "term"))
+    moved = shutil.copy(tmp_path / "runs/version_0/checkpoints/last.ckpt", tmp_path / "moved.ckpt")
     with pytest.warns(UserWarning, match="inside epoch 0 of a run with a total batch of 1 images, now it is 2"):
-        resumed = run("fit", *options, "--ckpt_path", "last", "--data.batch_size", 2)
+        resumed = run("fit", *options, "--ckpt_path", moved, "--data.batch_size", 2)
     assert resumed.trainer.global_step == 2 + 1 + 3 + 3
 
 
