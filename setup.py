@@ -1,11 +1,40 @@
 """Install the package with ``pip install -e .``; the extras are named below."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+CONFIGURATIONS = ["config.yaml", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/*.yaml"))]
+"""What ``efficientps fit --config NAME`` finds in an installed package, as ``efficientps/presets/NAME.yaml``."""
+
+
+class BuildWithPresets(build_py):
+    """Copies the configurations into a package that is built; an editable installation reads those of the checkout."""
+
+    def run(self) -> None:
+        """Build the modules, then copy the configurations beside them."""
+        super().run()
+        if not self.editable_mode:
+            for source, copy in self._copies().items():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, copy)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """Return the files that are written."""
+        copies = [] if self.editable_mode else self._copies().values()
+        return [*super().get_outputs(include_bytecode), *map(str, copies)]
+
+    def get_source_files(self) -> list[str]:
+        """Return the files that a source distribution needs for this."""
+        return [*super().get_source_files(), *CONFIGURATIONS, "requirements.txt"]
+
+    def _copies(self) -> dict[Path, Path]:
+        folder = Path(self.build_lib, "efficientps/presets")
+        return {ROOT / name: folder / Path(name).name for name in CONFIGURATIONS}
 
 
 def requirements() -> list[str]:
@@ -27,6 +56,8 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["efficientps", "efficientps.*"]),
     package_data={"efficientps": ["py.typed"]},
+    cmdclass={"build_py": BuildWithPresets},
+    entry_points={"console_scripts": ["efficientps = efficientps.cli.main:main"]},
     install_requires=requirements(),
     extras_require={
         "dev": [

@@ -2,11 +2,8 @@
 # Trains a panoptic network on a CPU in one command: installs the package, draws street scenes, trains configs/demo.yaml,
 # prints the PQ table of the validation scenes and draws their predictions.
 #   bash scripts/demo.sh                          takes some minutes on 2 cores after the installation, and prints how long
-#   bash scripts/demo.sh --seed_everything 1      passes its arguments to train_net.py fit
+#   bash scripts/demo.sh --seed_everything 1      passes its arguments to efficientps fit
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
-begin=$SECONDS
-python datasets/prepare_synthetic.py --root datasets/synthetic
-python train_net.py fit --config configs/demo.yaml "$@"
-echo "The demo took $((SECONDS - begin)) seconds."
+python -m efficientps demo "$@"

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from efficientps.cli import evaluate
+from efficientps.cli import main as command
 from efficientps.cli.train import main
 
 ROOT = Path(__file__).parents[1]
@@ -53,8 +54,13 @@ SHORT = {
     "split_panoptic.py": "--overwrite",
     "prepare_cache.py": "--workers 1",
     "grid_coverage.py": "--scale 0.25",
+    "draw streets": "--num-train 4 --num-val 2 --size 128 256 --workers 1",
+    "draw yards": "--num-images 10 --size 160",
+    "split": "--overwrite",
+    "cache": "--workers 1",
+    "demo": "--num-train 4 --num-val 2",
 }
-"""Options that make a script take seconds, and write again what another page has had it write."""
+"""Options that make a script or a command take seconds, and write again what another page has had it write."""
 
 FIT = """
     --data.image_size [64,128] --data.batch_size 2 --data.num_workers 0
@@ -155,6 +161,12 @@ class Workspace:
             return
         for run in re.findall(r"runs/(\w+)/version_0", line):
             self._make_run(run)
+        if words[:3] == ["python", "-m", "efficientps"]:
+            words = words[2:]
+        if words[0] == "efficientps":
+            code = self._command([PLACEHOLDERS.get(word, word) for word in words[1:]])
+            assert code == 0, f"{line} ends with exit code {code}"
+            return
         assert words[0] == "python", f"{line} is neither run nor listed"
         code = self._python(words[1], [PLACEHOLDERS.get(word, word) for word in words[2:]])
         assert code == 0, f"{line} ends with exit code {code}"
@@ -173,6 +185,14 @@ class Workspace:
             shutil.rmtree(self.root / "datasets/site/panoptic", ignore_errors=True)
             (self.root / "datasets/site/panoptic.json").unlink(missing_ok=True)
         return runpy.run_path(program)["main"]([*words, *shlex.split(SHORT.get(Path(program).name, ""))])
+
+    def _command(self, words):
+        """Run a command of ``efficientps``."""
+        if words == ["--help"]:
+            return command.main(words)
+        short = SHORT.get(words[0], SHORT.get(" ".join(words[:2]), ""))
+        tiny = self._tiny(["fit", "--config", "demo", *words[1:]]) if words[0] == "demo" else self._tiny(words)
+        return command.main([*words, *shlex.split(short), *tiny])
 
     def _tiny(self, words):
         """Return the options that make a command of train_net.py tiny; a run's own configuration has them already."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
+from efficientps.cli.presets import REFERENCE, find_config
+
+DEFAULT_CONFIG = REFERENCE
 
 
-def with_default_config(arguments: Sequence[str]) -> list[str]:
+def with_default_config(arguments: Sequence[str], default: Path | None = None) -> list[str]:
     """Add ``fit`` to a command line without a subcommand, and a default configuration to one without ``--config``.
 
     The default is the configuration of the run that wrote the checkpoint in ``--ckpt_path``, where it is found beside
-    the checkpoint; otherwise it is the project's ``config.yaml``. Configurations are moved to the front, because later
-    options override earlier ones.
+    the checkpoint; otherwise it is ``default``. Configurations are moved to the front, because later options override
+    earlier ones. One that is named and is not a file is the preset of that name.
 
     Args:
         arguments: words of the command line, without the name of the program.
+        default: a configuration file; ``None`` is the reference configuration of the project.
 
     >>> with_default_config(["validate", "--data.root", "here", "--config", "a.yaml"])
     ['validate', '--config', 'a.yaml', '--data.root', 'here']
@@ -32,10 +35,12 @@ def with_default_config(arguments: Sequence[str]) -> list[str]:
     while options:
         option = options.pop(0)
         if option in ("-c", "--config") and options:
-            configs += ["--config", options.pop(0)]
+            configs += ["--config", find_config(options.pop(0))]
+        elif option.startswith("--config="):
+            configs.append(f"--config={find_config(option.partition('=')[2])}")
         else:
-            (configs if option.startswith("--config=") else others).append(option)
-    return [subcommand, *(configs or ["--config", str(_run_config(others) or DEFAULT_CONFIG)]), *others]
+            others.append(option)
+    return [subcommand, *(configs or ["--config", str(_run_config(others) or default or DEFAULT_CONFIG)]), *others]
 
 
 def _run_config(arguments: Sequence[str]) -> Path | None:

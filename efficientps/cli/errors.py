@@ -15,6 +15,8 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from efficientps.cli.device_errors import explain_device, why_no_gpu
+from efficientps.cli.input_errors import explain_input
+from efficientps.cli.presets import near_presets
 from efficientps.cli.suggestions import explain_class, explain_key, near_keys
 from efficientps.data.cache import CacheError, MissingFromCacheError
 from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
@@ -70,10 +72,8 @@ def explain(error: BaseException, sections: Mapping[str, type] | None = None) ->
             "The connection to another process of this run is gone; that process's own output says why. "
             f"--ckpt_path last continues from the last checkpoint.{reasons}"
         )
-    if isinstance(error, PermissionError):
-        return f"No permission for {error.filename or error}; check who owns it, or choose another path."
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}." if error.filename else f"{error.strerror}."
+    if isinstance(error, OSError) and (error.strerror or isinstance(error, PermissionError)):
+        return explain_input(error)
     if isinstance(error, MisconfigurationException) and (sentence := _explain_accelerator(str(error))):
         return sentence
     if isinstance(error, USER_ERRORS):
@@ -172,6 +172,11 @@ def _unknown_argument(place: _Place, words: str) -> str:
     return f"there is no such argument: {words}{f'; did you mean --{near[0]}?' if near else ''}"
 
 
+def _missing_file(place: _Place, path: str) -> str:
+    near = near_presets(path)
+    return f"the file {path} does not exist{f'; did you mean the preset {near[0]}?' if near else ''}"
+
+
 def _missing_module(place: _Place, module: str) -> str:
     """Say which module is missing: that of a class, or another one which it imports."""
     named = re.search(r"Expected a path but (\S+) either|Got value: Namespace\(class_path='([\w.]+)'", place.message)
@@ -192,7 +197,7 @@ _REASONS: tuple[tuple[str, str | Callable[..., str]], ...] = (
     (r"Import path (\S+) does not correspond to a (.+?)(?:\. Got value|$)", "{} is not a {}"),
     (r"invalid choice: '([^']+)' \(choose from (.+)\)", "'{}' is not one of {}"),
     (r"the following arguments are required: ([\w., ]+?)(?:\. Got|$)", "it needs a value for {}"),
-    (r"File does not exist: '?([^']+?)'?$", "the file {} does not exist"),
+    (r"File does not exist: '?([^']+?)'?$", _missing_file),
     (r"Problems parsing config: (.+)", "not valid YAML, {}"),
     (r"Expected a typing\.Literal\[(.+?)\]\. Got value: (\S+?)\.?(?: Got value|$)", "expected one of {}, got '{}'"),
     (r"Expected a <class '([\w.]+)'>\. Got value: (.+?)(?:\. Got value|$)", "expected {}, got '{}'"),

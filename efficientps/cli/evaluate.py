@@ -8,123 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import TypeAlias
-
-import numpy as np
-import torch
 
 from efficientps.atomic_file import write_text
-from efficientps.data.formats.coco_categories import read_categories
-from efficientps.data.formats.coco_json import PanopticEntry, read_panoptic_json
-from efficientps.data.formats.id_map import read_id_map
-from efficientps.data.formats.image_file import read_image
-from efficientps.data.formats.safe_path import inside
-from efficientps.metrics.panoptic_matching import PanopticCounts, count_matches
-from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
-from efficientps.reporting.curves import read_curves
-from efficientps.reporting.html import write_report
-from efficientps.reporting.worst_images import WorstImages
-from efficientps.structures import PanopticSegmentation, Segment
-from efficientps.structures.categories import Categories
-from efficientps.visualization import Picture, comparison
+from efficientps.cli.input_errors import explain_input
 
-PathLike: TypeAlias = str | os.PathLike[str]
 _DESCRIPTION = "Panoptic quality of predictions in the COCO panoptic format, as panopticapi counts it."
 
 
-def evaluate(
-    gt_json: PathLike,
-    gt_dir: PathLike,
-    pred_json: PathLike,
-    pred_dir: PathLike,
-    *,
-    worst: WorstImages | None = None,
-    image_dir: PathLike | None = None,
-) -> tuple[PanopticQualityResult, Categories]:
-    """Compare the predictions of a folder with the ground truth of another.
-
-    Every image of the ground truth needs a prediction; predictions for other images are ignored. Several threads read
-    the images, and no image stays in memory.
-
-    Args:
-        gt_json: annotations with ``categories``, whose entries say ``isthing``.
-        gt_dir: folder of the PNG files that they name.
-        pred_json: annotations of the predictions, with the same category ids.
-        pred_dir: folder of the PNG files that these name.
-        worst: collects the images of the lowest quality, for a report.
-        image_dir: folder of the image files that ``gt_json`` names, for the pictures of these images.
-
-    Returns:
-        The panoptic quality, and the classes, stuff first, that it is indexed by.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a file is damaged or not of the format, an image has no prediction, an id is in a PNG and not in
-            the JSON or the reverse, a category is unknown, or the sizes of a pair of maps differ.
-    """
-    categories = read_categories(gt_json)
-    truth = read_panoptic_json(gt_json, categories, require_images=False)
-    if not truth:
-        raise ValueError(f"Annotation file '{gt_json}' has no annotations; there is nothing to evaluate.")
-    predictions = {entry.image_id: entry for entry in read_panoptic_json(pred_json, categories, require_images=False)}
-    if missing := [entry.image_id for entry in truth if entry.image_id not in predictions]:
-        raise ValueError(f"'{pred_json}' has no prediction for the image '{missing[0]}' ({len(missing)} are missing).")
-
-    def count(entry: PanopticEntry) -> PanopticCounts:
-        prediction = _read(predictions[entry.image_id], pred_dir, categories)
-        target = _read(entry, gt_dir, categories)
-        try:
-            return count_matches(prediction, target, num_classes=len(categories))
-        except ValueError as error:
-            raise ValueError(f"Image '{entry.image_id}': {error}") from None
-
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        counts = list(threads.map(count, truth))
-    if worst is not None:
-        for entry, counted in zip(truth, counts, strict=True):
-            paint = partial(_compare, entry, predictions[entry.image_id], gt_dir, pred_dir, categories, image_dir)
-            worst.offer(entry.image_id, counted, paint)
-    iou, tp, fp, fn = (torch.stack(values).sum(dim=0).numpy() for values in zip(*counts, strict=True))
-    return PanopticQualityResult.from_counts(iou, tp, fp, fn, num_stuff=categories.num_stuff), categories
-
-
-def _read(entry: PanopticEntry, directory: PathLike, categories: Categories) -> PanopticSegmentation:
-    """Read the map of an entry, and its segments with train ids."""
-    segments: list[Segment] = []
-    for item in entry.segments:
-        train_id = categories.train_id(item.category_id)
-        segments.append(Segment(item.id, train_id, categories[train_id].is_thing, is_crowd=item.is_crowd))
-    return PanopticSegmentation(torch.from_numpy(read_id_map(Path(directory) / entry.map_file_name)), segments)
-
-
-def _compare(
-    entry: PanopticEntry,
-    predicted: PanopticEntry,
-    gt_dir: PathLike,
-    pred_dir: PathLike,
-    categories: Categories,
-    image_dir: PathLike | None,
-) -> Picture:
-    """Paint image, prediction and ground truth; the image is grey where none is given."""
-    target, prediction = _read(entry, gt_dir, categories), _read(predicted, pred_dir, categories)
-    height, width = target.segment_ids.shape
-    image = np.full((height, width, 3), 128, dtype=np.uint8)
-    if image_dir is not None and entry.image_file_name:
-        file = inside(image_dir, entry.image_file_name, "the ground truth")
-        image = read_image(file, size=(height, width)).permute(1, 2, 0).numpy()
-    colors, names = [category.color for category in categories], [category.name for category in categories]
-    return comparison(image, prediction, target, colors, names)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Evaluate what the command line names, print the table, and return the exit code: 0, or 2 after bad input."""
-    parser = argparse.ArgumentParser(prog="python -m efficientps.cli.evaluate", description=_DESCRIPTION)
+    parser = argparse.ArgumentParser(prog=prog or "python -m efficientps.cli.evaluate", description=_DESCRIPTION)
     parser.add_argument("gt_json", metavar="GT_JSON", help="annotations of the ground truth")
     parser.add_argument("gt_dir", metavar="GT_DIR", help="folder of its PNG files")
     parser.add_argument("pred_json", metavar="PRED_JSON", help="annotations of the predictions")
@@ -136,6 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--log", metavar="CSV", help="metrics.csv of the training run, for the curves of the report")
     parser.add_argument("--worst", metavar="N", type=int, default=8, help="images that the report shows (8)")
     options = parser.parse_args(arguments)
+    # PyTorch is imported after the options are read, so that the help appears at once.
+    from efficientps.cli.evaluation import evaluate
+    from efficientps.reporting.curves import read_curves
+    from efficientps.reporting.html import write_report
+    from efficientps.reporting.worst_images import WorstImages
+
     try:
         worst = WorstImages(options.worst) if options.report is not None else None
         result, categories = evaluate(
@@ -155,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json is not None:
             _write_whole(Path(options.json), json.dumps(result.as_dict(names), indent=2) + "\n")
     except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explain_input(error)}", file=sys.stderr)
         return 2
     print(result.table(names if options.per_class else None))
     return 0

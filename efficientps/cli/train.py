@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from pytorch_lightning.cli import ArgsType
@@ -25,11 +27,13 @@ from efficientps.training.module import PanopticModule
 from efficientps.training.run_files import RunConfig
 
 
-def main(args: ArgsType = None) -> PanopticCLI | int:
+def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path | None = None) -> PanopticCLI | int:
     """Run a command line.
 
     Args:
         args: words of the command line, or a mapping with the configuration; ``None`` takes the program's own words.
+        prog: name of the program in its help; by default the file that Python runs.
+        default_config: configuration of a command line that names none; by default the project's reference.
 
     Returns:
         The command line object, with its ``trainer``, ``model`` and ``datamodule``; or a non-zero exit code, after an
@@ -42,7 +46,7 @@ def main(args: ArgsType = None) -> PanopticCLI | int:
     if args is None or isinstance(args, list):
         arguments = sys.argv[1:] if args is None else args
         debug = debug or "--debug" in arguments
-        args = with_default_config([argument for argument in arguments if argument != "--debug"])
+        args = with_default_config([argument for argument in arguments if argument != "--debug"], default_config)
     suppress_meaningless_warnings()
     torch.set_float32_matmul_precision("high")  # TF32 on CUDA under 32-true: fine for training, not for comparisons
     try:
@@ -57,7 +61,7 @@ def main(args: ArgsType = None) -> PanopticCLI | int:
                 "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
                 "log_every_n_steps": 10,
             },
-            parser_kwargs={"description": "Train, evaluate and run a panoptic network."},
+            parser_kwargs={"description": "Train, evaluate and run a panoptic network.", "prog": prog},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -76,7 +80,22 @@ def main(args: ArgsType = None) -> PanopticCLI | int:
         return 1
 
 
-def run() -> int:
-    """Run the program's own command line; return its exit code."""
-    outcome = main()
+def run(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run a command line; return its exit code.
+
+    Args:
+        arguments: words of the command ``efficientps``, whose default is ``config.yaml`` of the working directory, and
+            where there is none the reference of the package; ``None`` takes those of ``train_net.py``, whose default is
+            the reference.
+        prog: name of the program and of its command: ``efficientps fit``.
+    """
+    if arguments is None:
+        outcome = main()
+    else:
+        here = Path("config.yaml")
+        outcome = main(
+            list(arguments),
+            prog=prog.partition(" ")[0] if prog else None,
+            default_config=here if here.is_file() else None,
+        )
     return outcome if isinstance(outcome, int) else 0

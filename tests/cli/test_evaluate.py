@@ -7,7 +7,8 @@ import pytest
 from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as official
 from PIL import Image
 
-from efficientps.cli.evaluate import evaluate, main
+from efficientps.cli.evaluate import main
+from efficientps.cli.evaluation import evaluate
 
 # Ids with gaps, things between stuff, and a class (92) that no map has.
 CATEGORIES = [

@@ -32,6 +32,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from efficientps.cli.data.data_section import configured_data
+from efficientps.cli.input_errors import explain_input
 from efficientps.data.cache import SampleCache
 from efficientps.data.dataset import DatasetOptions, PanopticDataset
 from efficientps.data.formats.coco_categories import read_categories
@@ -40,10 +41,10 @@ from efficientps.data.sources.cityscapes import CityscapesPanoptic
 from efficientps.data.sources.coco_panoptic import CocoPanoptic
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Fill the cache; return 0, or 1 after a sentence that says what is wrong."""
     parser = argparse.ArgumentParser(
-        description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("root", nargs="?", help="folder with leftImg8bit and gtFine, prepared by prepare_cityscapes.py")
     parser.add_argument(
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for folder, dataset in _datasets(options).items():
             _fill(dataset, folder, options.workers)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explain_input(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from efficientps.atomic_file import write_text
 from efficientps.cli.data.data_section import configured_data
+from efficientps.cli.input_errors import explain_input
 from efficientps.data.dataset import DatasetOptions
 from efficientps.data.loading.datamodule import SPLITS, PanopticDataModule
 from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule, CocoPanopticSplit
@@ -35,10 +36,10 @@ from efficientps.data.tools.check_coco import check_coco_panoptic
 from efficientps.data.tools.report import DatasetReport
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Check the data set; return 0 if nothing is wrong, otherwise 1."""
     parser = argparse.ArgumentParser(
-        description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--images", help="folder that the names of the images are relative to")
     parser.add_argument("--annotations", type=Path, help="COCO panoptic JSON")
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json is not None:
             write_text(options.json, json.dumps(found, indent=2) + "\n")
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explain_input(error)}", file=sys.stderr)
         return 1
     return 1 if any(report.problems for report in reports.values()) else 0
 

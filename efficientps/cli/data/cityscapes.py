@@ -16,13 +16,14 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from efficientps.cli.input_errors import explain_input
 from efficientps.data.tools.cityscapes_conversion import check_tree, prepare_split
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Prepare the splits; return 0, or 1 after a sentence that says what is wrong."""
     parser = argparse.ArgumentParser(
-        description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("root", help="folder with leftImg8bit and gtFine")
     parser.add_argument(
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for split in options.splits:
             _prepare(options.root, split, options.workers)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explain_input(error)}", file=sys.stderr)
         return 1
     return 0
 

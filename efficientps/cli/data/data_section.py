@@ -13,6 +13,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 import efficientps.data.sources.coco_panoptic  # noqa: F401 - a configuration names its class without the module
 from efficientps.cli.errors import explain, note_keys
+from efficientps.cli.presets import find_config
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.cityscapes import CityscapesDataModule
 
@@ -23,7 +24,7 @@ def configured_data(config: Path, choices: Mapping[str, Any] | None = None) -> P
     The class may be one of a file in the working directory. Without ``class_path`` it is ``CityscapesDataModule``.
 
     Args:
-        config: a YAML file with a section ``data``; its other sections are not read.
+        config: a YAML file with a section ``data``, or the name of a preset; its other sections are not read.
         choices: arguments of the data module that replace those of the file.
 
     Raises:
@@ -56,7 +57,7 @@ def configured_data(config: Path, choices: Mapping[str, Any] | None = None) -> P
 def _section(config: Path) -> dict[str, Any]:
     """Return the section ``data`` of a YAML file."""
     try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(find_config(str(config))).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"The configuration '{config}' cannot be read: {error.strerror}.") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:

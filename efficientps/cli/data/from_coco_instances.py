@@ -17,13 +17,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from efficientps.cli.input_errors import explain_input
 from efficientps.data.tools.from_instances import convert_instances
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Convert the annotations; return 0, or 1 after a sentence that says what is wrong."""
     parser = argparse.ArgumentParser(
-        description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("instances", help="COCO instance JSON: polygons or run lengths")
     parser.add_argument("--output", type=Path, required=True, help="folder for panoptic.json and panoptic/")
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             images += 1
             hidden += conversion.hidden
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explain_input(error)}", file=sys.stderr)
         return 1
     print(f"{images} images written to {options.output}; {hidden} instances have no visible pixel and were left out.")
     return 0

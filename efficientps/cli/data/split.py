@@ -13,13 +13,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from efficientps.cli.input_errors import explain_input
 from efficientps.data.tools.split import ClassShare, split_annotations
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Split the file; return 0, or 1 after a sentence that says what is wrong."""
     parser = argparse.ArgumentParser(
-        description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("annotations", type=Path, help="COCO panoptic JSON")
     parser.add_argument("--train", type=Path, help="file for the larger part; train.json beside it if not given")
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except (ValueError, OSError) as error:
         option = " The option is --overwrite." if isinstance(error, FileExistsError) else ""
-        print(f"error: {error}{option}", file=sys.stderr)
+        print(f"error: {explain_input(error)}{option}", file=sys.stderr)
         return 1
     print(_table(shares))
     print(f"Written: {train} and {val}")

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from efficientps.cli.input_errors import explain_input
 from efficientps.synthetic.streets import write_synthetic_cityscapes
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Write the scenes; return 0, or 1 after a sentence that says what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=Path("datasets/synthetic"), help="directory of the tree")
     parser.add_argument("--num-train", type=int, default=240, help="scenes in the split train")
     parser.add_argument("--num-val", type=int, default=60, help="scenes in the split val")
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             num_workers=options.workers,
         )
     except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explain_input(error)}", file=sys.stderr)
         return 1
     print(
         f"{options.num_train} train and {options.num_val} val scenes of {size[0]} × {size[1]} pixels "

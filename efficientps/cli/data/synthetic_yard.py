@@ -9,12 +9,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from efficientps.cli.input_errors import explain_input
 from efficientps.synthetic.yards import write_synthetic_yard
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Write the yards; return 0, or 1 after a sentence that says what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=Path("datasets/yard"), help="folder of the data set")
     parser.add_argument("--num-images", type=int, default=120, help="number of images")
     parser.add_argument("--size", type=int, default=320, help="longest side of the largest images, pixels")
@@ -25,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for _ in tqdm(writing, total=options.num_images, unit=" images", disable=None):
             pass
     except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explain_input(error)}", file=sys.stderr)
         return 1
     print(f"{options.num_images} yards (seed {options.seed}) in {options.root}")
     return 0

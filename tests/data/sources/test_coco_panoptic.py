@@ -10,7 +10,7 @@ import torch
 from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as official
 from PIL import ExifTags, Image
 
-from efficientps.cli.evaluate import evaluate
+from efficientps.cli.evaluation import evaluate
 from efficientps.cli.train import main
 from efficientps.data.formats.export import PanopticWriter
 from efficientps.data.loading.datamodule import PanopticDataModule

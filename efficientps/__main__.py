@@ -1,0 +1,8 @@
+"""Run the command ``efficientps`` as ``python -m efficientps``."""
+
+import sys
+
+from efficientps.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

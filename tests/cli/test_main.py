@@ -1,0 +1,129 @@
+"""The command ``efficientps``: which function each command runs, what its help loads, presets by name."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+import yaml
+
+from efficientps.cli.arguments import with_default_config
+from efficientps.cli.data import split
+from efficientps.cli.main import PROGRAM, Group, main
+from efficientps.cli.presets import find_config, presets
+from efficientps.cli.train import run
+from tests.command_line import write_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def leaves(group):
+    for command in group.commands.values():
+        yield from leaves(command) if isinstance(command, Group) else [command]
+
+
+def test_each_command_has_a_function():
+    """Oracle: Python's import system."""
+    found = list(leaves(PROGRAM))
+    assert len(found) == 14
+    assert all(callable(resolve_name(command.function)) for command in found)
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["convert", "--help"], ["evaluate", "--help"]], ids=" ".join
+)
+def test_help_loads_no_heavy_package(words):
+    """Oracle: the modules of a new interpreter."""
+    program = (
+        "import sys\nfrom efficientps.cli.main import main\ntry:\n    code = main(sys.argv[1:])\n"
+        "except SystemExit as exit_:\n    code = exit_.code\n"
+        "print('LOADED', code, *sorted({'torch', 'pytorch_lightning', 'numpy', 'cv2', 'PIL'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED 0"
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "efficientps", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: efficientps [-h] [--version] COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "error: 'efficientps' needs a command first. Known: fit, validate, "),
+        (["--config", "x"], "error: 'efficientps' needs a command first. Known: fit, validate, "),
+        (["validat"], "error: there is no command 'efficientps validat'; did you mean validate? Known: fit, "),
+        (["convert", "coco"], "error: there is no command 'efficientps convert coco'. Known: cityscapes, instances."),
+    ],
+)
+def test_without_a_command(words, sentence, capsys):
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(sentence)
+
+
+def test_a_command_gets_its_words_and_its_name(capsys):
+    """Oracle: argparse, which prints the name of the program."""
+    with pytest.raises(SystemExit) as stop:
+        main(["convert", "instances", "--help"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: efficientps convert instances [-h]")
+
+
+@pytest.mark.parametrize("words", [["split", "none.json"], ["check", "--images", ".", "--annotations", "none.json"]])
+def test_a_missing_file_is_one_sentence(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "none.json" in line
+    assert "Errno" not in line
+
+
+def test_an_error_of_the_system_is_one_sentence(monkeypatch, capsys):
+    """Oracle: a full disk, whose message Python prints with a number."""
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device", "out/train.json")
+
+    monkeypatch.setattr(split, "split_annotations", fail)
+    assert main(["split", "x.json"]) == 1
+    assert capsys.readouterr().err == "error: No space left on device: out/train.json.\n"
+
+
+def test_presets_are_the_committed_configurations():
+    """Oracle: the folder."""
+    assert presets() == {path.stem: path for path in [ROOT / "config.yaml", *(ROOT / "configs").glob("*.yaml")]}
+
+
+def test_a_preset_is_named_unless_there_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config("demo") == str(ROOT / "configs/demo.yaml")
+    words = ["fit", "--config=demo", "--config", "detr_panoptic_joint"]
+    joint = str(ROOT / "configs/detr_panoptic_joint.yaml")
+    assert with_default_config(words) == ["fit", f"--config={ROOT / 'configs/demo.yaml'}", "--config", joint]
+    (tmp_path / "demo").touch()
+    assert find_config("demo") == "demo"
+    assert find_config("my_own.yaml") == "my_own.yaml"
+
+
+def test_a_misspelt_preset(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", "cityscapes_papr"]) == 1
+    assert capsys.readouterr().err.endswith("does not exist; did you mean the preset cityscapes_paper?\n")
+
+
+def test_fit_takes_the_configuration_of_the_folder(tmp_path, monkeypatch, capsys):
+    """Oracle: what --print_config shows, with and without a config.yaml in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["default_root_dir"] == "runs/cityscapes"
+    shutil.copy(write_config(tmp_path, tmp_path), "config.yaml")
+    assert main(["fit", "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["default_root_dir"] == str(tmp_path / "runs")
+    monkeypatch.setattr("sys.argv", ["train_net.py", "fit", "--print_config"])
+    assert run() == 0
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["default_root_dir"] == "runs/cityscapes"
