@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
@@ -87,7 +88,8 @@ class Predictor:
         self._dtype = _DTYPES[self.precision]
         if any(parameter.device != self.device for parameter in network.parameters()):
             network = deepcopy(network).to(self.device)
-        self._network = inference_copy(network, dtype=self._dtype)
+        with _current(self.device):
+            self._network = inference_copy(network, dtype=self._dtype)
 
     def __repr__(self) -> str:
         """Show the network's class and how it runs."""
@@ -173,7 +175,7 @@ class Predictor:
         batch = collate([item.sample for item in items], multiple=COARSEST_STRIDE)
         batch["images"] = batch["images"].to(self.device)
         autocast = torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None)
-        with torch.inference_mode(), autocast:
+        with _current(self.device), torch.inference_mode(), autocast:
             predictions = self._network.predict(batch)
         return [
             make_result(
@@ -254,6 +256,11 @@ def find_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):
         raise ValueError(f"device is '{found}', which PyTorch does not find here; give 'auto' or 'cpu'.") from None
     return torch.empty(0, device=found).device
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a CUDA device the current one, on which kernels of Triton are launched."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _find_precision(precision: str, device: torch.device) -> str:
