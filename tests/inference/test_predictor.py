@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from efficientps import Predictor, load, write_coco
-from efficientps.cli import evaluate
+from efficientps.cli.evaluation import evaluate
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES, CityscapesDataModule
 from efficientps.inference.predictor import find_device
 from efficientps.structures import Categories
@@ -197,7 +197,7 @@ def test_written_results_are_read_back(predictor, images, tmp_path):
     """Oracle: the evaluation, which finds each segment of a file in itself, and the pixels of the PNG files."""
     results = predictor(images[:3])
     path = write_coco(results, tmp_path / "out")
-    table, categories = evaluate.evaluate(path, path.parent / "panoptic", path, path.parent / "panoptic")
+    table, categories = evaluate(path, path.parent / "panoptic", path, path.parent / "panoptic")
     assert table.all.pq == 1 and categories == CITYSCAPES_CATEGORIES
     document = json.loads(path.read_text())
     assert [entry["file_name"] for entry in document["images"]] == ["image_0.jpg", "image_1.jpg", "image_2.jpg"]
