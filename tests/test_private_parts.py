@@ -97,6 +97,13 @@ PARTS = {
         "a checkpoint waits for the validation that follows the step",
         lambda: parameters(_TrainingEpochLoop._should_check_val_fx) == ["self", "data_fetcher"],
     ),
+    "pytorch_lightning.*._batches_that_stepped": Part(
+        "a resumed run continues the numbers of steps in the logs",
+        lambda: (
+            "self._skip_next_val = True" in inspect.getsource(_TrainingEpochLoop.advance)
+            and "self._batches_that_stepped += 1" in inspect.getsource(_TrainingEpochLoop.on_advance_end)
+        ),
+    ),
     "pytorch_lightning.*._data_fetcher": Part(
         "argument of _should_check_val_fx",
         lambda: pl.Trainer(logger=False, accelerator="cpu").fit_loop._data_fetcher is None,

@@ -20,8 +20,9 @@ from efficientps.cli.panoptic_cli import SECTIONS, PanopticCLI
 from efficientps.cli.warning_filters import suppress_meaningless_warnings
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.training.callbacks.throughput import ThroughputMonitor
-from efficientps.training.checkpoints.last import Preempted
+from efficientps.training.checkpoints.last import INTERRUPTED_EXIT_CODE, Preempted
 from efficientps.training.checkpoints.optimizer_states import ResumedOptimizer
+from efficientps.training.checkpoints.position import ExactPosition
 from efficientps.training.checkpoints.random_states import RandomStates
 from efficientps.training.module import PanopticModule
 from efficientps.training.run_files import RunConfig
@@ -56,7 +57,7 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
             subclass_mode_data=True,
             save_config_callback=RunConfig,
             trainer_defaults={
-                "callbacks": [ThroughputMonitor(), RandomStates(), ResumedOptimizer()],
+                "callbacks": [ThroughputMonitor(), RandomStates(), ResumedOptimizer(), ExactPosition()],
                 "default_root_dir": "runs",
                 "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
                 "log_every_n_steps": 10,
@@ -70,7 +71,11 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
     except Preempted as exit_:
         print("Continue the run with --ckpt_path last.", file=sys.stderr)
         return exit_.code if isinstance(exit_.code, int) else 1
+    except KeyboardInterrupt:
+        return INTERRUPTED_EXIT_CODE
     except SystemExit as exit_:
+        if isinstance(exit_.__context__, KeyboardInterrupt):  # Lightning ends with code 1
+            return INTERRUPTED_EXIT_CODE
         return exit_.code if isinstance(exit_.code, int) else 1
     except Exception as error:
         sentence = explain(error, SECTIONS)

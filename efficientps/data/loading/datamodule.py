@@ -128,14 +128,13 @@ class PanopticDataModule(LightningDataModule, ABC):
         self._said_workers = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which batch training takes next, for a checkpoint."""
+        """Return which batch training takes next, for a checkpoint: the one after the last that was trained on."""
         assert self.trainer is not None
         loop: Any = self.trainer.fit_loop
-        epoch, batch = loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.processed
-        if loop.epoch_progress.current.started == epoch:  # after an epoch: the batch was its last
-            batch = 0
-        elif batch >= self.trainer.num_training_batches:
-            epoch, batch = epoch + 1, 0
+        begun, batch = loop.epoch_progress.current.started, loop.epoch_loop.batch_progress.current.processed
+        # An epoch is over when all its batches are, and not when Lightning says so, which it does after any stop.
+        whole = begun == 0 or batch >= self.trainer.num_training_batches
+        epoch, batch = (begun, 0) if whole else (begun - 1, batch)
         return {"epoch": epoch, "batch": batch, "total_batch": self.batch_size * self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,6 +103,11 @@ def _collate(samples: Sequence[Sample], *, canvas: tuple[int, int] | None) -> Pi
 
 
 def _init_worker(worker_id: int) -> None:
-    """Keep OpenCV, where Albumentations has loaded it, to one thread per worker: torch does so by itself."""
+    """Leave Ctrl-C, which a terminal sends to all processes, to the main process; keep OpenCV to one thread.
+
+    The main process needs its workers for the step that it still makes, and ends them itself. Albumentations loads
+    OpenCV; torch keeps itself to one thread.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "cv2" in sys.modules:
         cast(Any, sys.modules["cv2"]).setNumThreads(0)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.trainer.states import TrainerFn
 
+from efficientps.training.checkpoints.last import validation_is_due
 from efficientps.training.checkpoints.resolve import is_own
 
 
@@ -23,6 +25,20 @@ class BestCheckpoints(ModelCheckpoint):
         """Store the folder of the runs."""
         super().setup(trainer, pl_module, stage)
         self._root = trainer.default_root_dir
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after a validation, but not after one that is made because the run stops.
+
+        A run that goes on from there does not know that one.
+        """
+        added = trainer.state.fn == TrainerFn.FITTING and trainer.should_stop and not validation_is_due(trainer)
+        if trainer.sanity_checking or not added:
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after an epoch, but not where a stop has cut it short: its metric would be that of an earlier one."""
+        if trainer.is_last_batch:
+            super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best checkpoints of the earlier parts that still exist."""

@@ -1,7 +1,8 @@
-"""Write the checkpoint to resume from: at fixed intervals, after every epoch, and on SIGTERM."""
+"""Write the checkpoint to resume from: at fixed intervals, after every epoch, and before the run stops."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -17,27 +18,37 @@ from pytorch_lightning.utilities import rank_zero_info
 PREEMPTED_EXIT_CODE = 75
 """Exit code of a run that SIGTERM ended and that can continue (EX_TEMPFAIL of sysexits.h)."""
 
+INTERRUPTED_EXIT_CODE = 128 + signal.SIGINT
+"""Exit code of a run that Ctrl-C ended and that can continue: 130, as shells have it."""
+
+_EXIT_CODES = {signal.SIGTERM: PREEMPTED_EXIT_CODE, signal.SIGINT: INTERRUPTED_EXIT_CODE}
+
+_INTERRUPT_NOTE = b"\nCtrl-C: the run ends after this step and saves its state; press Ctrl-C again to end at once.\n"
+
 
 class Preempted(SystemExit):
-    """SIGTERM has ended the run."""
+    """SIGTERM or Ctrl-C has ended the run."""
 
-    def __init__(self) -> None:
-        """Exit with the documented code."""
-        super().__init__(PREEMPTED_EXIT_CODE)
+    def __init__(self, signum: int = signal.SIGTERM) -> None:
+        """Exit with the documented code of the signal."""
+        super().__init__(_EXIT_CODES[signal.Signals(signum)])
 
 
 class LastCheckpoint(Checkpoint):
     """Keeps ``last.ckpt`` up to date, beside the checkpoints with the best metric.
 
-    It is written every ``every_n_steps`` steps, after a validation inside an epoch, and after each epoch; always one
-    file, replaced as a whole. A run that goes on from it equals one that was never interrupted: on a CPU bit by bit, on
-    CUDA within the spread of two plain runs, because the backward passes of RoIAlign and of bilinear upsampling add in
-    an order that differs from run to run.
+    It is written every ``every_n_steps`` steps, after a validation inside an epoch, after each epoch, and when the run
+    stops, whatever stops it; always one file, replaced as a whole. A run that goes on from it equals one that was never
+    interrupted: on a CPU bit by bit, on CUDA within the spread of two plain runs, because the backward passes of
+    RoIAlign and of bilinear upsampling add in an order that differs from run to run.
 
-    On SIGTERM, which schedulers send before they take the machine away, the run writes it at the next step and exits
-    with ``PREEMPTED_EXIT_CODE``; one process that is told is enough. If SIGTERM arrives
-    during validation, the run exits at once; on resume it repeats the steps since the last checkpoint, and the
-    validation.
+    On SIGTERM, which schedulers send before they take the machine away, and on SIGINT, which Ctrl-C sends, the run
+    writes it at the next step and exits with ``PREEMPTED_EXIT_CODE`` or ``INTERRUPTED_EXIT_CODE``; one process that is
+    told is enough. If the signal arrives during validation, the run exits at once; on resume it repeats the steps since
+    the last checkpoint, and the validation. A second Ctrl-C ends the run at once.
+
+    A stop between batches whose gradients are accumulated waits for their step. If a stop makes Lightning validate
+    where no validation is due, the file is written before that validation.
 
     Args:
         every_n_steps: optimizer steps between two files, the most that a killed run loses. ``None`` writes after
@@ -56,8 +67,10 @@ class LastCheckpoint(Checkpoint):
             raise ValueError(f"every_n_steps is {every_n_steps}; give 1 or more, or null for none.")
         self.every_n_steps = every_n_steps
         self.path = Path()
-        self._told_to_end = False
+        self._signal = 0  # that has told this run to end
         self._ready_to_end = False
+        self._stop_waits = False
+        self._saved_step = -1
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the folder of the file."""
@@ -68,38 +81,58 @@ class LastCheckpoint(Checkpoint):
             self.path = folder / "last.ckpt"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Handle SIGTERM instead of Lightning, whose handler communicates with other processes.
+        """Handle SIGTERM instead of Lightning, whose handler communicates with other processes; and SIGINT.
 
-        Lightning restores the former handler when the run ends, also after an error.
+        Lightning restores the former handlers when the run ends, also after an error.
         """
-        self._told_to_end = trainer.received_sigterm
+        self._signal = signal.SIGTERM if trainer.received_sigterm else 0
+        self._ready_to_end, self._stop_waits, self._saved_step = False, False, -1
+        self._says_so = trainer.is_global_zero
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._note)
+            signal.signal(signal.SIGINT, self._note_interrupt)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self._told_to_end = True
+        self._signal = signum
+
+    def _note_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        if self._signal == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the third one need not wait for Lightning
+            raise Preempted(signum)
+        self._signal = signum
+        if self._says_so:  # print must not be called inside of a call of print
+            os.write(2, _INTERRUPT_NOTE)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """End the run; by now the values of the last step have been logged."""
         if self._ready_to_end:
-            raise Preempted
+            raise Preempted(self._signal)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write the file if the interval is over or the run must end."""
         if trainer.fit_loop._should_accumulate():  # gradients in the making are not in a checkpoint
+            self._let_stop_wait(trainer)
             return
-        told = self._any_told_to_end(trainer)
-        if is_followed_by_validation(trainer):  # its result belongs in the file
+        if self._stop_waits:
+            trainer.should_stop = True
+        told = self._told_to_end(trainer)
+        if trainer.is_last_batch or validation_is_due(trainer):  # its result belongs in the file
             return
         if told:
             self._save(trainer)
-            rank_zero_info(f"SIGTERM: the run ends; its state is saved in {self.path}.")
+            rank_zero_info(f"{signal.Signals(told).name}: the run ends; its state is saved in {self.path}.")
             self._ready_to_end = True
-        elif self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+        elif trainer.should_stop or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+            self._save(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file before a validation that is made only because the run stops: what it changes is not kept."""
+        stops = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and trainer.should_stop
+        if stops and not validation_is_due(trainer) and self._saved_step != trainer.global_step:
             self._save(trainer)
 
     def on_validation_batch_end(
@@ -112,36 +145,52 @@ class LastCheckpoint(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """End the run inside a validation, which may last longer than the scheduler waits."""
-        if self._told_to_end and trainer.state.fn == TrainerFn.FITTING:
-            raise Preempted
+        if self._signal and trainer.state.fn == TrainerFn.FITTING:
+            raise Preempted(self._signal)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file after a validation inside an epoch."""
-        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if fitting and not trainer.is_last_batch and not trainer.fit_loop._should_accumulate():
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or trainer.is_last_batch:
+            return
+        if trainer.fit_loop._should_accumulate():
+            self._let_stop_wait(trainer)
+        elif self._saved_step != trainer.global_step:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the file after each epoch."""
-        self._save(trainer)
-        if self._any_told_to_end(trainer):
-            raise Preempted
+        """Write the file after each epoch, and after a stop inside one."""
+        if self._saved_step != trainer.global_step:
+            self._save(trainer)
+        if told := self._told_to_end(trainer):
+            raise Preempted(told)
+
+    def _let_stop_wait(self, trainer: pl.Trainer) -> None:
+        """Put off a stop until the optimizer step that the accumulated gradients are for."""
+        self._stop_waits = self._stop_waits or trainer.should_stop
+        trainer.should_stop = False
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)
+        self._saved_step = trainer.global_step
 
-    def _any_told_to_end(self, trainer: pl.Trainer) -> bool:
-        """Return whether any process has received SIGTERM; the answer is the same on all processes."""
-        if trainer.world_size == 1:
-            return self._told_to_end
-        told = torch.tensor(float(self._told_to_end), device=trainer.strategy.root_device)
-        self._told_to_end = bool(trainer.strategy.reduce(told, reduce_op="sum") > 0)
-        return self._told_to_end
+    def _told_to_end(self, trainer: pl.Trainer) -> int:
+        """Return the signal that any process has received, 0 for none; the answer is the same on all processes."""
+        if trainer.world_size > 1:
+            told = torch.tensor(float(self._signal), device=trainer.strategy.root_device)
+            self._signal = int(trainer.strategy.reduce(told, reduce_op="max"))
+        return self._signal
 
 
-def is_followed_by_validation(trainer: pl.Trainer) -> bool:
-    """Return whether a validation or the end of the epoch comes before the next training batch."""
-    epoch_loop = trainer.fit_loop.epoch_loop
-    fetcher = trainer.fit_loop._data_fetcher
+def validation_is_due(trainer: pl.Trainer) -> bool:
+    """Return whether a validation belongs at this place of the run, even if the run does not stop here.
+
+    Lightning also validates where a run stops early.
+    """
+    loop = trainer.fit_loop
+    fetcher = loop._data_fetcher
     assert fetcher is not None
-    return trainer.is_last_batch or epoch_loop._should_check_val_fx(fetcher)
+    stops, trainer.should_stop = trainer.should_stop, False
+    try:
+        return loop.epoch_loop._should_check_val_fx(fetcher)
+    finally:
+        trainer.should_stop = stops

@@ -1,5 +1,6 @@
 """Runs that are interrupted and go on end as if nothing had happened."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ import time
 import pytest
 from pytorch_lightning.callbacks import Callback
 
-from efficientps.training.checkpoints.last import PREEMPTED_EXIT_CODE
+from efficientps.training.checkpoints.last import INTERRUPTED_EXIT_CODE, PREEMPTED_EXIT_CODE
 from efficientps.training.checkpoints.read import read_checkpoint
 from tests.acceptance.kills import comparable, difference
 from tests.command_line import column, run, write_config
@@ -23,8 +24,8 @@ class Interrupt(Callback):
     """Does something to the run in one of its hooks; ``acted`` is when the last one did.
 
     ``plan`` says what: the name of the hook, the number of optimizer steps made by then, and ``kill``, ``term`` (a
-    signal) or ``remove`` (the folder of the run). It is no argument, so that the run that goes on has the same
-    configuration.
+    signal), ``int`` (Ctrl-C, which the loading processes get, too), ``twice`` (Ctrl-C and a second one) or ``remove``
+    (the folder of the run). It is no argument, so that the run that goes on has the same configuration.
     """
 
     plan = None
@@ -37,6 +38,11 @@ class Interrupt(Callback):
                 raise Interrupted
             if how == "term":
                 os.kill(os.getpid(), signal.SIGTERM)
+            if how in ("int", "twice"):
+                for process in (*multiprocessing.active_children(), multiprocessing.current_process()):
+                    os.kill(process.pid, signal.SIGINT)
+            if how == "twice":
+                os.kill(os.getpid(), signal.SIGINT)
             if how == "remove":
                 shutil.rmtree(trainer.default_root_dir)
 
@@ -125,17 +131,33 @@ def test_a_killed_run_goes_on_exactly(config, whole_run, tmp_path, hook, step, v
     ends_alike(whole_run(options), tmp_path / "runs")
 
 
-@pytest.mark.parametrize(("step", "num_workers"), [(1, 0), (4, 2), (7, 2), (12, 0)])
-def test_sigterm_saves_at_the_next_step(config, whole_run, tmp_path, step, num_workers):
+@pytest.mark.parametrize(
+    ("step", "num_workers", "how", "code"),
+    [(1, 0, "term", 75), (4, 2, "term", 75), (7, 2, "int", 130), (12, 0, "term", 75), (12, 0, "int", 130)],
+)
+def test_a_signal_saves_at_the_next_step(config, whole_run, tmp_path, capfd, step, num_workers, how, code):
     """Oracle: the run that nobody interrupted, without loading processes; no step is made twice."""
     options = ["--config", config, *OPTIONS, "--data.num_workers", num_workers]
-    before = signal.getsignal(signal.SIGTERM)
-    assert run("fit", *options, *interrupt("on_train_batch_start", step, "term")) == PREEMPTED_EXIT_CODE == 75
-    assert signal.getsignal(signal.SIGTERM) == before
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    assert run("fit", *options, *interrupt("on_train_batch_start", step, how)) == code
+    assert code in (PREEMPTED_EXIT_CODE, INTERRUPTED_EXIT_CODE)
+    printed = capfd.readouterr().err
+    assert "Continue the run with --ckpt_path last" in printed
+    assert ("Ctrl-C: the run ends after this step and saves its state" in printed) == (how == "int")
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     assert read_checkpoint(tmp_path / "runs/version_0/checkpoints/last.ckpt")["global_step"] == step + 1
     run("fit", *options, "--ckpt_path", "last")
     whole, parts = ends_alike(whole_run(OPTIONS), tmp_path / "runs")
     assert [rate for part in parts for rate in part] == whole
+
+
+def test_a_second_interrupt_ends_at_once(config, whole_run, tmp_path):
+    """Oracle: the step is not finished; the run goes on from the file before it as if nothing had happened."""
+    options = ["--config", config, *OPTIONS]
+    assert run("fit", *options, *interrupt("on_train_batch_start", 5, "twice")) == INTERRUPTED_EXIT_CODE == 130
+    assert read_checkpoint(tmp_path / "runs/version_0/checkpoints/last.ckpt")["global_step"] == 4
+    run("fit", *options, "--ckpt_path", "last")
+    ends_alike(whole_run(OPTIONS), tmp_path / "runs")
 
 
 def test_sigterm_ends_a_validation(config, whole_run, tmp_path):
