@@ -68,7 +68,7 @@ _SENTENCES = (
     (
         r"device-side assert triggered",
         "A kernel on the GPU met a number out of its range, most often a class in the annotations that the network "
-        "does not have; datasets/check_panoptic.py finds it, and --trainer.accelerator cpu --debug shows where it is "
+        "does not have; efficientps check finds it, and --trainer.accelerator cpu --debug shows where it is "
         "used.",
     ),
     (

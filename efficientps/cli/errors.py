@@ -37,9 +37,9 @@ _ADVICE: dict[type[BaseException], str] = {
         "--model.init_from={path}."
     ),
     MissingCityscapesError: "datasets/README.md says how to get the data.",
-    MissingMapsError: "Make them with: python datasets/prepare_cityscapes.py {root}",
-    CacheError: "The command is datasets/prepare_cache.py.",
-    MissingFromCacheError: "The command is datasets/prepare_cache.py.",
+    MissingMapsError: "Make them with: efficientps convert cityscapes {root}",
+    CacheError: "The command is efficientps cache.",
+    MissingFromCacheError: "The command is efficientps cache.",
 }
 """What to do about an error of the library, in terms of commands and options; attributes of the error fill it in."""
 

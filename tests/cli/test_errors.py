@@ -141,8 +141,8 @@ CONFIGURATION = {
             MissingCityscapesError("No folder 'r'."),
             "'r' (in the configuration: data.root). datasets/README.md says how",
         ),
-        (MissingMapsError("No maps.", "r"), "No maps. Make them with: python datasets/prepare_cityscapes.py r"),
-        (CacheError("It is old."), "old (in the configuration: data.cache). The command is datasets/prepare_cache.py."),
+        (MissingMapsError("No maps.", "r"), "No maps. Make them with: efficientps convert cityscapes r"),
+        (CacheError("It is old."), "old (in the configuration: data.cache). The command is efficientps cache."),
         (NoTrainingStateError("Weights.", "a.ckpt"), "Weights. Start from its weights with --model.init_from=a.ckpt."),
     ],
 )

@@ -91,3 +91,7 @@ def test_data_training_and_evaluation_in_an_empty_folder(command, tmp_path):
     done = command(tmp_path, "fit", *TINY.split())
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/version_0/checkpoints/last.ckpt").is_file()
+    checkpoint = "runs/version_0/checkpoints/last.ckpt"
+    done = command(tmp_path, "predict", "--ckpt_path", checkpoint, "--predictions.output_dir", "predictions")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "predictions/panoptic").glob("*.png"))) == 1
