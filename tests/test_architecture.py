@@ -45,6 +45,7 @@ ALLOWED = {
         "backbones",
         "cli",
         "data",
+        "inference",
         "metrics",
         "networks",
         "reporting",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from efficientps.cli.presets import REFERENCE, find_config
+from efficientps.inference.model_file import SavedNetwork, read_description
 
 DEFAULT_CONFIG = REFERENCE
 
@@ -14,12 +15,17 @@ def with_default_config(arguments: Sequence[str], default: Path | None = None) -
     """Add ``fit`` to a command line without a subcommand, and a default configuration to one without ``--config``.
 
     The default is the configuration of the run that wrote the checkpoint in ``--ckpt_path``, where it is found beside
-    the checkpoint; otherwise it is ``default``. Configurations are moved to the front, because later options override
-    earlier ones. One that is named and is not a file is the preset of that name.
+    the checkpoint; otherwise, to evaluate or predict, the network that the checkpoint describes; without a checkpoint
+    it is ``default``. Configurations are moved to the front, because later options override earlier ones. One that is
+    named and is not a file is the preset of that name.
 
     Args:
         arguments: words of the command line, without the name of the program.
         default: a configuration file; ``None`` is the reference configuration of the project.
+
+    Raises:
+        NotSelfDescribedError: there is no configuration, and the checkpoint does not say what network it is of.
+        ValueError: the checkpoint cannot be read.
 
     >>> with_default_config(["validate", "--data.root", "here", "--config", "a.yaml"])
     ['validate', '--config', 'a.yaml', '--data.root', 'here']
@@ -40,16 +46,31 @@ def with_default_config(arguments: Sequence[str], default: Path | None = None) -
             configs.append(f"--config={find_config(option.partition('=')[2])}")
         else:
             others.append(option)
-    return [subcommand, *(configs or ["--config", str(_run_config(others) or default or DEFAULT_CONFIG)]), *others]
+    return [subcommand, *(configs or _default(subcommand, _checkpoint(others), default or DEFAULT_CONFIG)), *others]
 
 
-def _run_config(arguments: Sequence[str]) -> Path | None:
-    """Return the configuration beside the checkpoint of a command line, if there is one."""
+def _default(subcommand: str, checkpoint: Path | None, default: Path) -> list[str]:
+    """Return the options that stand for a configuration where none is given."""
+    if checkpoint is None:
+        return ["--config", str(default)]
+    for folder in (checkpoint.parent, checkpoint.parent.parent):
+        if (folder / "config.yaml").is_file():
+            print(f"Taking the configuration of that run, {folder / 'config.yaml'}.")
+            return ["--config", str(folder / "config.yaml")]
+    if subcommand == "fit":  # how to train is in no checkpoint
+        return ["--config", str(default)]
+    eval_size = read_description(checkpoint).eval_size
+    print(f"Taking the network that {checkpoint} describes.")
+    network = ["--model.network", f"{SavedNetwork.__module__}.{SavedNetwork.__name__}"]
+    network.append(f"--model.network.path={checkpoint}")
+    return network if eval_size is None else [*network, f"--data.eval_size={list(eval_size)}"]
+
+
+def _checkpoint(arguments: Sequence[str]) -> Path | None:
+    """Return the file that ``--ckpt_path`` names on a command line, if it is one."""
     for index, option in enumerate(arguments):
         if option.startswith("--ckpt_path"):
             checkpoint = Path(option.partition("=")[2] or "".join(arguments[index + 1 : index + 2]))
-            for folder in (checkpoint.parent, checkpoint.parent.parent):
-                if checkpoint.is_file() and (folder / "config.yaml").is_file():
-                    print(f"Taking the configuration of that run, {folder / 'config.yaml'}.")
-                    return folder / "config.yaml"
+            if checkpoint.is_file():
+                return checkpoint
     return None

@@ -20,6 +20,8 @@ from efficientps.cli.presets import near_presets
 from efficientps.cli.suggestions import explain_class, explain_key, near_keys
 from efficientps.data.cache import CacheError, MissingFromCacheError
 from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
+from efficientps.inference.building import UntrustedClassError
+from efficientps.inference.model_file import NotSelfDescribedError
 from efficientps.training.checkpoints.optimizer_states import ResumeMismatchError
 from efficientps.training.checkpoints.read import NoTrainingStateError
 from efficientps.training.checkpoints.states import StateMismatchError
@@ -28,6 +30,8 @@ USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MisconfigurationExcepti
 """Types of errors about what a user gave or lacks: data, paths, settings, packages."""
 
 _ADVICE: dict[type[BaseException], str] = {
+    NotSelfDescribedError: "Its configuration is given with --config.",
+    UntrustedClassError: "On the command line: --config FILE, or --model.network.trust=[{module}].",
     NoTrainingStateError: "Start from its weights with --model.init_from={path}.",
     ResumeMismatchError: (
         "Give the values that it was trained with, or start a new run from its weights with --model.init_from={path}."

@@ -14,7 +14,6 @@ from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import efficientps.backbones
-import efficientps.data.sources.coco_panoptic
 import efficientps.networks.detr
 import efficientps.networks.efficientps  # noqa: F401 - a configuration can name their classes without a module
 from efficientps.cli.device_errors import check_bfloat16, explain_device, unused_gpu
@@ -23,6 +22,9 @@ from efficientps.cli.network_defaults import chosen_network
 from efficientps.cli.resuming import Resumption
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.cityscapes import CityscapesDataModule
+from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule
+from efficientps.inference.model_file import NotSelfDescribedError, read_description
+from efficientps.structures.categories import Categories
 from efficientps.training.callbacks.cudnn_autotuning import CudnnAutotuning
 from efficientps.training.callbacks.evaluation_report import EvaluationReport
 from efficientps.training.callbacks.html_report import HtmlReport
@@ -76,7 +78,7 @@ class PanopticCLI(LightningCLI):
                 "data": {"class_path": CityscapesDataModule.__name__},
             }
         )
-        parser.link_arguments("data.categories", "model.categories", apply_on="instantiate")
+        parser.link_arguments("data", "model.categories", compute_fn=self._categories, apply_on="instantiate")
         parser.link_arguments("data.batch_size", "model.batch_size", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
@@ -100,6 +102,27 @@ class PanopticCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Read no configuration from the checkpoint, as the base class would: it is an untrusted file."""
+
+    def _categories(self, data: PanopticDataModule) -> Categories:
+        """Return the classes of the model: those of its checkpoint in evaluation, where it names them, or the data's.
+
+        Prediction then opens no training annotations.
+        """
+        checkpoint = self.config[self.subcommand].get("ckpt_path")
+        if self.subcommand == "fit" or checkpoint is None or not Path(checkpoint).is_file():
+            return data.categories
+        try:
+            categories = read_description(checkpoint).categories
+        except NotSelfDescribedError:
+            return data.categories
+        if isinstance(data, CocoPanopticDataModule):
+            data.categories = categories
+        elif self.subcommand != "predict" and data.categories != categories:
+            raise ValueError(
+                f"The checkpoint {checkpoint} was trained on other classes than those of the data; choose its data "
+                "with --data or --config."
+            )
+        return categories
 
     def instantiate_classes(self) -> None:
         """Build the objects that the configuration describes; an error of a constructor is one of a value in it."""

@@ -47,10 +47,12 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
     if args is None or isinstance(args, list):
         arguments = sys.argv[1:] if args is None else args
         debug = debug or "--debug" in arguments
-        args = with_default_config([argument for argument in arguments if argument != "--debug"], default_config)
+        args = [argument for argument in arguments if argument != "--debug"]
     suppress_meaningless_warnings()
     torch.set_float32_matmul_precision("high")  # TF32 on CUDA under 32-true: fine for training, not for comparisons
     try:
+        if isinstance(args, list):
+            args = with_default_config(args, default_config)
         return PanopticCLI(
             PanopticModule,
             PanopticDataModule,

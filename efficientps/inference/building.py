@@ -14,7 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
@@ -36,6 +35,7 @@ _MOST_VALUES = 20_000
 _LONGEST_TEXT = 1000
 _LARGEST_NUMBER = 1 << 24
 _SHOWN = 200
+_MORE_NUMBERS = 10_000_000
 
 
 class ModelFileError(ValueError):
@@ -130,9 +130,8 @@ def build(
         _check_trusted(class_path, path, trust)
     where = f"The checkpoint {path} describes a network that cannot be built"
     try:
-        with torch.device("meta"), _no_more_than(state):
-            _made(description, trust)  # first without memory
-        return _made(description, trust)
+        with _no_more_than(state):
+            return _made(description, trust)
     except ModelFileError as error:
         raise ModelFileError(f"{where}: {error}") from None
     except Exception as error:  # the constructors of any class may raise anything about wrong arguments
@@ -201,13 +200,17 @@ def _imported(class_path: str, trust: Sequence[str]) -> Any:
 
 @contextmanager
 def _no_more_than(state: Mapping[str, Tensor]) -> Iterator[None]:
-    """Refuse to build what has many more parameters than a file has tensors, before it has used time and memory."""
-    left = 2 * len(state) + 100
+    """End the building of what has many more parameters than a file, before they are filled and take memory.
 
-    def count(*_: object) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
+    Some more are allowed, because a network may make parts first that it then replaces or drops.
+    """
+    tensors, numbers = 3 * len(state) + 1000, 2 * sum(tensor.numel() for tensor in state.values()) + _MORE_NUMBERS
+
+    def count(_module: object, _name: object, parameter: Tensor | None) -> None:
+        nonlocal tensors, numbers
+        tensors -= 1
+        numbers -= 0 if parameter is None else parameter.numel()
+        if min(tensors, numbers) < 0:
             raise ModelFileError(f"it has many more parameters than the {len(state)} tensors of the file.")
 
     handle = hooks.register_module_parameter_registration_hook(count)

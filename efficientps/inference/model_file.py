@@ -8,7 +8,9 @@ decides which code runs.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,13 @@ _PREFIX = "network."
 _MOST_CATEGORIES = 255
 _LONGEST_NAME = 200
 _LARGEST_SIDE = 1 << 16
+_MOST_BYTES = 4_000_000
+"""Beside the tensors; the state of a training has some 500 for each tensor."""
+
+_NOT_DESCRIBED = (
+    "The file {path} does not say what network its weights are of; give the configuration that it was trained with, or "
+    "save a checkpoint with this version of the package."
+)
 
 
 class NotSelfDescribedError(ModelFileError):
@@ -79,6 +88,32 @@ class ModelDescription:
     version: str
 
 
+class SavedNetwork(PanopticNetwork):
+    """The network that a checkpoint describes, with its weights: constructing it gives an object of that class.
+
+    Args:
+        num_stuff: number of stuff classes, which must be the checkpoint's.
+        num_things: number of thing classes, which must be the checkpoint's.
+        path: of the checkpoint.
+        trust: modules or packages whose classes it may name, see ``read_model_file``.
+
+    Raises:
+        ValueError: as ``read_model_file``; or the numbers of classes are others.
+    """
+
+    def __new__(  # type: ignore[misc] # noqa: D102 - the object is of another class
+        cls, num_stuff: int, num_things: int, *, path: str, trust: Sequence[str] = ()
+    ) -> PanopticNetwork:
+        model = read_model_file(path, trust)
+        stuff, things = model.categories.num_stuff, model.categories.num_things
+        if (stuff, things) != (num_stuff, num_things):
+            raise ModelFileError(
+                f"The checkpoint {path} has {stuff} classes of stuff and {things} of things; the data has {num_stuff} "
+                f"and {num_things}."
+            )
+        return model.network
+
+
 def description_of(
     network: PanopticNetwork,
     categories: Categories,
@@ -121,7 +156,7 @@ def read_model_file(path: str | Path, trust: Sequence[str] = ()) -> ModelFile:
         ModelFileError: the description is damaged, of a newer format, or does not fit the weights.
         ValueError: the file cannot be read.
     """
-    content = read_file(path, kind="checkpoint")
+    content = _read(path)
     described = _described(content, path)
     network = _network(described, content, path, trust)
     return ModelFile(network, described.categories, described.eval_size, described.version, described.channels_last)
@@ -136,15 +171,29 @@ def read_description(path: str | Path) -> ModelDescription:
         ModelFileError: the description is damaged, or of a newer format.
         ValueError: the file cannot be read.
     """
-    return _described(read_file(path, kind="checkpoint"), path)
+    return _described(_read(path), path)
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint; one that would take long because of what it holds beside tensors is refused."""
+    path = Path(path)
+    if path.is_file():
+        with path.open("rb") as file:
+            is_archive = file.read(2) == b"PK"
+        if not is_archive:
+            raise NotSelfDescribedError(_NOT_DESCRIBED.format(path=path))
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:  # read_file says what is wrong with it
+            parts = [part.file_size for part in archive.infolist() if part.filename.endswith(".pkl")]
+            if parts and max(parts) > _MOST_BYTES:
+                raise ModelFileError(
+                    f"The checkpoint {path} has {max(parts)} bytes beside its tensors; {_MOST_BYTES} are the most."
+                )
+    return read_file(path, kind="checkpoint")
 
 
 def _described(content: Mapping[str, Any], path: str | Path) -> ModelDescription:
     if KEY not in content:
-        raise NotSelfDescribedError(
-            f"The file {path} does not say what network its weights are of; give the configuration that it was "
-            "trained with, or save a checkpoint with this version of the package."
-        )
+        raise NotSelfDescribedError(_NOT_DESCRIBED.format(path=path))
     given = content[KEY]
     where = f"The checkpoint {path} has a damaged description of itself"
     if not isinstance(given, dict) or not _is_int(given.get("format")):

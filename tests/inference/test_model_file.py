@@ -1,13 +1,14 @@
 """Checkpoints that say what they are: written by any training, and read as files that nobody trusts."""
 
 from functools import partial
+from time import perf_counter
 
 import pytest
 import torch
 
 from efficientps.backbones import ResNetBackbone
 from efficientps.inference.building import ModelFileError, UntrustedClassError
-from efficientps.inference.model_file import KEY, NotSelfDescribedError, read_model_file
+from efficientps.inference.model_file import KEY, NotSelfDescribedError, SavedNetwork, read_model_file
 from efficientps.networks.detr import Detector, DETRPanoptic
 from efficientps.structures import Categories, Category, ImageBatch
 from efficientps.training.module import PanopticModule
@@ -120,9 +121,124 @@ def test_what_cannot_be_described_is_saved_and_said(tmp_path):
 
 def test_a_file_without_description_and_one_of_the_future(tmp_path):
     module = saved(tmp_path / "a.ckpt", SMALL_DETR)
-    torch.save({"state_dict": module.state_dict()}, tmp_path / "b.ckpt")
-    with pytest.raises(NotSelfDescribedError, match="does not say what network its weights are of"):
-        read_model_file(tmp_path / "b.ckpt")
+    for new_format in (True, False):
+        torch.save({"state_dict": module.state_dict()}, tmp_path / "b.ckpt", _use_new_zipfile_serialization=new_format)
+        with pytest.raises(NotSelfDescribedError, match="does not say what network its weights are of"):
+            read_model_file(tmp_path / "b.ckpt")
     write(tmp_path / "c.ckpt", module, format=2)
     with pytest.raises(ModelFileError, match=r"format 2, and this version of the package.*up to 1"):
         read_model_file(tmp_path / "c.ckpt")
+
+
+def test_a_module_is_loaded_by_lightnings_name(tmp_path):
+    module = saved(tmp_path / "a.ckpt", SMALL_DETR, channels_last=True)
+    loaded = PanopticModule.load_from_checkpoint(tmp_path / "a.ckpt", batch_size=3)
+    assert (loaded.categories, loaded.eval_size, loaded.batch_size) == (CATEGORIES, (64, 96), 3)
+    assert (loaded.channels_last, loaded.training) == (True, True)
+    torch.testing.assert_close(loaded.state_dict(), module.state_dict(), rtol=0, atol=0)
+    write(tmp_path / "b.ckpt", loaded)  # and says of itself what the first said
+    first, second = (torch.load(tmp_path / name, weights_only=True)[KEY] for name in ("a.ckpt", "b.ckpt"))
+    assert first == second
+
+
+def test_the_network_of_a_file_takes_no_other_classes(tmp_path):
+    saved(tmp_path / "a.ckpt", SMALL_DETR)
+    assert isinstance(SavedNetwork(NUM_STUFF, NUM_THINGS, path=str(tmp_path / "a.ckpt")), DETRPanoptic)
+    with pytest.raises(ModelFileError, match="the data has 1 and 2"):
+        SavedNetwork(1, 2, path=str(tmp_path / "a.ckpt"))
+
+
+def described(class_path="efficientps.networks.detr.DETRPanoptic", **arguments):
+    """A description of a network."""
+    numbers = {"num_stuff": NUM_STUFF, "num_things": NUM_THINGS}
+    return {"class_path": class_path, "init_args": numbers | arguments, "kind": "object"}
+
+
+def factory(class_path, **arguments):
+    return {"class_path": class_path, "init_args": arguments, "kind": "factory"}
+
+
+def recursive():
+    value = []
+    value.append(value)
+    return value
+
+
+def bomb():
+    """Nine levels of ten references each: little to store, 10^9 values to walk through."""
+    value = [0]
+    for _ in range(9):
+        value = [value] * 10
+    return value
+
+
+CATEGORY = {"label_id": 1, "name": "a", "color": [0, 0, 0], "is_thing": False}
+SYSTEM = {"class_path": "os.system", "init_args": {"command": "touch ran"}, "kind": "object"}
+DETECTOR = "efficientps.networks.detr.Detector"
+OF_PACKAGE = "efficientps.data.formats.export.PanopticWriter"
+HOSTILE = [
+    ({"network": SYSTEM}, r"the class os\.system.*nothing was imported.*trust=\('os',\)"),
+    ({"network": described(backbone=SYSTEM)}, r"the class os\.system"),
+    ({"network": described(backbone=[(SYSTEM,)])}, r"the class os\.system"),
+    ({"network": described(backbone={"mapping": {"a": SYSTEM}})}, r"the class os\.system"),
+    ({"network": factory("builtins.eval")}, r"the class builtins\.eval"),
+    ({"network": described("on_disk.Network")}, r"the class on_disk\.Network.*nothing was imported"),
+    ({"network": described("/tmp/on_disk.Network")}, "the class /tmp/on_disk.Network"),
+    ({"network": described("efficientps_evil.networks.Network")}, "the class efficientps_evil"),
+    ({"network": described(OF_PACKAGE, directory="here")}, "not of this package, so nothing was imported"),
+    ({"network": described("efficientps.backbones.weights.Path")}, "is no part of a network"),
+    ({"network": described("efficientps.backbones.weights.read_file", path="a")}, "is no part of a network"),
+    ({"network": described("efficientps.networks.detr.Nothing")}, "there is no class"),
+    ({"network": described("efficientps.networks.nowhere.Nothing")}, "cannot be built: No module named"),
+    ({"network": described("efficientps.networks.detr.Detector")}, "cannot be built"),
+    ({"network": factory("torch.nn.ReLU")}, "which is no network"),
+    ({"network": described(backbone=recursive())}, "nested more than"),
+    ({"network": described(backbone=bomb())}, "more than 20000 values"),
+    ({"network": described(name="x" * 3_000_000)}, "a text of 3000000 characters"),
+    ({"network": described("x" * 3_000_000)}, "is no path of a class"),
+    ({"network": described(**{"x" * 2000: 1})}, "a key is no text"),
+    ({"network": described(no_object_weight=1 << 1000)}, "the number a number of many digits"),
+    ({"network": described() | {"init_args": {"num_stuff": 10**7}}}, "num_stuff is 10000000, and its classes have"),
+    ({"network": described(detector=factory(DETECTOR, encoder_layers=10**6))}, "many more"),
+    (
+        {"network": described(detector=factory(DETECTOR, encoder_layers=1, feed_forward=10**7))},
+        "many more",
+    ),
+    (
+        {"network": described(backbone=factory("efficientps.backbones.TimmBackbone", name="hf-hub:timm/resnet10t"))},
+        "cannot be built: timm cannot build",
+    ),
+    ({"network": described(surplus=1)}, "cannot be built.*surplus"),
+    ({"network": None}, "it does not name a network"),
+    ({"network": {"class_path": 3}}, "neither a class with arguments"),
+    ({"network": described(match_costs=torch.zeros(3))}, "a value of the type Tensor"),
+    ({"categories": [CATEGORY] * 10**5}, "100000 classes; a model has 1 to 255"),
+    ({"categories": [CATEGORY | {"name": "x" * 10_000_000}]}, "bytes beside its tensors"),
+    ({"categories": [CATEGORY] * 10**7}, "bytes beside its tensors; 4000000 are the most"),
+    ({"categories": "road"}, "no list of classes"),
+    ({"categories": [CATEGORY | {"name": "x" * 3_000_000}]}, "the name of a class is no text of at most"),
+    ({"categories": [CATEGORY | {"color": [1, 2]}]}, "no colour of three numbers"),
+    ({"categories": [CATEGORY, CATEGORY]}, "occurs twice"),
+    ({"eval_size": [10**9, 10**9]}, "the evaluation size is"),
+    ({"format": "new"}, "no number of its format"),
+    ({"format": 1 << 1000}, "no number of its format"),
+]
+
+
+def test_hostile_files_are_refused(tmp_path, monkeypatch):
+    """Oracles: the message of each; nothing runs that leaves a file, and none takes 2 seconds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "on_disk.py").write_text("open('ran', 'w')")
+    module = PanopticModule(network=SMALL_DETR, categories=CATEGORIES)
+    write(tmp_path / "a.ckpt", module)
+    read_model_file(tmp_path / "a.ckpt")  # what is good is imported by now
+    for changes, message in HOSTILE:
+        write(tmp_path / "a.ckpt", module, **changes)
+        before = perf_counter()
+        with pytest.raises(ValueError, match=message) as raised:
+            read_model_file(tmp_path / "a.ckpt")
+        assert perf_counter() - before < 2, message
+        assert len(str(raised.value)) < 1000
+        assert "\n" not in str(raised.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "on_disk.py"]

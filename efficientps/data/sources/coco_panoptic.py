@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -112,8 +113,10 @@ class CocoPanopticSplit:
 class CocoPanopticDataModule(PanopticDataModule):
     """A data set in the COCO panoptic format; its classes, and so the size of the network, come from its JSON.
 
-    The table of classes is that of the training annotations; those of "val" must agree with it. Images may be of any
-    size and kind, all different: grey, palette, alpha and 16 bits are converted to RGB, batches are padded, with void.
+    The table of classes is that of the training annotations, which are read when it is first asked for; those of "val"
+    must agree with it. A program that has the table already, of a trained model, sets ``categories``. Images may be of
+    any size and kind, all different: grey, palette, alpha and 16 bits are converted to RGB, batches are padded, with
+    void.
 
     Args:
         root: folder that the paths of the splits are relative to.
@@ -124,8 +127,7 @@ class CocoPanopticDataModule(PanopticDataModule):
         image_size: (height, width) of the training crop and of every training canvas, multiples of 32.
 
     Raises:
-        FileNotFoundError: if the training annotations do not exist.
-        ValueError: if they list no usable classes, or as ``PanopticDataModule``.
+        ValueError: as ``PanopticDataModule``.
     """
 
     root: str = "."
@@ -134,10 +136,15 @@ class CocoPanopticDataModule(PanopticDataModule):
     upright: bool = False
     image_size: tuple[int, int] = (640, 640)
 
-    def __post_init__(self) -> None:
-        """Check the choices; read the table of classes."""
-        super().__post_init__()
-        self.categories = read_categories(self._path(self.train.annotations))
+    @cached_property  # type: ignore[misc] # a field of the base class, which can be set
+    def categories(self) -> Categories:  # type: ignore[override]
+        """The table of classes.
+
+        Raises:
+            FileNotFoundError: if the training annotations do not exist.
+            ValueError: if they list no usable classes.
+        """
+        return read_categories(self._path(self.train.annotations))
 
     def dataset(self, split: str, options: DatasetOptions) -> CocoPanoptic:
         """Return the data set of a split, "train" or "val"."""
