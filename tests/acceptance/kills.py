@@ -3,15 +3,18 @@
     python tests/acceptance/kills.py --runs 30              SIGKILL: inside a step, between two, in a validation, and
                                                            while a checkpoint is written
     python tests/acceptance/kills.py --runs 30 --signal TERM    SIGTERM, as a scheduler sends it
+    python tests/acceptance/kills.py --runs 30 --signal MIXED   Ctrl-C, and stops by max_steps, max_time and max_epochs
 
 Every run is ``train_net.main`` in a process of its own, a small EfficientPS on synthetic scenes with two loading
 processes, on the CPU, where resuming is exact. The comparison is bit by bit, over weights, statistics, optimizer,
-schedule and best figures. The exit code is that of success only if all runs are identical.
+schedule and best figures; so is the loss of each step in metrics.csv. The exit code is that of success only if all runs
+are identical.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import multiprocessing
 import os
 import random
@@ -33,14 +36,18 @@ sys.path.insert(0, str(ROOT))
 
 from efficientps.cli import train as train_net  # noqa: E402
 from efficientps.synthetic.streets import write_synthetic_cityscapes  # noqa: E402
-from efficientps.training.checkpoints.last import PREEMPTED_EXIT_CODE  # noqa: E402
+from efficientps.training.checkpoints.last import INTERRUPTED_EXIT_CODE, PREEMPTED_EXIT_CODE  # noqa: E402
 from efficientps.training.checkpoints.read import read_checkpoint  # noqa: E402
 
 PHASES = ("step", "between", "validation", "checkpoint")
 """When a run is killed: inside a step, between two, in a validation, and while a file is written."""
 
+STOPS = ("max_steps", "max_time", "SIGINT", "max_epochs")
+"""What stops a run, besides SIGKILL and SIGTERM."""
+
 EVERY_N_STEPS = 5
 TOTAL_STEPS = 36
+MAX_EPOCHS = 3
 _TIMEOUT = 300.0
 
 HEADS: dict[str, dict[str, Any]] = {
@@ -78,7 +85,7 @@ CONFIG: dict[str, Any] = {
     "trainer": {
         "accelerator": "cpu",
         "devices": 1,
-        "max_epochs": 3,
+        "max_epochs": MAX_EPOCHS,
         "val_check_interval": 0.5,
         "num_sanity_val_steps": 0,
         "gradient_clip_val": 10,
@@ -112,9 +119,9 @@ class PhaseFile(Callback):
 
 
 class Killed(NamedTuple):
-    """One run that was killed and resumed."""
+    """One run that was killed, or stopped in another way, and resumed."""
 
-    phase: str  # in which it was meant to be killed
+    phase: str  # in which it was meant to be killed, or what stopped it first
     kills: int
     steps_lost: int  # the most of all its kills
     exit_codes: tuple[int, ...]
@@ -131,20 +138,20 @@ class Run:
         self.arguments = ["fit", "--config", str(config), "--data.root", str(data), "--ckpt_path", "last"]
         self.arguments += ["--trainer.default_root_dir", str(folder / "runs")]
 
-    def start(self) -> multiprocessing.process.BaseProcess:
-        """Start, or go on from the last checkpoint."""
+    def start(self, *options: str) -> multiprocessing.process.BaseProcess:
+        """Start, or go on from the last checkpoint, with further options."""
         self.phase_file.write_text("")
         # A copy of this process: nothing has to be imported again, which takes longer than the training.
-        process = multiprocessing.get_context("fork").Process(target=self._train)
+        process = multiprocessing.get_context("fork").Process(target=self._train, args=options)
         process.start()
         return process
 
-    def _train(self) -> None:
+    def _train(self, *options: str) -> None:
         with (self.folder / "log.txt").open("ab") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         os.environ["PHASE_FILE"] = str(self.phase_file)
-        outcome = train_net.main(self.arguments)
+        outcome = train_net.main([*self.arguments, *options])
         sys.exit(outcome if isinstance(outcome, int) else 0)
 
     def phase(self) -> tuple[str, int]:
@@ -176,6 +183,16 @@ class Run:
         files = sorted(self.folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
         return read_checkpoint(files[-1])
 
+    def losses(self) -> list[tuple[int, float]]:
+        """Return step and loss of each row of the training in metrics.csv, in the order of the parts of the run."""
+        rows = []
+        for path in sorted(self.folder.rglob("metrics.csv"), key=lambda path: int(path.parent.name.rpartition("_")[2])):
+            with path.open() as file:
+                rows += [
+                    (int(row["step"]), float(row["train/loss"])) for row in csv.DictReader(file) if row["train/loss"]
+                ]
+        return rows
+
 
 def kill(run: Run, phase: str, step: int, number: signal.Signals, rng: random.Random) -> tuple[int | None, int]:
     """Start a run, kill it in a phase at a step or later, and return its exit code and the steps that it lost.
@@ -205,9 +222,31 @@ def kill(run: Run, phase: str, step: int, number: signal.Signals, rng: random.Ra
     return None, 0
 
 
-def finish(run: Run) -> None:
-    """Run to the end."""
-    process = run.start()
+def stop(run: Run, how: str, step: int, seconds: float, rng: random.Random) -> tuple[int | None, int]:
+    """Start a run, stop it, and return its exit code and the steps that it lost, as ``kill`` does.
+
+    Args:
+        run: the run.
+        how: one of ``STOPS``.
+        step: the step that it stops after, or close to.
+        seconds: duration of a step.
+        rng: chooses the phase that Ctrl-C comes in.
+    """
+    if how == "SIGINT":
+        return kill(run, rng.choice(PHASES), step, signal.SIGINT, rng)
+    limit = {
+        "max_steps": str(step),
+        "max_time": f"00:00:00:{max(1, round(step * seconds)):02d}",
+        "max_epochs": str(1 + step * MAX_EPOCHS // TOTAL_STEPS),
+    }[how]
+    finish(run, f"--trainer.{how}", limit)
+    done = run.saved_steps()
+    return (0, max(0, run.steps() - done)) if done < TOTAL_STEPS else (None, 0)
+
+
+def finish(run: Run, *options: str) -> None:
+    """Run to the end, or to the limit that the options set."""
+    process = run.start(*options)
     process.join(_TIMEOUT)
     if process.is_alive():
         process.kill()
@@ -249,7 +288,7 @@ def comparable(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def kill_test(
-    folder: Path, *, runs: int, number: signal.Signals, seed: int, head: str = "MaskRCNNHead"
+    folder: Path, *, runs: int, number: signal.Signals | None, seed: int, head: str = "MaskRCNNHead"
 ) -> list[Killed]:
     """Kill and resume so many runs, and compare each with the undisturbed one.
 
@@ -259,47 +298,70 @@ def kill_test(
     Args:
         folder: for data and runs.
         runs: how many.
-        number: signal.
+        number: signal that kills them; ``None`` stops them by each of ``STOPS`` in turn.
         seed: of the moments.
         head: instance head of the network.
     """
     data = folder / "data"
     write_synthetic_cityscapes(data, num_train=24, num_val=4, size=(128, 256), seed=0)
-    settings = dict(CONFIG, model=dict(CONFIG["model"]))
+    settings = dict(CONFIG, model=dict(CONFIG["model"]), trainer={**CONFIG["trainer"], "log_every_n_steps": 1})
     instance_head = {"class_path": head, "init_args": HEADS[head]}
     settings["model"]["network"] = {**CONFIG["model"]["network"], "instance_head": instance_head}
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
     undisturbed = Run(folder / "undisturbed", config, data)
+    started = time.monotonic()
     finish(undisturbed)
+    seconds = (time.monotonic() - started) / TOTAL_STEPS
     expected = comparable(undisturbed.last())
     rng = random.Random(seed)
     results = []
     for trial in range(runs):
         run = Run(folder / f"run_{trial:03d}", config, data)
-        phase = PHASES[trial % len(PHASES)]
+        kinds = PHASES if number else STOPS
+        kind = kinds[trial % len(kinds)]
         codes, lost, step = [], 0, rng.randrange(1, TOTAL_STEPS - 2)
-        for _ in range(rng.choice((1, 1, 2))):
-            code, steps = kill(run, phase, step, number, rng)
+        for attempt in range(rng.choice((1, 1, 2))):
+            if number:
+                code, steps = kill(run, kind, step, number, rng)
+            else:
+                code, steps = stop(run, kind if attempt == 0 else rng.choice(STOPS), step, seconds, rng)
             if code is None:
                 break
             codes.append(code)
             lost, step = max(lost, steps), rng.randrange(step, TOTAL_STEPS)
         finish(run)
-        where = difference(expected, comparable(run.last()))
-        results.append(Killed(phase, len(codes), lost, tuple(codes), where is None))
+        whole = lost == 0 and number != signal.SIGKILL
+        where = difference(expected, comparable(run.last())) or loss_difference(undisturbed, run, whole=whole)
+        results.append(Killed(kind, len(codes), lost, tuple(codes), where is None))
         found = "identical" if where is None else f"DIFFERENT at {where}"
         print(
-            f"{trial + 1:3d} {phase:10s} killed {len(codes)}x, exit codes {codes}, {lost} steps lost: {found}",
+            f"{trial + 1:3d} {kind:10s} killed {len(codes)}x, exit codes {codes}, {lost} steps lost: {found}",
             flush=True,
         )
     return results
 
 
-def table(results: list[Killed], number: signal.Signals) -> str:
-    """Return a table with a line for each phase."""
-    lines = [f"{number.name:10s} {'runs':>5s} {'kills':>6s} {'identical':>10s} {'most steps lost':>16s}"]
-    for phase in (*PHASES, "all"):
+def loss_difference(undisturbed: Run, run: Run, *, whole: bool) -> str | None:
+    """Return the first step whose loss in metrics.csv differs, ``None`` where there is none.
+
+    Args:
+        undisturbed: the run that nobody stopped.
+        run: the run in parts.
+        whole: whether each step must be there once. A kill loses rows, and steps that it loses are made again.
+    """
+    expected, found = undisturbed.losses(), run.losses()
+    if whole and [step for step, _ in expected] != [step for step, _ in found]:
+        return "the steps in metrics.csv"
+    losses = dict(expected)
+    return next((f"the loss of step {step}" for step, loss in found if losses.get(step) != loss), None)
+
+
+def table(results: list[Killed], number: signal.Signals | None) -> str:
+    """Return a table with a line for each phase, or for each kind of stop."""
+    first = number.name if number else "first stop"
+    lines = [f"{first:10s} {'runs':>5s} {'kills':>6s} {'identical':>10s} {'most steps lost':>16s}"]
+    for phase in (*(PHASES if number else STOPS), "all"):
         some = [result for result in results if phase in (result.phase, "all")]
         same = sum(result.identical for result in some)
         kills, lost = sum(result.kills for result in some), max((result.steps_lost for result in some), default=0)
@@ -311,18 +373,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=30, help="runs that are killed (30)")
-    parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL", help="what kills them (KILL)")
+    parser.add_argument("--signal", choices=("KILL", "TERM", "MIXED"), default="KILL", help="what kills them (KILL)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parser.add_argument("--head", choices=tuple(HEADS), default="MaskRCNNHead", help="instance head (MaskRCNNHead)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    number = signal.Signals[f"SIG{options.signal}"]
+    number = None if options.signal == "MIXED" else signal.Signals[f"SIG{options.signal}"]
     with tempfile.TemporaryDirectory() as folder:
         results = kill_test(Path(folder), runs=options.runs, number=number, seed=options.seed, head=options.head)
     print(table(results, number))
-    expected_code = PREEMPTED_EXIT_CODE if number == signal.SIGTERM else -number
+    expected_codes = {signal.SIGKILL: {-signal.SIGKILL}, signal.SIGTERM: {PREEMPTED_EXIT_CODE}}
+    known = expected_codes[number] if number else {0, INTERRUPTED_EXIT_CODE}
     codes = {code for result in results for code in result.exit_codes}
-    return 0 if all(result.identical for result in results) and codes <= {expected_code} else 1
+    return 0 if all(result.identical for result in results) and codes <= known else 1
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ def start(program, *options):
     return subprocess.run(words, capture_output=True, text=True, timeout=1100, check=False)
 
 
-@pytest.mark.parametrize(("name", "head", "code"), [("KILL", "MaskRCNNHead", -9), ("TERM", "SOLOv2Head", 75)])
+@pytest.mark.parametrize(
+    ("name", "head", "code"), [("KILL", "MaskRCNNHead", -9), ("TERM", "SOLOv2Head", 75), ("MIXED", "MaskRCNNHead", 0)]
+)
 def test_killed_runs_end_as_undisturbed_ones(name, head, code):
     """Oracle: the checkpoint of a run that nobody disturbed, bit by bit."""
     done = start("kills.py", "--runs", "4", "--seed", "1", "--signal", name, "--head", head)

@@ -213,3 +213,16 @@ def goes_on_exactly(root, tmp_path, settings, going_on, *, all_of_them):
             first = next((i for i, (a, b) in enumerate(zip(after, expected[place:], strict=True)) if a != b), None)
             wrong.append(f"{kind} at {batch}: {len(before)} + {len(after)}, first wrong {first}, lost {lost}, {found}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_file_that_took_a_cut_epoch_for_a_whole_one(root, tmp_path):
+    """Oracle: the run that nobody stopped; files of the first edition name the next epoch after a stop inside one."""
+    expected = train(root, tmp_path / "whole", max_epochs=3)[0].entries
+    folder = tmp_path / "stopped"
+    train(root, folder, max_epochs=-1, max_steps=10)
+    content = torch.load(folder / "last.ckpt")
+    place = content["CityscapesDataModule"]
+    assert (place["epoch"], place["batch"]) == (1, 4)
+    place.update(epoch=2, batch=0)
+    torch.save(content, folder / "last.ckpt")
+    assert train(root, folder, resume=True, max_epochs=3)[0].entries == expected[10:]
