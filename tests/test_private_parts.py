@@ -15,8 +15,10 @@ from typing import NamedTuple
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loops.fit_loop import _FitLoop
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+from pytorch_lightning.trainer.connectors.logger_connector.logger_connector import _LoggerConnector
 from torch import nn
 
 import efficientps
@@ -107,6 +109,14 @@ PARTS = {
     "pytorch_lightning.*._data_fetcher": Part(
         "argument of _should_check_val_fx",
         lambda: pl.Trainer(logger=False, accelerator="cpu").fit_loop._data_fetcher is None,
+    ),
+    "pytorch_lightning.*._logger_connector": Part(
+        "a step is logged before the checkpoint that is written in it",
+        lambda: hasattr(_LoggerConnector, "metrics") and hasattr(_LoggerConnector, "should_update_logs"),
+    ),
+    "pytorch_lightning.*._kwargs": Part(
+        "TensorBoard passes over what a resumed run writes again",
+        lambda: TensorBoardLogger(".", purge_step=3)._kwargs == {"purge_step": 3},
     ),
     "pytorch_lightning.*._parser": Part(
         "callbacks of the command line that a run does without",

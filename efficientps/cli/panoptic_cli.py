@@ -19,7 +19,7 @@ import efficientps.networks.efficientps  # noqa: F401 - a configuration can name
 from efficientps.cli.device_errors import check_bfloat16, explain_device, unused_gpu
 from efficientps.cli.errors import note_keys
 from efficientps.cli.network_defaults import chosen_network
-from efficientps.cli.resuming import Resumption
+from efficientps.cli.resuming import Resumption, read_run
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.cityscapes import CityscapesDataModule
 from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule
@@ -36,8 +36,10 @@ from efficientps.training.checkpoints.last import LastCheckpoint
 from efficientps.training.checkpoints.read import check_checkpoint, read_checkpoint
 from efficientps.training.checkpoints.resolve import CHECKPOINT_NAME, newest_first, resolve_checkpoint
 from efficientps.training.checkpoints.write import AtomicCheckpointIO
+from efficientps.training.loggers.metrics_csv import MetricsCsv
 from efficientps.training.module import PanopticModule
-from efficientps.training.run_files import run_loggers
+from efficientps.training.run_files import TensorBoardEvents, run_loggers
+from efficientps.training.run_folder import RunFolder
 
 CALLBACKS: dict[str, type[pl.Callback]] = {
     "checkpoint": BestCheckpoints,
@@ -75,6 +77,7 @@ class PanopticCLI(LightningCLI):
                 "checkpoint.save_top_k": 2,
                 "checkpoint.filename": CHECKPOINT_NAME,
                 "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.enable_version_counter": False,  # a validation that is made again has the same file
                 "data": {"class_path": CityscapesDataModule.__name__},
             }
         )
@@ -149,8 +152,10 @@ class PanopticCLI(LightningCLI):
                 "because activations fill the memory here, and it does not shard them. Use ddp, and "
                 "model.network.activation_checkpointing where memory is short."
             )
-        if settings.logger in (None, True) and not settings.fast_dev_run:
-            kwargs["logger"] = run_loggers(settings.default_root_dir)
+        if not settings.fast_dev_run:
+            users = [] if isinstance(settings.logger, (bool, type(None))) else _as_list(settings.logger)
+            folder = RunFolder(settings.default_root_dir)
+            kwargs["logger"] = [*run_loggers(folder, enabled=settings.logger is not False), *users]
         callbacks: list[pl.Callback] = []
         if settings.enable_progress_bar is not False:
             # Drawing it in every step slows down small networks on a CPU.
@@ -174,6 +179,8 @@ class PanopticCLI(LightningCLI):
         path = self._resolve(ckpt_path)
         if ckpt_path == "last" and path is None:
             print(f"There is no last.ckpt below {self.trainer.default_root_dir} yet: training from the start.")
+        if path is not None:
+            self._go_on_in_its_folder(path)
         try:
             with self._keys_on_errors():
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
@@ -181,6 +188,17 @@ class PanopticCLI(LightningCLI):
             if self.trainer.is_global_zero and explain_device(error):
                 print(self._kept_checkpoint(path), file=sys.stderr)
             raise
+
+    def _go_on_in_its_folder(self, checkpoint: Path) -> None:
+        """Let the run go on in the folder that it began in, where the checkpoint lies in one below the root."""
+        run, root = read_run(checkpoint), Path(self.trainer.default_root_dir).resolve()
+        if run is None or root not in run[0].resolve().parents or checkpoint.parent.parent != run[0]:
+            return
+        for logger in self.trainer.loggers:
+            if isinstance(logger, MetricsCsv):
+                logger.folder.resume(run[0])
+            elif isinstance(logger, TensorBoardEvents):
+                logger.go_on_from(read_checkpoint(checkpoint)["global_step"])
 
     def _kept_checkpoint(self, resumed: Path | None) -> str:
         """Say in one sentence from which checkpoint a run that failed can continue."""

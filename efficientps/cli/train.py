@@ -19,6 +19,7 @@ from efficientps.cli.errors import explain
 from efficientps.cli.panoptic_cli import SECTIONS, PanopticCLI
 from efficientps.cli.warning_filters import suppress_meaningless_warnings
 from efficientps.data.loading.datamodule import PanopticDataModule
+from efficientps.training.callbacks.continued_log import ContinuedLog
 from efficientps.training.callbacks.throughput import ThroughputMonitor
 from efficientps.training.checkpoints.last import INTERRUPTED_EXIT_CODE, Preempted
 from efficientps.training.checkpoints.optimizer_states import ResumedOptimizer
@@ -59,7 +60,7 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
             subclass_mode_data=True,
             save_config_callback=RunConfig,
             trainer_defaults={
-                "callbacks": [ThroughputMonitor(), RandomStates(), ResumedOptimizer(), ExactPosition()],
+                "callbacks": [ThroughputMonitor(), RandomStates(), ResumedOptimizer(), ExactPosition(), ContinuedLog()],
                 "default_root_dir": "runs",
                 "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
                 "log_every_n_steps": 10,

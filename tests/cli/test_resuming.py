@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from efficientps.training.checkpoints.read import read_checkpoint
-from tests.command_line import refuse, run, write_config
+from tests.command_line import column, refuse, run, write_config
 from tests.tiny_network import TinyNetwork  # noqa: F401 - the configuration names it
 
 
@@ -126,3 +126,42 @@ def test_a_scaled_rate_stays_of_a_checkpoint(runs, config, tmp_path):
     moved = shutil.copy(runs / "version_0/checkpoints/last.ckpt", tmp_path / "moved.ckpt")
     with pytest.warns(UserWarning, match="stays at that of the checkpoint, 0.001; scaled .* it would be 0.0005"):
         run("fit", "--config", config, *short(RATES[0], 2), "--model.scale_lr", 4, "--ckpt_path", moved)
+
+
+def test_two_resumes_leave_one_run(config, tmp_path):
+    """Oracle: the numbers of 12 steps and the epochs of 4 validations, none missing and none double."""
+    options = ["--config", config, "--trainer.val_check_interval", 1.0, "--html_report.enabled", "true"]
+    for epochs in (1, 2, 4):
+        run("fit", *options, "--trainer.max_epochs", epochs, "--ckpt_path", "last")
+    (folder,) = (tmp_path / "runs").iterdir()
+    steps = len(column(folder / "metrics.csv", "train/lr"))
+    assert steps == read_checkpoint(folder / "checkpoints/last.ckpt")["global_step"]
+    rows = column(folder / "metrics.csv", "step")
+    assert sorted(set(rows)) == list(range(steps)) and len(rows) == steps + 4
+    assert len(column(folder / "metrics.csv", "val/PQ")) == 4
+    assert [path.name for path in sorted((folder / "evaluation").iterdir())] == [
+        f"val_epoch00{epoch}.json" for epoch in range(4)
+    ]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 4
+
+
+@pytest.mark.parametrize(
+    "logger", ["false", '{"class_path": "CSVLogger", "init_args": {"save_dir": "TMP/own", "version": "mine"}}']
+)
+def test_loggers_of_the_user_do_not_replace_the_runs_own(config, tmp_path, logger):
+    """Oracle: the files of each run; twice in the same place."""
+    options = [*short(0.1), "--trainer.logger", logger.replace("TMP", str(tmp_path))]
+    for number in range(2):
+        run("fit", "--config", config, *options)
+        folder = tmp_path / f"runs/version_{number}"
+        assert (folder / "config.yaml").is_file() and (folder / "checkpoints/last.ckpt").is_file()
+        assert (folder / "metrics.csv").is_file() == (logger != "false")
+    assert (tmp_path / "own/lightning_logs/mine/metrics.csv").is_file() == (logger != "false")
+
+
+def test_a_file_outside_its_run_begins_a_folder(runs, config, tmp_path):
+    moved = shutil.copy(runs / "version_0/checkpoints/last.ckpt", tmp_path / "moved.ckpt")
+    before = read_checkpoint(moved)["global_step"]
+    resumed = run("fit", "--config", config, *short(RATES[0], 2), "--ckpt_path", moved)
+    assert resumed.trainer.log_dir == str(runs / "version_3")
+    assert column(runs / "version_3/metrics.csv", "step")[0] == before

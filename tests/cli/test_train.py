@@ -123,7 +123,7 @@ def test_resumed_run_equals_an_uninterrupted_one(config, tmp_path):
     rates = column(tmp_path / "whole/version_0/metrics.csv", "train/lr")
     assert len(rates) == 12
     assert rates[-1] == pytest.approx(0.01)
-    assert column(tmp_path / "runs/version_1/metrics.csv", "train/lr") == rates[6:]
+    assert column(tmp_path / "runs/version_0/metrics.csv", "train/lr") == rates
 
 
 def test_resumed_plateau_equals_an_uninterrupted_one(config, tmp_path):
@@ -138,7 +138,7 @@ def test_resumed_plateau_equals_an_uninterrupted_one(config, tmp_path):
     run("fit", "--config", config, *options, "--ckpt_path", "last", "--trainer.max_epochs", 4)
     rates = column(whole / "version_0/metrics.csv", "train/lr")
     assert rates[3::3] == pytest.approx([1e-9, 1e-10, 1e-11])
-    assert column(tmp_path / "runs/version_1/metrics.csv", "train/lr") == rates[6:]
+    assert column(tmp_path / "runs/version_0/metrics.csv", "train/lr") == rates
 
 
 def test_last_without_any_run_starts_anew(config, capfd):
@@ -208,10 +208,10 @@ def test_saved_configuration_starts_a_new_run(trained, config, tmp_path):
     first = torch.load(trained, weights_only=True)
     resumed = run("fit", "--ckpt_path", trained, "--trainer.max_epochs", 2)
     assert resumed.trainer.global_step == 6
-    saved = yaml.safe_load((tmp_path / "runs/version_1/config.yaml").read_text())
+    saved = yaml.safe_load((tmp_path / "runs/version_0/config.yaml").read_text())
     assert saved["ckpt_path"] is None
     assert saved["trainer"]["max_epochs"] == 2
-    again = run("fit", "--config", tmp_path / "runs/version_0/config.yaml")
+    again = run("fit", "--config", tmp_path / "runs/version_0/config.yaml", "--trainer.max_epochs", 1)
     for name, value in first["state_dict"].items():
         torch.testing.assert_close(again.model.state_dict()[name], value, rtol=0, atol=0)
 

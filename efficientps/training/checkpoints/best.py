@@ -1,4 +1,4 @@
-"""Keep the checkpoints with the best metric, over all parts of a resumed run."""
+"""Keep the checkpoints with the best metric, also when the run goes on."""
 
 from __future__ import annotations
 
@@ -10,21 +10,15 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from efficientps.training.checkpoints.last import validation_is_due
-from efficientps.training.checkpoints.resolve import is_own
+from efficientps.training.checkpoints.resolve import is_rated
 
 
 class BestCheckpoints(ModelCheckpoint):
-    """Lightning's ``ModelCheckpoint``, which ranks the checkpoints of all parts of a run.
+    """Lightning's ``ModelCheckpoint``, which finds its files again when the folder of the run has moved.
 
-    A resumed run has a folder of its own, and Lightning's class then starts counting anew: it would keep the best of
-    each part of a run. Here all parts count; files of an earlier part are kept even when later ones are better. Their
-    names are read from a checkpoint, so that only those of checkpoints below the folder of the runs are used.
+    Lightning's class compares paths as they were written. This one looks for the names in its own folder, so that names
+    in a checkpoint, which is an untrusted file, never lead anywhere else.
     """
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Store the folder of the runs."""
-        super().setup(trainer, pl_module, stage)
-        self._root = trainer.default_root_dir
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save after a validation, but not after one that is made because the run stops.
@@ -41,8 +35,10 @@ class BestCheckpoints(ModelCheckpoint):
             super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best checkpoints of the earlier parts that still exist."""
-        found = {path: score for path, score in state_dict["best_k_models"].items() if is_own(Path(path), self._root)}
+        """Take over the best checkpoints that still exist."""
+        folder = Path(self.dirpath or ".")
+        named = {folder / Path(path).name: score for path, score in state_dict["best_k_models"].items()}
+        found = {str(path): score for path, score in named.items() if is_rated(path) and path.is_file()}
         best_first = sorted(found, key=lambda path: float(found[path]), reverse=self.mode == "max")
         kept = best_first if self.save_top_k == -1 else best_first[: self.save_top_k]
         self.best_k_models = {path: found[path] for path in kept}

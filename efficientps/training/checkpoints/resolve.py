@@ -37,11 +37,7 @@ def resolve_checkpoint(choice: str, root: str | Path, *, fits: Callable[[Path], 
         return _first_whole(path for path in newest_first(root) if fits is None or fits(path))
     if choice == "best":
         newest = max(_rated(Path(root)), key=_modified, default=None)
-        if newest is None:
-            return None
-        last = newest.with_name("last.ckpt")
-        known = _best_of_all_parts(last, root) if last.is_file() else None
-        return known or max(_rated(newest.parent), key=_quality)
+        return None if newest is None else max(_rated(newest.parent), key=_quality)
     if not Path(choice).is_file():
         raise FileNotFoundError(
             f"There is no checkpoint {choice}; give the path of a file, or 'last' or 'best' of the runs below {root}."
@@ -75,27 +71,13 @@ def _recency(path: Path) -> tuple[bool, float]:
     return path.name.startswith("last"), _modified(path)
 
 
-def is_own(path: Path, root: str | Path) -> bool:
-    """Return whether a file is a checkpoint below the folder of the runs with a metric in its name."""
-    return _is_rated(path) and path.is_file() and Path(root).resolve() in path.resolve().parents
-
-
-def _is_rated(path: Path) -> bool:
+def is_rated(path: Path) -> bool:
+    """Return whether the name of a file is that of a checkpoint that is kept for its metric."""
     return _QUALITY.search(path.name) is not None
 
 
 def _rated(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.ckpt") if _is_rated(path)]
-
-
-def _best_of_all_parts(last: Path, root: str | Path) -> Path | None:
-    """Return the best checkpoint that ``last.ckpt`` names; it may be in the folder of an earlier part of the run."""
-    try:
-        callbacks = read_checkpoint(last)["callbacks"]
-        paths = [Path(state["best_model_path"]) for name, state in callbacks.items() if "BestCheckpoints" in name]
-    except (ValueError, KeyError, TypeError, AttributeError):  # damaged, or written by something else
-        return None
-    return next((path for path in paths if is_own(path, root)), None)
+    return [path for path in folder.rglob("*.ckpt") if is_rated(path)]
 
 
 def _quality(path: Path) -> tuple[float, float]:
