@@ -320,6 +320,15 @@ def test_averaged_weights_are_copied_not_those_in_training(tmp_path, made_by):
     assert set(made_by[-1][0].head.bias.tolist()) == {7.0}
 
 
+def test_modules_are_copied_and_pickled(tmp_path):
+    # Oracle: the weights; a default that is a lambda, or the trainer, would stand in the way.
+    model = PanopticModule(network=TinyNetwork, categories=module().categories)
+    trainer(tmp_path, max_epochs=1).fit(model, loader([targets()]))
+    for copy in (deepcopy(model), loads(dumps(model))):
+        torch.testing.assert_close(copy.state_dict(), model.state_dict(), rtol=0, atol=0)
+        assert copy.network.construction == model.network.construction
+
+
 def test_modules_are_copied_and_pickled_without_the_copy(tmp_path):
     # Oracle: by hand.
     model = module()
