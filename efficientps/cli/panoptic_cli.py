@@ -19,6 +19,7 @@ import efficientps.networks.efficientps  # noqa: F401 - a configuration can name
 from efficientps.cli.device_errors import check_bfloat16, explain_device, unused_gpu
 from efficientps.cli.errors import note_keys
 from efficientps.cli.network_defaults import chosen_network
+from efficientps.cli.repeated_keys import check_repeated_keys
 from efficientps.cli.resuming import Resumption, read_run
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.cityscapes import CityscapesDataModule
@@ -98,6 +99,8 @@ class PanopticCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse words or a mapping; the base class would warn of words given to a program with a command line."""
+        if isinstance(args, list):
+            check_repeated_keys(args)
         if isinstance(args, list) and (network := chosen_network(args)):
             for subparser in self._subcommand_parsers.values():
                 subparser.set_defaults({"model.network": {"class_path": network}})

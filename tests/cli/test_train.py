@@ -402,6 +402,15 @@ def test_configuration_that_is_no_yaml(capfd, tmp_path):
     assert "not valid YAML" in refuse(capfd, "fit", "--config", tmp_path / "bad.yaml")
 
 
+def test_a_key_twice_is_refused_by_its_name(config, capfd):
+    """Oracle: hand-counted lines."""
+    lines = config.read_text().splitlines()
+    config.write_text("\n".join([*lines, "data:", "  batch_size: 4"]))
+    first = lines.index("data:") + 1
+    sentence = f"has the key 'data' twice, in line {first} and in line {len(lines) + 1}; keep one."
+    assert sentence in refuse(capfd, "fit", "--config", config)
+
+
 def test_configuration_cannot_run_code(capfd, tmp_path, config):
     path = tmp_path / "bad.yaml"
     path.write_text(f"trainer: !!python/object/apply:os.mkdir ['{tmp_path / 'ran'}']\n")
