@@ -110,6 +110,9 @@ PARTS = {
         "argument of _should_check_val_fx",
         lambda: pl.Trainer(logger=False, accelerator="cpu").fit_loop._data_fetcher is None,
     ),
+    "pytorch_lightning.*._trainer": Part(
+        "a module that no trainer runs reads a checkpoint, too", lambda: pl.LightningModule()._trainer is None
+    ),
     "pytorch_lightning.*._logger_connector": Part(
         "a step is logged before the checkpoint that is written in it",
         lambda: hasattr(_LoggerConnector, "metrics") and hasattr(_LoggerConnector, "should_update_logs"),
