@@ -121,10 +121,6 @@ PARTS = {
         "TensorBoard passes over what a resumed run writes again",
         lambda: TensorBoardLogger(".", purge_step=3)._kwargs == {"purge_step": 3},
     ),
-    "pytorch_lightning.*._parser": Part(
-        "callbacks of the command line that a run does without",
-        lambda: parameters(LightningCLI._parser)[1:] == ["subcommand"],
-    ),
     "pytorch_lightning.*._subcommand_parsers": Part(
         "the defaults of a network that the configuration names, in every subcommand",
         lambda: "self._subcommand_parsers: dict[str, LightningArgumentParser] = {}" in inspect.getsource(LightningCLI),
