@@ -112,9 +112,7 @@ def read_run(checkpoint: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the folder of the run that wrote a checkpoint, and its configuration; None if there is none beside it."""
     for folder in (checkpoint.parent.parent, checkpoint.parent):
         try:
-            content = yaml.load(
-                (folder / "config.yaml").read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            )
+            content = yaml.safe_load((folder / "config.yaml").read_text())
         except (OSError, ValueError, yaml.YAMLError):
             continue
         if isinstance(content, dict):
