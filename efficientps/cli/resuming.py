@@ -63,8 +63,15 @@ def flat(configuration: Mapping[str, Any], prefix: str = "") -> dict[str, object
     values: dict[str, object] = {}
     for name, value in configuration.items():
         key = prefix if name in ("class_path", "init_args") else f"{prefix}.{name}" if prefix else str(name)
-        values |= flat(value, key) if isinstance(value, Mapping) and value else {key: value}
+        values |= flat(value, key) if isinstance(value, Mapping) and value else {key: _without_nulls(value)}
     return values
+
+
+def _without_nulls(value: Any) -> Any:
+    """Leave keys that are null out of the mappings in a list: whether they are written does not matter."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(part) for key, part in value.items() if part is not None}
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[Difference]:
@@ -75,6 +82,10 @@ def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[Diff
     >>> first = {"data": {"batch_size": 2, "num_workers": 0}}
     >>> [str(found) for found in differences(first, {"data": {"batch_size": 4, "num_workers": 8}})]
     ['data.batch_size is 2 there and 4 here']
+    >>> written = {"class_path": "Averaging", "init_args": {"decay": 0.9, "device": None}}
+    >>> parsed = {"class_path": "Averaging", "init_args": {"decay": 0.9}}
+    >>> differences({"trainer": {"callbacks": [written]}}, {"trainer": {"callbacks": [parsed]}})
+    []
     """
     before, now = _telling(flat(saved)), _telling(flat(given))
     keys = [key for key in {**now, **before} if not _is_in(key, FREE)]

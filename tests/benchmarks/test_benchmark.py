@@ -32,6 +32,7 @@ def test_wrong_options_get_one_sentence(options, sentence, capsys):
     assert capsys.readouterr().err.startswith(sentence)
 
 
+@pytest.mark.slow
 def test_a_missing_package_affects_the_subcommands_that_need_it_alone(tmp_path):
     # Oracle: an interpreter in which jsonargparse cannot be imported.
     code = "import sys; sys.modules.update(jsonargparse=None); import scripts.benchmark as b; "

@@ -66,6 +66,7 @@ def test_a_prediction_of_detr(counted):
     within(counts.prediction, most_launches=1200, most_waits=6, most_copies=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "most_launches"), [(PAPER, 900), (DETR, 1200)])
 def test_a_prediction_of_an_image_file_that_is_larger(name, most_launches, counted):
     # Scores are enlarged to the size of the file stripe by stripe, so that the launches grow with the file.
@@ -73,7 +74,7 @@ def test_a_prediction_of_an_image_file_that_is_larger(name, most_launches, count
     within(counts.prediction, most_launches=most_launches, most_waits=6, most_copies=3)
 
 
-@pytest.mark.parametrize("name", [PAPER, SOLOV2])
+@pytest.mark.parametrize("name", [PAPER, pytest.param(SOLOV2, marks=pytest.mark.slow)])
 def test_a_training_step(name, counted):
     # In a small image: at 512x1024 it takes as many operations, within 1 %, and three times as long to count.
     within(counted(launches.step_count, name, SMALL), most_launches=3000, most_waits=10, most_copies=3)

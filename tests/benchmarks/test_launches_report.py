@@ -1,6 +1,9 @@
+import pytest
+
 from benchmarks import launches
 
 
+@pytest.mark.slow
 def test_parts_add_up_to_the_whole():
     # Oracle: sums; the demo is small enough to be counted in seconds.
     report = launches.run(size=(64, 128), step_size=(64, 128), names=["demo"], instances=3)

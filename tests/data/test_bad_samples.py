@@ -192,6 +192,7 @@ def test_choices_are_checked():
         BadSamplePolicy(on_bad_sample="ignore")
 
 
+@pytest.mark.slow
 def test_a_data_set_that_skips_travels_to_spawned_processes(cityscapes_root):
     """Oracle: what the parent finds in the shared memory after a spawned worker met the bad file."""
     damage(cityscapes_root, 2)

@@ -176,6 +176,7 @@ def test_an_input_without_gradient():
 
 
 @needs_kernels
+@pytest.mark.slow
 @pytest.mark.skipif(CUDA, reason="two processes share no device")
 def test_two_processes_equal_one_with_the_joint_batch(tmp_path):
     """Oracle: the joint batch in one process, however the images are spread; one without any sums as PyTorch does."""

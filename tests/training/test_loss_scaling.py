@@ -78,8 +78,7 @@ def test_a_fused_optimizer_that_clips_resumes_exactly(config, tmp_path, recwarn)
     with pytest.raises(Interrupted):
         run("fit", *options, *interrupt("on_train_batch_start", 2))
     run("fit", *options, "--ckpt_path", "last")
-    rates, parts = ends_alike(tmp_path / "whole", tmp_path / "runs")
-    assert parts[0][:2] + parts[1] == rates
+    ends_alike(tmp_path / "whole", tmp_path / "runs")
     assert scaler_state(tmp_path / "runs") == scaler_state(tmp_path / "whole")
     assert scaler_state(tmp_path / "runs")["scale"] < INITIAL_SCALE
     assert not [warning for warning in recwarn if "lr_scheduler.step" in str(warning.message)]

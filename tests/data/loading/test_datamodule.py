@@ -383,6 +383,7 @@ def test_pinning_visits_the_tensors_alone(cityscapes_root, monkeypatch):
     assert isinstance(found["image_sizes"][0], tuple) and found["segments"][0] is batch["segments"][0]
 
 
+@pytest.mark.slow
 def test_loaders_travel_to_spawned_processes(cityscapes_root):
     """Systems that do not fork pickle data set, collation and worker set-up."""
     data = data_of(cityscapes_root, photometric=True)
