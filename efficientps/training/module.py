@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypedDict, cast
 
 import torch
@@ -31,9 +32,8 @@ from efficientps.training.self_described import SelfDescribedModule
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
 
-def authors_optimizer(parameters: Iterable[Any]) -> Optimizer:
-    """Return the optimizer of the authors' code (DeepSceneSeg/EfficientPS:configs)."""
-    return SGD(parameters, lr=0.07, momentum=0.9, weight_decay=1e-4)
+AUTHORS_OPTIMIZER: OptimizerFactory = partial(SGD, lr=0.07, momentum=0.9, weight_decay=1e-4)
+"""The optimizer of the authors' code (DeepSceneSeg/EfficientPS:configs)."""
 
 
 class EvaluatedBatch(TypedDict):
@@ -76,7 +76,7 @@ class PanopticModule(SelfDescribedModule):
         network: Callable[[int, int], PanopticNetwork] = EfficientPS,  # type: ignore[assignment] # see above
         categories: Categories,
         batch_size: int = 1,
-        optimizer: OptimizerFactory = authors_optimizer,
+        optimizer: OptimizerFactory = lambda parameters: SGD(parameters, lr=0.07, momentum=0.9, weight_decay=1e-4),
         schedule: Schedule = WarmupSteps(),  # noqa: B008 - frozen
         scale_lr: int | None = None,
         weight_decay_norms: bool = True,
@@ -101,7 +101,9 @@ class PanopticModule(SelfDescribedModule):
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.categories = categories
         self.batch_size = batch_size
-        self.optimizer_factory = optimizer
+        # The parser reads the options of the default from its lambda, and a lambda cannot be pickled.
+        is_default = optimizer is (PanopticModule.__init__.__kwdefaults__ or {}).get("optimizer")
+        self.optimizer_factory = AUTHORS_OPTIMIZER if is_default else optimizer
         self.schedule = schedule
         self.scale_lr = scale_lr
         self.group_options = (weight_decay_norms, backbone_lr_factor, backbone_layer_decay)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch.nn.utils import parameters_to_vector
 from torch.optim import SGD, Adam, AdamW
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from efficientps.data.loading.targets import training_batch
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
+from efficientps.networks.efficientps import MaskRCNNHead
 from efficientps.structures import PanopticBatch, Segment
 from efficientps.training.callbacks.throughput import ThroughputMonitor
 from efficientps.training.module import PanopticModule
@@ -336,3 +338,16 @@ def test_modules_are_copied_and_pickled_without_the_copy(tmp_path):
     assert deepcopy(model).copies._copy is None
     assert loads(dumps(model.copies))._copy is None
     assert "copies" not in "".join(model.state_dict())
+
+
+def test_the_default_optimizer_is_the_same_from_python_and_from_the_command_line(monkeypatch):
+    """Oracle: by hand, the authors' momentum and weight decay; a rate of one's own leaves both as they are."""
+    module = PanopticModule(network=TinyNetwork, categories=CITYSCAPES_CATEGORIES)
+    (group,) = module.optimizer_factory([torch.nn.Parameter(torch.zeros(1))]).param_groups
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.07, 0.9, 1e-4)
+    parser = LightningArgumentParser()
+    parser.add_class_arguments(PanopticModule, "model", skip={"categories"}, fail_untyped=False)
+    head = ["--model.network.instance_head", MaskRCNNHead.__name__]
+    for rate in ([], ["--model.optimizer", "SGD", "--model.optimizer.lr", "0.5"]):
+        options = parser.parse_args([*head, *rate]).model.optimizer.init_args
+        assert (options.lr, options.momentum, options.weight_decay) == (0.5 if rate else 0.07, 0.9, 1e-4)
