@@ -183,7 +183,7 @@ HOSTILE = [
     ({"network": described(backbone={"mapping": {"a": SYSTEM}})}, r"the class os\.system"),
     ({"network": factory("builtins.eval")}, r"the class builtins\.eval"),
     ({"network": described("on_disk.Network")}, r"the class on_disk\.Network.*nothing was imported"),
-    ({"network": described("/tmp/on_disk.Network")}, "the class /tmp/on_disk.Network"),
+    ({"network": described("/srv/on_disk.Network")}, "the class /srv/on_disk.Network"),
     ({"network": described("efficientps_evil.networks.Network")}, "the class efficientps_evil"),
     ({"network": described(OF_PACKAGE, directory="here")}, "not of this package, so nothing was imported"),
     ({"network": described("efficientps.backbones.weights.Path")}, "is no part of a network"),
