@@ -5,6 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from pytorch_lightning.callbacks import Callback
@@ -41,29 +43,41 @@ def two_nodes(folder, config, *options, **variables):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     root = DEFAULT_CONFIG.parent
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"} | variables
-    words = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
-    words += ["--rdzv_backend", "c10d", "--rdzv_id", "run", "--rdzv_endpoint", f"localhost:{port}"]
-    words += [
-        str(DEFAULT_CONFIG.with_name("train_net.py")),
-        "fit",
-        "--config",
-        str(config),
-        "--trainer.default_root_dir",
-        str(folder),
-    ]
-    words += ["--trainer.num_nodes", "2", "--trainer.strategy", "ddp", "--ckpt_path", "last"]
-    words += [str(option) for option in (*OPTIONS, *options)]
-    nodes = [
-        subprocess.Popen(words, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    # Every address is local: no answer of a name server is waited for.
+    addresses = {"GLOO_SOCKET_IFNAME": "lo", "PYTHONFAULTHANDLER": "1"}
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"} | addresses | variables
+    words = [str(DEFAULT_CONFIG.with_name("train_net.py")), "fit", "--config", str(config)]
+    words += ["--trainer.default_root_dir", str(folder), "--trainer.num_nodes", "2", "--trainer.strategy", "ddp"]
+    words += ["--ckpt_path", "last", *map(str, OPTIONS), *map(str, options)]
+    folder.mkdir(exist_ok=True)
+    logs = [folder / f"stderr_{rank}.txt" for rank in range(2)]
+    nodes = []
+    for rank, log in enumerate(logs):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(rank)]
+        torchrun += ["--nproc_per_node", "1", "--master_addr", "localhost", "--master_port", str(port)]
+        with log.open("w") as file:
+            streams = {"stdout": subprocess.DEVNULL, "stderr": file}
+            nodes.append(subprocess.Popen([*torchrun, *words], cwd=root, env=environment, **streams))
     try:
-        errors = [node.communicate(timeout=TIMEOUT)[1] for node in nodes]
+        deadline = time.monotonic() + TIMEOUT
+        codes = [node.wait(max(1, deadline - time.monotonic())) for node in nodes]
+    except subprocess.TimeoutExpired:
+        ask_where_they_are(nodes)
+        pytest.fail("Two nodes hang:\n" + "\n".join(log.read_text()[-8000:] for log in logs))
     finally:
         for node in nodes:
             node.kill()
-    return [node.returncode for node in nodes], errors
+    return codes, [log.read_text() for log in logs]
+
+
+def ask_where_they_are(nodes):
+    """End the processes of the nodes with the signal on which Python's faulthandler writes their stacks."""
+    for node in nodes:
+        children = Path(f"/proc/{node.pid}/task/{node.pid}/children")
+        for process in (*children.read_text().split(), node.pid):
+            os.kill(int(process), signal.SIGABRT)
+    for node in nodes:
+        node.wait()
 
 
 def newest(folder):
