@@ -28,17 +28,16 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from efficientps.cli.data.data_section import configured_data
 from efficientps.cli.input_errors import explain_input
-from efficientps.data.cache import SampleCache
-from efficientps.data.dataset import DatasetOptions, PanopticDataset
-from efficientps.data.formats.coco_categories import read_categories
-from efficientps.data.loading.datamodule import SPLITS
-from efficientps.data.sources.cityscapes import CityscapesPanoptic
-from efficientps.data.sources.coco_panoptic import CocoPanoptic
+
+if TYPE_CHECKING:  # PyTorch and Lightning are imported after the options are read, so that the help appears at once
+    from efficientps.data.dataset import PanopticDataset
+
+SPLITS = ("train", "val")
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -88,6 +87,12 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def _datasets(options: argparse.Namespace) -> dict[Path, PanopticDataset]:
     """Open the data sets that the options name; return each by the folder of its cache."""
+    from efficientps.cli.data.data_section import configured_data
+    from efficientps.data.dataset import DatasetOptions
+    from efficientps.data.formats.coco_categories import read_categories
+    from efficientps.data.sources.cityscapes import CityscapesPanoptic
+    from efficientps.data.sources.coco_panoptic import CocoPanoptic
+
     if options.root is not None:
         return {options.cache / split: CityscapesPanoptic(root=options.root, split=split) for split in options.splits}
     if options.config is not None:
@@ -108,6 +113,8 @@ def _datasets(options: argparse.Namespace) -> dict[Path, PanopticDataset]:
 
 def _fill(dataset: PanopticDataset, folder: Path, workers: int) -> None:
     """Write the samples of a split in several processes, with a progress bar."""
+    from efficientps.data.cache import SampleCache
+
     write = partial(dataset.write_cache, cache=SampleCache(root=folder))
     bar = partial(tqdm, desc=folder.name, total=len(dataset), unit=" samples")
     if workers <= 1:

@@ -21,19 +21,17 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from efficientps.atomic_file import write_text
-from efficientps.cli.data.data_section import configured_data
 from efficientps.cli.input_errors import explain_input
-from efficientps.data.dataset import DatasetOptions
-from efficientps.data.loading.datamodule import SPLITS, PanopticDataModule
-from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule, CocoPanopticSplit
-from efficientps.data.tools.check import check_dataset
-from efficientps.data.tools.check_coco import check_coco_panoptic
-from efficientps.data.tools.report import DatasetReport
+
+if TYPE_CHECKING:  # PyTorch and Lightning are imported after the options are read, so that the help appears at once
+    from efficientps.data.loading.datamodule import PanopticDataModule
+    from efficientps.data.sources.coco_panoptic import CocoPanopticSplit
+    from efficientps.data.tools.report import DatasetReport
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -59,6 +57,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         parser.error("--config takes the place of --images, --annotations, --maps and --upright; give one or the other")
     if options.config is None and (options.images is None or options.annotations is None):
         parser.error("give either --images and --annotations, or --config")
+    from efficientps.cli.data.data_section import configured_data
+    from efficientps.data.sources.coco_panoptic import CocoPanopticSplit
+
     try:
         if options.config is not None:
             reports = _check_configured(configured_data(options.config), options.threads)
@@ -77,6 +78,11 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def _check_configured(data: PanopticDataModule, threads: int | None) -> dict[str, DatasetReport]:
     """Check the files of the splits of a data module, whether or not it reads a cache; return the report of each."""
+    from efficientps.data.dataset import DatasetOptions
+    from efficientps.data.loading.datamodule import SPLITS
+    from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule
+    from efficientps.data.tools.check import check_dataset
+
     reports: dict[str, DatasetReport] = {}
     for split in SPLITS:
         print(f"{split}:", flush=True)
@@ -91,6 +97,8 @@ def _check_configured(data: PanopticDataModule, threads: int | None) -> dict[str
 
 def _check_of(place: CocoPanopticSplit, *, upright: bool, threads: int | None) -> Callable[..., DatasetReport]:
     """Return the check of a split in the COCO panoptic format, which takes ``progress``."""
+    from efficientps.data.tools.check_coco import check_coco_panoptic
+
     maps = place.maps or Path(place.annotations).with_suffix("")
     return partial(check_coco_panoptic, place.annotations, maps, place.images, upright=upright, threads=threads)
 

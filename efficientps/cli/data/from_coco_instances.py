@@ -18,7 +18,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from efficientps.cli.input_errors import explain_input
-from efficientps.data.tools.from_instances import convert_instances
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -41,6 +40,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         help="which of two overlapping instances is visible",
     )
     options = parser.parse_args(arguments)
+    # PyTorch is imported after the options are read, so that the help appears at once.
+    from efficientps.data.tools.from_instances import convert_instances
+
     converting = convert_instances(
         options.instances,
         options.output,

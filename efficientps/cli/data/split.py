@@ -12,9 +12,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from efficientps.cli.input_errors import explain_input
-from efficientps.data.tools.split import ClassShare, split_annotations
+
+if TYPE_CHECKING:
+    from efficientps.data.tools.split import ClassShare
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -29,6 +32,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     parser.add_argument("--seed", type=int, default=0, help="of the choice between images that fit equally well")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     options = parser.parse_args(arguments)
+    # PyTorch is imported after the options are read, so that the help appears at once.
+    from efficientps.data.tools.split import split_annotations
+
     source = options.annotations
     train, val = options.train or source.with_name("train.json"), options.val or source.with_name("val.json")
     try:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from efficientps.cli.input_errors import explain_input
-from efficientps.synthetic.streets import write_synthetic_cityscapes
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -25,6 +24,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     parser.add_argument("--seed", type=int, default=0, help="of all random choices")
     parser.add_argument("--workers", type=int, default=None, help="number of processes; one for each core if not given")
     options = parser.parse_args(arguments)
+    # NumPy and OpenCV are imported after the options are read, so that the help appears at once.
+    from efficientps.synthetic.streets import write_synthetic_cityscapes
+
     size = (options.size[0], options.size[1])
     try:
         write_synthetic_cityscapes(

@@ -10,7 +10,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from efficientps.cli.input_errors import explain_input
-from efficientps.synthetic.yards import write_synthetic_yard
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -23,6 +22,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     parser.add_argument("--size", type=int, default=320, help="longest side of the largest images, pixels")
     parser.add_argument("--seed", type=int, default=0, help="of all random choices")
     options = parser.parse_args(arguments)
+    # PyTorch is imported after the options are read, so that the help appears at once.
+    from efficientps.synthetic.yards import write_synthetic_yard
+
     writing = write_synthetic_yard(options.root, num_images=options.num_images, size=options.size, seed=options.seed)
     try:
         for _ in tqdm(writing, total=options.num_images, unit=" images", disable=None):
