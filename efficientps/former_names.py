@@ -39,7 +39,7 @@ FORMER_MODULES = {
 
 
 class FormerModules(MetaPathFinder, Loader):
-    """Imports a former module as one whose classes are found where they are now."""
+    """Imports a former module name as a module that finds its classes in their present modules."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -48,7 +48,7 @@ class FormerModules(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, is_package=True) if fullname in FORMER_MODULES else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module a look-up of names."""
+        """Let the module look up its classes in their present modules."""
         places = FORMER_MODULES[module.__name__]
 
         def find(name: str) -> object:

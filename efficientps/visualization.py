@@ -210,10 +210,10 @@ def _write_names(
 
 
 def _places_for(label: tuple[int, int], mask: NDArray[np.bool_], *, beside: bool) -> list[tuple[int, int, int, int]]:
-    """Return the boxes ``(x0, y0, x1, y1)`` where a label (width, height) of a mask may be, the best first.
+    """Return boxes ``(x0, y0, x1, y1)`` for the label (width, height) of a mask, the best first.
 
-    On the mask where it is widest, if the label lies on it by half and hides less than half of it; above and below
-    its box, if that is asked for.
+    The first place is on the mask, where it is widest, if half of the label lies on the mask and hides less than half
+    of it. With ``beside``, places above and below the mask's box follow.
     """
     label_width, label_height = label
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
@@ -257,7 +257,7 @@ def _entitle(picture: Picture, title: str) -> Picture:
 
 
 def _scale_to_width(picture: Picture, width: int) -> Picture:
-    """Scale a picture to a width, its proportions kept."""
+    """Scale a picture to a width; its aspect ratio is kept."""
     if picture.shape[1] == width:
         return picture
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))

@@ -26,16 +26,17 @@ _PROBE_SIZE = 64
 class Backbone(Constructed, nn.Module, ABC):
     """Computes features of images at four strides.
 
-    A subclass sets ``channels`` and writes ``forward``; the rest has defaults. It is built without reading a file and
-    without the network: ``pretrained_weights`` only says where its weights come from, and training that starts from
-    nothing loads them.
+    A subclass sets ``channels`` and writes ``forward``; the rest has defaults. Building one reads no file and needs no
+    network connection: ``pretrained_weights`` only says where pretrained weights come from. A training that does not
+    resume from a checkpoint loads them.
 
     Attributes:
         channels: channels of the four levels, finest first.
         strides: pixels of the image per cell of each level, finest first.
-        image_mean: what is subtracted from the channels R, G, B of an image in [0, 255].
-        image_std: what they are divided by afterwards.
-        pretrained_weights: what training starts from; ``None`` for random weights, and once any weights were loaded.
+        image_mean: mean of the channels R, G, B in [0, 255], subtracted from images.
+        image_std: standard deviation of these channels, in the same range, by which images are divided.
+        pretrained_weights: description of the weights that training starts from; ``None`` means random weights. It
+            becomes ``None`` when any weights are loaded.
     """
 
     channels: tuple[int, ...]
@@ -46,7 +47,7 @@ class Backbone(Constructed, nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_load_state_dict_post_hook(_has_weights)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_forget_pretrained_weights)  # type: ignore[no-untyped-call]
 
     @abstractmethod
     def forward(self, images: Tensor, *, checkpoint_blocks: bool = False) -> FeaturePyramid:
@@ -54,8 +55,8 @@ class Backbone(Constructed, nn.Module, ABC):
 
         Args:
             images: normalised with ``image_mean`` and ``image_std``.
-            checkpoint_blocks: compute each block a second time in the backward pass in place of keeping what is inside
-                it; see ``efficientps.layers.activation_checkpointing.checkpointed``. A backbone may ignore it.
+            checkpoint_blocks: recompute each block in the backward pass instead of keeping its activations
+                (``efficientps.layers.activation_checkpointing.checkpointed``). A backbone may ignore it.
         """
 
     def load_weights(self, state: Mapping[str, Tensor], *, source: str) -> None:
@@ -93,7 +94,7 @@ class Backbone(Constructed, nn.Module, ABC):
         return {name: 0 for name, _ in self.named_parameters()}
 
     def undecayed_parameters(self) -> set[str]:
-        """Return the names of parameters that take no weight decay where norms and biases are exempt from it.
+        """Return the names of parameters without weight decay, for trainings that exempt norms and biases from it.
 
         By default those of at most one dimension: weights of norms and all biases.
         """
@@ -103,14 +104,14 @@ class Backbone(Constructed, nn.Module, ABC):
 def build_backbone(
     backbone: Backbone | Callable[[], Backbone], *, strides: Sequence[tuple[int, ...]] = (STRIDES,)
 ) -> Backbone:
-    """Return a backbone whose declarations are true: it has computed the levels of a small black image.
+    """Build a backbone, and check its declared channels and strides on a small black image.
 
     Args:
-        backbone: a backbone, or what builds one.
-        strides: each choice of strides that the network takes.
+        backbone: a backbone, or a function that builds one.
+        strides: the strides that the network accepts, one tuple for each alternative.
 
     Raises:
-        TypeError: it is no ``Backbone``.
+        TypeError: the object is no ``Backbone``.
         ValueError: it has other strides, or its levels are not those that it declares.
     """
     built = backbone if isinstance(backbone, Backbone) else backbone()
@@ -155,6 +156,6 @@ def _levels_of_a_small_image(backbone: Backbone, name: str) -> Sequence[Tensor]:
     return levels
 
 
-def _has_weights(backbone: nn.Module, _keys: Any) -> None:
-    """Forget the pretrained weights of a backbone that was given others, for instance those of a checkpoint."""
+def _forget_pretrained_weights(backbone: nn.Module, _keys: Any) -> None:
+    """Set ``pretrained_weights`` to None after other weights were loaded, for instance those of a checkpoint."""
     backbone.pretrained_weights = None  # type: ignore[assignment]

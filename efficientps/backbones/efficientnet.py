@@ -30,8 +30,8 @@ _TIMM_WEIGHTS: dict[str, str] = {"b0": "ra_in1k", "b1": "ft_in1k", "b2": "ra_in1
 class EfficientNetBackbone(Backbone):
     """EfficientNet without squeeze-excitation and classifier, with in-place ABN (leaky ReLU 0.01) for BN and swish.
 
-    The paper drops squeeze-excitation because it hurts localisation. Projections keep no activation (the linear
-    bottleneck of MBConv); a norm stands there all the same.
+    The paper drops squeeze-excitation because it hurts localisation. Projections have a norm and no activation (the
+    linear bottleneck of MBConv).
 
     Args:
         variant: ``b0`` .. ``b7``; the paper uses B5 (width 1.6, depth 2.2).
@@ -39,8 +39,8 @@ class EfficientNetBackbone(Backbone):
             batch-norm weights, which in-place ABN cannot express, move exactly into the convolution before.
         weights: a local weight file in the key format of timm or of ``efficientnet_pytorch`` instead of a download;
             implies ``pretrained``.
-        padding: ``same`` pads like TensorFlow and uses a batch-norm eps of 1e-3: what weights ported from TensorFlow
-            need (timm's ``tf_efficientnet_*`` and all of ``efficientnet_pytorch``; the authors use
+        padding: ``same`` pads like TensorFlow and uses a batch-norm eps of 1e-3, as weights ported from TensorFlow need
+            (timm's ``tf_efficientnet_*`` and all of ``efficientnet_pytorch``; the authors use
             ``tf_efficientnet_b5_ra``). ``symmetric`` with eps 1e-5 is for the weights that timm trained itself.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0 (off in the authors' code; 0.2 in
             the ImageNet recipe of B5).
@@ -129,7 +129,7 @@ class EfficientNetBackbone(Backbone):
 
 
 def _replace_norms(network: nn.Module, *, eps: float, linear_first_stage: bool) -> None:
-    """Put an ``InPlaceABN`` in the place of each batch norm with its activation."""
+    """Replace each batch norm and its activation by an ``InPlaceABN``."""
     from timm.layers.norm_act import BatchNormAct2d
 
     for name, layer in list(network.named_modules()):

@@ -24,7 +24,8 @@ def to_timm_keys(state_dict: Mapping[str, Tensor], stage_lengths: Sequence[int])
 
     Args:
         state_dict: weights in either format.
-        stage_lengths: number of blocks of each stage; ``efficientnet_pytorch`` counts blocks through.
+        stage_lengths: number of blocks of each stage; ``efficientnet_pytorch`` numbers the blocks of all stages
+            consecutively.
     """
     if "_conv_stem.weight" not in state_dict:
         return dict(state_dict)
@@ -39,7 +40,7 @@ def to_timm_keys(state_dict: Mapping[str, Tensor], stage_lengths: Sequence[int])
             stage, block = position[int(match[1])] if int(match[1]) < len(position) else (-1, -1)
             names = _PLAIN_BLOCK if stage == 0 else _EXPANDED_BLOCK
             prefix = f"blocks.{stage}.{block}."
-        # What has no name here (squeeze-excitation, classifier) is not part of the backbone.
+        # Keys without a translation (squeeze-excitation, classifier) are not part of the backbone.
         renamed[f"{prefix}{names[layer]}.{rest}" if layer in names else f"unused.{key}"] = value
     return renamed
 
@@ -47,8 +48,8 @@ def to_timm_keys(state_dict: Mapping[str, Tensor], stage_lengths: Sequence[int])
 def fit_to_norms(state_dict: Mapping[str, Tensor], convs: Mapping[str, str], *, eps: float) -> StateDict:
     """Rewrite batch-norm weights so that an ``InPlaceABN``, whose scale is ``abs(weight) + eps``, computes the same.
 
-    A negative weight moves, with the sign of the running mean, into the convolution before it; eps is taken off. Only
-    a scale nearer to 0 than eps cannot be reached: it becomes eps.
+    The sign of a negative weight moves into the convolution before the norm, and the running mean changes its sign. eps
+    is subtracted from the absolute weight. A scale nearer to 0 than eps cannot be represented; it becomes eps.
 
     Args:
         state_dict: timm's keys.
@@ -66,7 +67,7 @@ def fit_to_norms(state_dict: Mapping[str, Tensor], convs: Mapping[str, str], *, 
 
 
 def load_into(model: torch.nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
-    """Load the tensors that a backbone has; squeeze-excitation, classifier and batch counters are left over.
+    """Load the tensors that a backbone has; squeeze-excitation, classifier and batch counters are ignored.
 
     Args:
         model: a timm EfficientNet without squeeze-excitation whose norms are ``InPlaceABN``.

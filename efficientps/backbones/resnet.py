@@ -32,8 +32,8 @@ class ResNetBackbone(Backbone):
         pretrained: let training start from ImageNet weights.
         weights: a local weight file in the keys of torchvision and timm instead of a download; implies ``pretrained``.
         frozen_stages: leading stages that are not trained, the stem with the first (0 to 4; 1 in DETR).
-        frozen_norms: fix the batch norms to the statistics and scales of the weights (DETR). From random weights such
-            norms do nothing at all: let them learn then.
+        frozen_norms: fix the batch norms to the statistics and scales of the weights (DETR). Norms with initial
+            statistics normalise nothing: set False to train from random weights.
         dilation: dilate the last stage in place of its stride, so that the coarsest level has stride 16 (DC5).
 
     Attributes:
@@ -107,11 +107,12 @@ class ResNetBackbone(Backbone):
 class FixedNorm(FrozenBatchNorm2d):
     """A batch norm fixed to its statistics and scales, which on a CUDA device is one kernel.
 
-    torchvision's takes seven, as it makes scale and shift anew each time, and its maps are float32 under autocast.
+    torchvision's takes seven kernels, because it computes scale and shift in every call, and its maps are float32 under
+    autocast.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normed map ``[B, C, h, w]``, on a CUDA device in the type of ``x``."""
+        """Return the normalised map ``[B, C, h, w]``, on a CUDA device in the dtype of ``x``."""
         if x.is_cuda:
             return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         normed: Tensor = super().forward(x)  # on a CPU the work on pixels is what takes time
@@ -119,7 +120,7 @@ class FixedNorm(FrozenBatchNorm2d):
 
 
 def _with_fixed_norms(network: nn.Module) -> nn.Module:
-    """Put a ``FixedNorm`` with the same tensors in the place of each of torchvision's."""
+    """Replace each frozen batch norm of torchvision by a ``FixedNorm`` with the same tensors."""
     for parent in list(network.modules()):
         for name, norm in list(parent.named_children()):
             if isinstance(norm, FrozenBatchNorm2d):

@@ -32,8 +32,8 @@ class TimmBackbone(Backbone):
         frozen_norms: fix batch norms to their running statistics.
 
     Attributes:
-        image_mean: of the images that timm's weights were trained on.
-        image_std: of the same images.
+        image_mean: mean of the images that timm's weights were trained on, in [0, 255].
+        image_std: standard deviation of these images, in the same range.
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class TimmBackbone(Backbone):
         Raises:
             ValueError: a tensor of the backbone is missing or has another shape.
         """
-        # timm's networks of features are flattened: "stages_0." is "stages.0." in its files; or inside "model.".
+        # timm's feature networks have other keys than its files: "stages_0." for "stages.0.", or "model." before each
+        # key.
         renamed = dict(state)
         for key in self.network.state_dict():
             first, _, rest = key.partition(".")
@@ -111,13 +112,13 @@ class TimmBackbone(Backbone):
         return depths
 
     def undecayed_parameters(self) -> set[str]:
-        """Return the names of norms' weights, of biases and of tables of positions."""
+        """Return the names of the weights of norms, of the biases and of the position embeddings."""
         tables = {name for name, _ in self.named_parameters() if any(word in name for word in _POSITIONS)}
         return super().undecayed_parameters() | tables
 
 
 def _features(name: str) -> Any:
-    """Build a network that returns its last four levels; one with windows takes images of any size, if it can."""
+    """Build a timm network that returns its last four levels, and takes images of any size where timm allows it."""
     import timm
 
     last_four = (-4, -3, -2, -1)

@@ -1,4 +1,4 @@
-"""Weight files: the one reader of them, and descriptions of the weights that training starts from."""
+"""Read weight files, and describe the weights that training starts from."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class HubWeights:
         try:
             cached = try_to_load_from_cache(self.repository, self.file)
             if not isinstance(cached, str):
-                # A download that fails is tried again for minutes; this question is asked once.
+                # The hub's client retries a failed download for minutes; this request is made once.
                 get_hf_file_metadata(hf_hub_url(self.repository, self.file), timeout=_REACHABLE_WITHIN)
                 cached = hf_hub_download(self.repository, self.file)
         except Exception as error:  # of the hub's client and of the HTTP library under it

@@ -1,4 +1,4 @@
-"""What happens when a sample of the training set cannot be read: it is an error, or another takes its place."""
+"""Bad training samples: a sample that cannot be read is an error, or another sample takes its place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TooManyBadSamplesError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class BadSamplePolicy:
-    """What happens when a training sample cannot be read.
+    """Whether a training sample that cannot be read is an error or is skipped.
 
     Attributes:
         on_bad_sample: "raise" ends the run, "skip" names the sample and takes the next in order instead.
@@ -37,7 +37,7 @@ class BadSamplePolicy:
         """Check the choices.
 
         Raises:
-            ValueError: if the policy is none of the two, or the limit is negative.
+            ValueError: if ``on_bad_sample`` has another value, or the limit is negative.
         """
         if self.on_bad_sample not in get_args(OnBadSample):
             raise ValueError(f"on_bad_sample is {self.on_bad_sample!r}; give 'raise' or 'skip'.")
@@ -50,10 +50,11 @@ class BadSamplePolicy:
 
 
 class BadSamples:
-    """Which samples of a data set were found bad, known to the loading processes together.
+    """The samples of a data set that were found bad, shared by all loading processes.
 
     The memory is shared by the process that makes this object and the workers that it starts, so that each file is
-    named once and the limit holds for all of them together. Every rank counts what it meets, from 0 at its start.
+    named once and the limit holds for all of them together. Each rank counts only the samples that it reads itself,
+    starting from 0.
 
     Attributes:
         limit: how many may be bad.

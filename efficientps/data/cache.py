@@ -1,9 +1,9 @@
 """A prepared cache of decoded samples (the extra ``cache``): the same pixels and ids, without PNG decoding.
 
 One safetensors file for each image holds its pixels and its segment ids, both compressed without loss by Blosc2 (LZ4
-after a transposition of bits), and says which files they were made from. Of Blosc2's codecs and filters this is the
-fastest on photographs that saves space at all: 20 to 25 % of the bytes of the pixels, and 98 % of those of the ids.
-Unlike a PNG file it has no checksums.
+after a transposition of bits), and says which files they were made from. Among Blosc2's codecs and filters this is the
+fastest that makes photographs smaller: it saves 20 to 25 % of the bytes of the pixels, and 98 % of the bytes of the
+ids. Unlike PNG files, cache files have no checksums.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class MissingFromCacheError(FileNotFoundError):
 class SampleCache:
     """A folder of decoded samples by image id.
 
-    A sample is taken only while the files that it was made from have the size and the time of change that they had.
+    A sample is read only if size and modification time of its source files are still the same.
     """
 
     def __init__(self, *, root: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> None:
@@ -179,7 +179,7 @@ class SampleCache:
         return np.frombuffer(packed, dtype=np.uint8)
 
     def _decompress(self, packed: npt.NDArray[np.uint8], array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Fill an array from what was packed, and refuse what is not of its size."""
+        """Unpack bytes into an array, and refuse bytes that do not have its size."""
         blosc2 = _blosc2()
         size, packed_size, _ = blosc2.get_cbuffer_sizes(packed)
         if size != array.nbytes or packed_size != packed.nbytes:
@@ -189,14 +189,14 @@ class SampleCache:
 
 
 def _blosc2() -> Any:
-    """Return the module, which is no attribute of a cache because a process that is started anew cannot be given it."""
+    """Import Blosc2; a module cannot be pickled for a worker process, so it is no attribute of a cache."""
     import blosc2
 
     return blosc2
 
 
 def _state(sources: Sequence[str | os.PathLike[str]], variant: str) -> str:
-    """Return what tells a file from a later version of it, and does not change when it is copied with its times."""
+    """Return sizes and modification times of files, and the variant; copies that keep the times have the same state."""
     states = (os.stat(source) for source in sources)
     words = [f"{state.st_size}:{state.st_mtime_ns // 10**9}" for state in states]
     return " ".join([*words, variant] if variant else words)

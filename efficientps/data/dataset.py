@@ -1,4 +1,4 @@
-"""A data set for panoptic segmentation, in any format: its entries, and how one of them is read."""
+"""The base class of data sets for panoptic segmentation, whatever their format."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
     An item is a function of (seed, epoch, index) and of the files alone, whichever worker makes it; the sampler hands
     the epoch over as part of the index (plain integers mean epoch 0).
 
-    If bad samples are skipped, the next sample in order that can be read takes the place of one that cannot, with the
-    random numbers of the one that was asked for: the order of the others, and so resuming, stays as it is. Skipping is
-    for training, whose sampler asks with an epoch. A plain integer, as evaluation asks, always raises, because a figure
-    over other images is another figure.
+    If bad samples are skipped, the next readable sample in order takes the place of a bad one. It is augmented with the
+    random numbers of the bad one, so that all other samples, and resumed runs, stay the same. Only indices with an
+    epoch, as the training sampler gives them, are skipped. A plain integer, as evaluation gives it, always raises an
+    error, because metrics over different images cannot be compared.
 
     Attributes:
-        entries: what is known of each image before it is read, in the order of the indices.
+        entries: the images, in the order of the indices.
         categories: the table of classes.
         options: how samples are served.
         bad_samples: the samples that were skipped so far; None if bad samples raise.
-        variant: names what decides the pixels beside the files, such as turning by EXIF; a cache of another variant is
-            refused.
+        variant: names the choices that change the pixels of an image, such as turning by EXIF; a cache of another
+            variant is refused.
     """
 
     variant: str = ""
@@ -77,7 +77,7 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
     def __init__(
         self, entries: Sequence[Entry], *, categories: Categories, options: DatasetOptions | None = None
     ) -> None:
-        """Check the entries; images and maps are read and checked one by one, as they are asked for.
+        """Check the entries; images and maps are read and checked one by one in ``__getitem__``.
 
         Args:
             entries: at least one, in the order of the indices.
@@ -125,7 +125,7 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
         return self.read(entry).image
 
     def images(self, size: tuple[int, int] | None) -> ImageDataset:
-        """Return the images without their maps, fitted in ``size`` (h, w), for prediction."""
+        """Return the images without their maps, for prediction; they are resized to fit in ``size`` (h, w)."""
         return ImageDataset(self.entries, self.read_image, size=size)
 
     def __len__(self) -> int:
@@ -200,7 +200,7 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
         return max(counts) if len(counts) == len(listed) else None
 
     def _read(self, entry: Entry) -> Reading:
-        """Read an entry; whatever a library raises about its files becomes a sentence that names them."""
+        """Read an entry; an error of any library becomes one sentence that names the files."""
         try:
             return self.read(entry)
         except (OSError, *_MISTAKES):

@@ -1,4 +1,4 @@
-"""What a data set says of its images before it reads them, and what reading one of them gives."""
+"""Entries of a data set, which are known before an image is read, and the result of reading one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class SegmentEntry(NamedTuple):
         id: the segment's id in the map, from 1.
         category_id: the id of its class (``Category.label_id``).
         is_crowd: whether it is a region of several instances.
-        area: pixels; 0 where nothing says it.
-        bbox: ``(x, y, width, height)`` in pixels; exports write it where it is given, training does not read it.
-        score: how sure a prediction is of it, in [0, 1]; exports write it where it is given.
+        area: number of pixels; 0 if it is not known.
+        bbox: ``(x, y, width, height)`` in pixels; exports write it if it is given, and training does not read it.
+        score: confidence of a predicted segment, in [0, 1]; exports write it if it is given.
     """
 
     id: int

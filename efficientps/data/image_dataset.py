@@ -27,7 +27,7 @@ class ImageDataset(Dataset[ImageSample]):
         Args:
             entries: the images.
             read_image: returns the image of an entry, uint8 ``[3, h, w]``.
-            size: (h, w) that each image is fitted in, its shape kept; None leaves images as they are.
+            size: (h, w) that each image is fitted in, with its aspect ratio kept; None leaves images as they are.
         """
         self.entries = entries
         self._read_image = read_image

@@ -57,7 +57,8 @@ class ModelFile:
     Attributes:
         network: on the CPU, in evaluation mode, with the weights of the file.
         categories: the classes of the data that it was trained on.
-        eval_size: (height, width) in pixels that images fit in for evaluation, their shape kept; ``None``: unknown.
+        eval_size: (height, width) in pixels that images are fitted in for evaluation, with their aspect ratio kept;
+            ``None``: unknown.
         version: of the package that wrote the file.
         channels_last: whether the network is stored channels last, as it was in its training.
     """

@@ -66,7 +66,7 @@ class Predictor:
         Args:
             network: a trained network; it is not changed.
             categories: the classes that it was trained with.
-            eval_size: (h, w) that images are fitted in, their shape kept; None leaves images as they are.
+            eval_size: (h, w) that images are fitted in, with their aspect ratio kept; None leaves them as they are.
             device: "cpu", "cuda", "cuda:1"; "auto" takes CUDA if PyTorch finds a device, else the CPU.
             precision: "32", or the dtype of mixed precision: "bf16" or "16". "auto" takes "bf16" on a CUDA device with
                 units for it, else "32".

@@ -1,4 +1,4 @@
-"""What an object was constructed of, in plain types: a checkpoint says by it what its network is.
+"""Describe in plain types how an object was constructed; a checkpoint describes its network in this way.
 
 A description is a number, a string, a truth value or ``None``, a list or a tuple of descriptions, or a dictionary:
 
@@ -82,7 +82,7 @@ def unknown_parts(description: Description) -> list[str]:
 
 
 def _describe_object(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
-    """Describe an object by its class and arguments, those with the defaults that it was left."""
+    """Describe an object by its class and all arguments of its constructor, defaults included."""
     try:
         bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)  # type: ignore[misc] # this very class
     except (TypeError, ValueError):  # the constructor itself says what is wrong
@@ -105,8 +105,8 @@ def _describe_factory(
 ) -> Description:
     """Describe a class, a function or a partial of one.
 
-    Of a class of this package the defaults are part of it, so that a later version of the package with other defaults
-    builds the same.
+    The defaults of a class of this package are described, too, so that a later version of the package with other
+    defaults builds the same object.
     """
     defaults: dict[str, object] = {}
     if isinstance(function, type) and function.__module__.startswith(f"{_PACKAGE}."):

@@ -48,8 +48,8 @@ class TorchvisionTransform:
 class AlbumentationsTransform:
     """Applies a pipeline that ``albumentations.save`` wrote, for instance with weather and sensor effects.
 
-    Albumentations cannot warp 32-bit maps, so the map passes through it as places in the list of its ids, in the
-    smallest type that holds them, and comes back exact; pixels that geometry brings in from outside are void.
+    Albumentations cannot warp 32-bit maps. Each id is therefore replaced by its index in the list of the map's ids, and
+    restored afterwards. Pixels that geometry brings in from outside are void.
     """
 
     def __init__(self, *, path: str | os.PathLike[str]) -> None:

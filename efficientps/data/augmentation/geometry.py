@@ -1,7 +1,7 @@
 """Geometric augmentation of (image uint8 ``[3, h, w]``, segment ids int32 ``[h, w]``).
 
 Geometry is applied to these two alone; everything else is derived from the map afterwards. Each transform draws its
-numbers from the generator that it is handed, in an order that does not depend on the image, and from nothing else.
+random numbers from the given generator alone, in an order that does not depend on the image.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as v2
 
 
 class ResizeImage:
-    """Resizes the image to the largest size of its own shape within ``size``; the map stays as it is.
+    """Resizes the image to the largest size within ``size`` that keeps its aspect ratio; the map stays as it is.
 
     For evaluation: the network sees this size and its prediction is compared at the size of the ground truth.
     """
@@ -30,9 +30,9 @@ class ResizeImage:
 class RandomScaleCrop:
     """Scales by a random factor and cuts out a random window of the size of the training crop.
 
-    The image is first thought of at its nominal size, then scaled by a factor drawn uniformly from ``scale_range``.
-    Where the scaled image is smaller than the crop, all of it is taken: the batch pads it, with void. Crops without
-    any instance are kept. The window is cut from the stored image and resized once.
+    The nominal size of the image is multiplied by a factor drawn uniformly from ``scale_range``. If the scaled image is
+    smaller than the crop, the whole image is taken, and the batch pads it with void. Crops without any instance are
+    kept. The window is cut from the stored image and resized once.
     """
 
     def __init__(
@@ -46,7 +46,8 @@ class RandomScaleCrop:
 
         Args:
             crop_size: (h, w) of the result, at most.
-            nominal_size: (h, w) that factor 1 fits images in, keeping their shape; None is their own size.
+            nominal_size: (h, w) that images are fitted in at factor 1, with their aspect ratio kept; None takes each
+                image's own size.
             scale_range: least and greatest factor (0.5 and 2 in the published recipe).
 
         Raises:
@@ -67,7 +68,7 @@ class RandomScaleCrop:
         top, height, out_height = crop_window(stored[0], nominal[0] * scale, self.crop_size[0], row)
         left, width, out_width = crop_window(stored[1], nominal[1] * scale, self.crop_size[1], column)
         inside = (..., slice(top, top + height), slice(left, left + width))
-        # Resizing takes half of the time where the bytes of a pixel lie side by side, and a cut alone is no such image.
+        # Resizing takes half of the time in channels-last memory; a view of a part of an image is not in this layout.
         window = image[inside][None].contiguous(memory_format=torch.channels_last)[0]
         image = v2.resize(window, [out_height, out_width], antialias=True)
         return image, resize_ids(segment_ids[inside], (out_height, out_width))
@@ -94,7 +95,7 @@ class RandomHorizontalFlip:
 
 
 def fit_within(size: tuple[int, int], limit: tuple[int, int] | None) -> tuple[int, int]:
-    """Return the largest (h, w) of the same shape as ``size`` within ``limit``; ``size`` itself if there is no limit.
+    """Return the largest (h, w) within ``limit`` that has the aspect ratio of ``size``; ``size`` if there is no limit.
 
     >>> fit_within((1024, 2048), (512, 1024)), fit_within((333, 517), (512, 1024))
     ((512, 1024), (512, 795))
@@ -106,7 +107,7 @@ def fit_within(size: tuple[int, int], limit: tuple[int, int] | None) -> tuple[in
 
 
 def resize_within(image: Tensor, limit: tuple[int, int] | None) -> Tensor:
-    """Resize an image ``[3, h, w]`` to the largest size of its shape within ``limit``, bilinearly with antialiasing."""
+    """Resize an image ``[3, h, w]`` to ``fit_within`` of its size and ``limit``, bilinearly with antialiasing."""
     resized: Tensor = v2.resize(image, list(fit_within((image.shape[-2], image.shape[-1]), limit)), antialias=True)
     return resized
 
@@ -146,7 +147,7 @@ def resize_ids(segment_ids: Tensor, size: tuple[int, int]) -> Tensor:
         for result, stored in zip(size, segment_ids.shape, strict=True)
     )
     ids = segment_ids.numpy()
-    # Rows are copied whole and columns one by one: fewer rows first, more rows last.
+    # Rows are copied whole and columns one by one, so rows are removed first, or added last.
     if size[0] < segment_ids.shape[0]:
         return torch.from_numpy(ids.take(rows, axis=0).take(columns, axis=1))
     return torch.from_numpy(ids.take(columns, axis=1).take(rows, axis=0))

@@ -18,7 +18,8 @@ class Augmentation:
     """What happens to a training image and its map, in the order of the attributes.
 
     Attributes:
-        nominal_size: (h, w) that factor 1 fits whole images in, their shape kept; None is their own size.
+        nominal_size: (h, w) that whole images are fitted in at factor 1, with their aspect ratio kept; None takes each
+            image's own size.
         scale_range: least and greatest factor of random scaling (0.5 and 2 in the published recipe).
         crop_size: (h, w) of the random crop.
         flip_prob: probability of mirroring.

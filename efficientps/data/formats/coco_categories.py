@@ -30,7 +30,7 @@ def categories_of(document: Any, path: str | os.PathLike[str]) -> Categories:
     """Return the classes of a COCO panoptic document, as ``read_categories`` does.
 
     Args:
-        document: what the JSON file holds.
+        document: content of the JSON file.
         path: the file, for messages.
 
     Raises:

@@ -1,7 +1,7 @@
 """The JSON file of the COCO panoptic format, which lists the segments of each image.
 
 Data sets, tools and the evaluation of folders all read the format through this module. A file is untrusted: types,
-ranges and names are checked here, so that what comes out needs no second look.
+ranges and names are checked here, so that no caller needs to check them again.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class PanopticEntry(NamedTuple):
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read an annotation file as the JSON standard has it.
+    """Read an annotation file by the JSON standard.
 
-    Python's own reader takes NaN and infinities, numbers that no float holds, and an object that has a name twice.
+    Python's own reader also accepts NaN, infinities, numbers out of the range of a float, and objects with a repeated
+    name; these are errors here.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -13,7 +13,8 @@ from pycocotools import mask as coco_mask
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Decode the ``segmentation`` of a COCO annotation: polygons, or run lengths as numbers or as text.
 
-    pycocotools fills polygons; it reads run lengths without looking at their sum, which is therefore compared before.
+    pycocotools decodes both. It does not check that run lengths add up to the size of the image, so they are checked
+    first.
 
     Args:
         segmentation: as the JSON file has it.

@@ -1,6 +1,6 @@
 """Panoptic maps as PNG files whose colours are the segments' ids: the pixel ``R + 256 G + 65536 B``; 0 is void.
 
-A file is untrusted: its kind and its size are checked here before a pixel is decoded.
+A file is untrusted: its format and its size are checked here before a pixel is decoded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reading one image file of any common kind into the bytes that a network is fed with.
+"""Read an image file of any common format as RGB bytes.
 
-A file is untrusted: its kind, its size and its checksums are looked at before a pixel is decoded.
+A file is untrusted: its format, its size and its checksums are checked before a pixel is decoded.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def read_image(
 ) -> Tensor:
     """Read an image as uint8 ``[3, h, w]`` in RGB; grey, palette, alpha, CMYK and 16-bit images are converted.
 
-    The returned tensor is a view of pixels stored row by row (channels last), which resizing prefers. Pillow decodes:
-    of the decoders at hand it alone reports every truncated file.
+    The returned tensor is a view of pixels stored row by row (channels last), which resizing prefers. Pillow decodes,
+    because it alone of the available decoders reports every truncated file.
 
     Args:
         path: the image file.
@@ -137,8 +137,7 @@ def open_image(
 ) -> Iterator[ImageFile.ImageFile]:
     """Open an image file, its pixels not decoded yet; whatever decoding raises inside the block names the file.
 
-    Of the formats PNG alone has checksums, which are all compared; flipped
-    bytes of a JPEG may decode to other colours.
+    Only PNG has checksums, and all of them are compared. Damaged bytes of a JPEG may decode to other colours.
 
     Args:
         path: the file; links are followed.

@@ -20,9 +20,8 @@ shortened = _BRIEF.repr
 def inside(root: str | os.PathLike[str], name: str, source: str | os.PathLike[str]) -> str:
     """Join a file name from a JSON file to its folder, and refuse one that leads out of it.
 
-    Names are judged as they are written: relative, "/" between their parts (backslashes and drives of Windows are
-    refused on every system), no NUL or other control character, and not above the folder by "..". Links on
-    the disk are followed.
+    A name must be relative, with "/" between its parts (backslashes and drives of Windows are refused on every system),
+    without NUL or other control characters, and must not lead above the folder by "..". Links on the disk are followed.
 
     Args:
         root: the folder.
@@ -30,7 +29,7 @@ def inside(root: str | os.PathLike[str], name: str, source: str | os.PathLike[st
         source: the file that gives the name, for the message.
 
     Raises:
-        ValueError: if the name is not of that kind.
+        ValueError: if the name breaks one of these rules.
     """
     path = posixpath.normpath(name)
     plain = not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name[: MAX_NAME + 1])

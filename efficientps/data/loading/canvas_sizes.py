@@ -34,7 +34,7 @@ def count_canvases(sizes: Iterable[tuple[int, int] | None], limit: tuple[int, in
 
     Args:
         sizes: (h, w) of each image; None where it is not known.
-        limit: (h, w) that images are fitted in, their shape kept.
+        limit: (h, w) that images are fitted in, with their aspect ratio kept.
 
     Returns:
         None if the size of an image is not known.

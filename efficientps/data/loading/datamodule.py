@@ -38,7 +38,7 @@ SPLITS = ("train", "val")
 class PanopticDataModule(LightningDataModule, ABC):
     """A data set for Lightning: training on "train", validation and test on "val", prediction on anything.
 
-    A data set says what its ``categories`` are and opens its splits (``dataset``). Images travel as bytes, which the
+    A subclass gives the classes (``categories``) and opens the splits (``dataset``). Images travel as bytes, which the
     network normalises on its device; targets of training batches are derived there, from the segment ids.
 
     The constructor takes flat arguments, because they are the keys of a configuration; it passes them on as
@@ -51,10 +51,10 @@ class PanopticDataModule(LightningDataModule, ABC):
     Args:
         root: folder of the data.
         image_size: (height, width) of the training crop and of every training canvas, multiples of 32.
-        train_size: (height, width) that whole images fit in before random scaling, their shape kept; by default
-            ``image_size``. For full-resolution training with a smaller crop, give 1024, 2048.
-        eval_size: (height, width) that images fit in for evaluation and prediction, their shape kept; by default
-            ``train_size``. Predictions are compared at the size of the ground truth all the same.
+        train_size: (height, width) that whole images are fitted in before random scaling, with their aspect ratio kept;
+            by default ``image_size``. For full-resolution training with a smaller crop, give 1024, 2048.
+        eval_size: (height, width) that images are fitted in for evaluation and prediction, with their aspect ratio
+            kept; by default ``train_size``. Predictions are compared at the size of the ground truth all the same.
         batch_size: training images per process.
         eval_batch_size: images per process in evaluation and prediction.
         num_workers: loading processes of each loader; 0 loads in the training process. "auto" takes the cores that
@@ -162,7 +162,7 @@ class PanopticDataModule(LightningDataModule, ABC):
         )
 
     def images_to_predict(self) -> ImageDataset:
-        """Return the images that ``predict_path`` means; the name of a split comes first.
+        """Return the images that ``predict_path`` names; the name of a split goes before a path.
 
         Raises:
             FileNotFoundError: if it is neither an image nor a folder nor a split.
@@ -229,7 +229,7 @@ class PanopticDataModule(LightningDataModule, ABC):
     def transfer_batch_to_device(
         self, batch: PanopticBatch | ImageBatch, device: torch.device, dataloader_idx: int
     ) -> PanopticBatch | ImageBatch:
-        """Move the tensors; the hundreds of plain numbers beside them need no visit one by one.
+        """Move the tensors; Lightning's own transfer also visits hundreds of plain numbers one by one.
 
         From pinned memory the copies do not wait for the device. True maps move in training alone: evaluation reads
         them on the host (``Evaluator.update``).
@@ -284,7 +284,7 @@ class PanopticDataModule(LightningDataModule, ABC):
         )
 
     def _workers(self, *, batches: int) -> int:
-        """Return the number of workers of a loader, and say it once where nobody gave it."""
+        """Return the number of workers of a loader; print it once if it was chosen automatically."""
         if self.num_workers != "auto":
             return self.num_workers
         processes = self.trainer.num_devices if self.trainer else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

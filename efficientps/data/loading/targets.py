@@ -1,6 +1,6 @@
-"""What the losses compare with, derived from segment ids after all geometry, on whichever device they lie.
+"""Training targets, derived from segment ids after all geometry, on the device of the ids.
 
-Crowd regions count as their class in the semantic target and are no instances; void and padding count nowhere.
+Crowd regions have their class in the semantic target and are no instances; void and padding are ignored.
 """
 
 from __future__ import annotations

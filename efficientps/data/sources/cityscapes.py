@@ -110,7 +110,7 @@ class CityscapesPanoptic(CocoPanoptic):
 
 
 class CityscapesDataModule(PanopticDataModule):
-    """Cityscapes, or anything in its tree.
+    """Cityscapes, or another data set in the layout of its folders.
 
     The labels of Cityscapes' "test" split are not public: testing uses "val" as well, and the test split is predicted
     with ``predict_path="test"``. ``root`` is the folder with ``leftImg8bit`` and ``gtFine``.
@@ -123,7 +123,7 @@ class CityscapesDataModule(PanopticDataModule):
         return CityscapesPanoptic(root=self.root, split=split, options=options)
 
     def images_to_predict(self) -> ImageDataset:
-        """Return the images that ``predict_path`` means; a split needs no annotations."""
+        """Return the images that ``predict_path`` names; a split needs no annotations."""
         split = Path(self.root, "leftImg8bit", self.predict_path)
         if len(Path(self.predict_path).parts) == 1 and split.is_dir():
             return ImageFolder(path=split, size=self.eval_size)

@@ -24,7 +24,7 @@ from efficientps.structures.categories import Categories
 class CocoPanoptic(PanopticDataset):
     """Images with their panoptic maps: one JSON file, a folder of id maps, a folder of images.
 
-    Where the JSON does not name the image files as they are called, a subclass has its own ``image_path``.
+    If the names in the JSON are not those of the image files, a subclass overrides ``image_path``.
 
     File names from the JSON stay inside their folders. Symbolic links inside these folders are followed: whoever can
     create one could also place the file itself there.

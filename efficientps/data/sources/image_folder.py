@@ -33,7 +33,7 @@ class ImageFolder(ImageDataset):
 
         Args:
             path: an image file or a folder.
-            size: (h, w) that each image is fitted in, its shape kept; None leaves images as they are.
+            size: (h, w) that each image is fitted in, with its aspect ratio kept; None leaves images as they are.
             max_pixels: larger images are refused before anything is decoded.
 
         Raises:

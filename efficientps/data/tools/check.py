@@ -1,6 +1,6 @@
-"""Looking through a whole data set of any format, for everything that training would stumble over.
+"""Check every sample of a data set of any format for faults that would stop a training.
 
-Training stops at the first sample that it cannot read; here every sample is read and the fault of each is listed.
+Training stops at the first sample that it cannot read; this check reads every sample and lists the fault of each.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Looking through a whole data set in the COCO panoptic format, for everything that training would stumble over.
+"""Check a whole data set in the COCO panoptic format for faults that would stop a training.
 
-``check_dataset`` looks through data sets of any format; here the JSON file is checked as well, field by field, and
-every fault of a file is listed, where reading stops at the first one.
+``check_dataset`` checks data sets of any format. Here each field of the JSON file is checked as well, and every fault
+of a file is listed, whereas reading stops at the first one.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _culprit(files: list[Path], error: Exception) -> Exception:
-    """Return an error that names the file on account of which the converter failed."""
+    """Return an error that names the file that made the converter fail."""
     for file in files:
         try:
             with Image.open(file) as image:

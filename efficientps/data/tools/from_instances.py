@@ -74,11 +74,11 @@ def convert_instances(
     Args:
         instances_file: COCO instance JSON.
         output: folder of the result; is created.
-        semantic_root: folder of the maps of what is behind the instances, ``<name of the image>.png``.
+        semantic_root: folder of the semantic maps of the background, ``<name of the image>.png``.
         stuff_file: JSON whose ``categories`` are the further classes of these maps.
-        void: value of the maps that means nothing; 0 does so as well.
-        background: name of one more class, for every pixel that nothing else has; void without it.
-        overlap: who is on top, see ``paint_instances``.
+        void: value of the maps that means void; 0 always means void.
+        background: name of a further class for all pixels without another class; without it they are void.
+        overlap: which of two overlapping instances is visible, see ``paint_instances``.
 
     Yields:
         What became of each image, after its map is written; the JSON follows the last one.

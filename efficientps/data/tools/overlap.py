@@ -1,4 +1,4 @@
-"""From masks that may overlap to a panoptic map, where each pixel belongs to one segment."""
+"""Paint masks that may overlap into a panoptic map, in which each pixel belongs to one segment."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def paint_instances(
     things: frozenset[int],
     behind: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int32], list[SegmentEntry]]:
-    """Paint instances over each other and over what is behind them, every pixel once.
+    """Paint instances over each other and over the background; each pixel belongs to one segment.
 
-    From the back: what is behind; regions of classes without instances and crowds; then the instances, the one on top
-    last. "smaller" puts the smaller mask on top (a helmet on a worker); "later" the later annotation. Among equals the
-    later annotation is on top.
+    The order is: first the background; then stuff classes and crowd regions; then the instances, the topmost one last.
+    "smaller" puts the smaller mask on top (a helmet on a worker); "later" the later annotation. Among equals the later
+    annotation is on top.
 
     Args:
         size: (h, w).
         instances: the annotations in the order of the file.
-        overlap: the rule.
+        overlap: the rule for the order of the instances.
         things: ids of the classes with instances; all annotations of another class become one segment.
-        behind: int64 ``[h, w]``, class of each pixel where no instance is; 0 or less where void. Pixels of a thing
-            class become a crowd region of that class, because nobody knows how many there are.
+        behind: int64 ``[h, w]``, the background: class of each pixel, 0 or less where void. Pixels of a thing class
+            become a crowd region of that class, because the number of their instances is not known.
 
     Returns:
         The map int32 ``[h, w]``, ids from 1, and its segments; annotations without a visible pixel have none.
@@ -67,7 +67,7 @@ def paint_instances(
         return len(classes)
 
     def region(category_id: int) -> int:
-        """Return the id of the one segment of a class that is not counted."""
+        """Return the id of the one segment of a stuff class, or of the crowd region of a thing class."""
         if category_id not in shared:
             shared[category_id] = claim(category_id, crowd=category_id in things)
         return shared[category_id]

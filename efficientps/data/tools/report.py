@@ -1,4 +1,4 @@
-"""What looking through a data set found: problems, remarks, and how much there is of each class."""
+"""The result of checking a data set: problems, remarks, and the amount of each class."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class DatasetReport:
     """What was found.
 
     Attributes:
-        problems: what training or evaluation would stop at or count wrongly, one sentence each.
-        remarks: what is allowed and yet seldom meant.
+        problems: faults that would stop training or evaluation or be counted wrongly, one sentence each.
+        remarks: what is allowed but probably a mistake, one sentence each.
         classes: what the good images hold, in the order of train ids.
         images: number of images that were looked at.
         bad_images: how many of them have a problem.

@@ -21,10 +21,10 @@ MAX_EVALUATION_SIZES = 2
 class CudnnAutotuning(Callback):
     """Turns ``torch.backends.cudnn.benchmark`` on for the first batches of training and of evaluation.
 
-    Training crops all have one size. Images of evaluation keep their own shape: those of Cityscapes have one size as
-    well, those of other data sets can have hundreds, for which nothing is measured. cuDNN keeps what it found for the
-    whole run. After the first batches, all shapes that are new depend on what an image shows, as the number of boxes in
-    Mask R-CNN's mask branch does: measuring for each of hundreds would take more time than it could save.
+    Training crops all have one size. Images of evaluation keep their aspect ratio: those of Cityscapes have one size as
+    well; those of other data sets can have hundreds of sizes, and then nothing is measured. cuDNN keeps what it found
+    for the whole run. After the first batches, all shapes that are new depend on what an image shows, as the number of
+    boxes in Mask R-CNN's mask branch does: measuring for each of hundreds would take more time than it could save.
 
     It concerns CUDA alone; ``trainer.benchmark`` true or false replaces it.
     """
