@@ -1,4 +1,4 @@
-"""Build an object of its description in a file that is not trusted: which classes it may name, and within what limits.
+"""Build an object from its description in an untrusted file, from permitted classes and within limits of size.
 
 Everything is checked before anything is imported. Classes come from the networks of this package, from a list of
 layers of PyTorch, and from modules that the caller trusts.

@@ -1,4 +1,4 @@
-"""Images as a caller has them (paths, PIL images, arrays, tensors), turned into what a network is fed with."""
+"""Convert the images that a caller gives (paths, PIL images, arrays, tensors) to tensors of RGB bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = "a path, a PIL image, an array or a tensor"
 
 
 def is_one_image(value: object) -> bool:
-    """Whether a value is meant as one image; any other iterable is a list of images."""
+    """Return whether a value is one image; any other iterable is a list of images."""
     return isinstance(value, str | bytes | os.PathLike | Image.Image | Tensor) or _is_array(value)
 
 

@@ -1,4 +1,4 @@
-"""What is predicted for one image, under the names that the data set gives its classes."""
+"""The prediction for one image, with the class names and label ids of the data set."""
 
 from __future__ import annotations
 

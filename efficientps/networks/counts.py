@@ -26,7 +26,7 @@ def check_counts(owner: str, counts: Mapping[str, int], *, least: int = 1) -> No
 
 
 def check_probabilities(probabilities: Mapping[str, float]) -> None:
-    """Refuse probabilities, by the names of their arguments, that have no logit.
+    """Refuse probabilities, given by the names of their arguments, that are not above 0 and below 1.
 
     Raises:
         ValueError: one is not above 0 and below 1.

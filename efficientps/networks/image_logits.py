@@ -31,7 +31,7 @@ class ImageLogits(Protocol):
         ...
 
     def stripes(self) -> Iterator[tuple[slice, Tensor]]:
-        """Give the image from top to bottom in stripes of whole rows: the rows, and the logits ``[C, rows, w]``."""
+        """Yield the image from top to bottom in stripes of whole rows: the rows, and the logits ``[C, rows, w]``."""
         ...
 
     def window(self, channel: int, window: Window) -> Tensor:
@@ -63,7 +63,7 @@ class DenseLogits:
         return len(self.logits)
 
     def stripes(self) -> Iterator[tuple[slice, Tensor]]:
-        """Give the whole image as one stripe."""
+        """Yield the whole image as one stripe."""
         yield slice(0, self.size[0]), self.logits
 
     def window(self, channel: int, window: Window) -> Tensor:
@@ -77,7 +77,7 @@ class DenseLogits:
 
 
 class _Axis(NamedTuple):
-    """Between which two cells of an axis each of L pixels lies."""
+    """The two cells of an axis between which each of L pixels lies."""
 
     first: Tensor  # int64 [L]
     second: Tensor  # int64 [L]
@@ -171,7 +171,7 @@ class ImageOnCanvas:
         return (self.cells[axis] * self.image_size[axis]) / (self.canvas[axis] * self.size[axis])
 
     def _axis(self, axis: int) -> _Axis:
-        """Doubles, as of a large image float32 would not tell one pixel from the next."""
+        """Computed in float64, because float32 gives neighbouring pixels of a large image the same position."""
         last = self.cells[axis] - 1
         pixels = torch.arange(self.size[axis], dtype=torch.float64, device=self.device)
         position = (((pixels + 0.5) * self._ratio(axis)) - 0.5).clamp_(0, last)
@@ -213,7 +213,7 @@ class CanvasLogits:
         return len(self.logits)
 
     def stripes(self) -> Iterator[tuple[slice, Tensor]]:
-        """Give the image from top to bottom, a stripe of rows at a time."""
+        """Yield the image from top to bottom, a stripe of rows at a time."""
         values = _VALUES_ON_CPU if self.logits.device.type == "cpu" else _VALUES_ON_GPU
         for rows in self.place.stripes(values // max(1, len(self.logits))):
             yield rows, self.place.rows(self.logits, rows)

@@ -68,7 +68,7 @@ class PanopticNetwork(Constructed, nn.Module, ABC):
         return list(backbones) or ([attribute] if isinstance(attribute, nn.Module) else [])
 
     def undecayed_parameters(self) -> set[str]:
-        """Return the names of parameters that take no weight decay where norms and biases are exempt from it.
+        """Return the names of parameters without weight decay, for trainings that exempt norms and biases from it.
 
         By default those of at most one dimension; a ``Backbone`` names its own.
         """
@@ -80,14 +80,14 @@ class PanopticNetwork(Constructed, nn.Module, ABC):
         return {name for name, parameter in self.named_parameters() if inside.get(name, parameter.ndim <= 1)}
 
     def adapt_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return weights to start from with this network's keys; a family that knows other layouts renames theirs."""
+        """Return a state dict with this network's keys; a family that can read other layouts renames their keys."""
         return dict(state)
 
     def compile_again(self) -> None:
-        """Have ``torch.compile`` make code of the same parts as before: of a deep copy it has made none. None here."""
+        """Compile the same parts again, for a deep copy, which has no compiled code. By default no part is compiled."""
 
     def check_data(self, most_segments: int) -> None:
-        """Refuse, before training, data that the network cannot learn; this one takes any.
+        """Refuse, before training, data that the network cannot learn; by default none is refused.
 
         Args:
             most_segments: segments of the image that has the most.

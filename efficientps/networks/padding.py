@@ -12,7 +12,7 @@ from efficientps.structures import COARSEST_STRIDE, ImageBatch, Prediction
 
 
 def by_canvas(image_sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
-    """Group the indices of images by their size ``(h, w)``, rounded up to what the networks take.
+    """Group the indices of images by their size ``(h, w)``, rounded up to multiples of the coarsest stride.
 
     >>> by_canvas([(60, 100), (60, 200), (64, 97)])
     {(64, 128): [0, 2], (64, 224): [1]}
@@ -32,9 +32,9 @@ def predict_by_canvas(
     batch: ImageBatch,
     predict: Callable[[Tensor, Sequence[tuple[int, int]], Sequence[tuple[int, int]]], list[Prediction]],
 ) -> list[Prediction]:
-    """Predict on each image with no more padding than its own size needs, together with the images of that size.
+    """Predict on images of one padded size together; no image gets more padding than its own size needs.
 
-    What else is in the batch then changes no prediction, and no time goes into padding.
+    A prediction then does not depend on the other images of the batch, and no time goes into padding.
 
     Args:
         batch: images on the common canvas of the batch.

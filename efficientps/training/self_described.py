@@ -1,4 +1,4 @@
-"""A LightningModule whose checkpoints say what network they are of, and which can be built of such a file."""
+"""A LightningModule whose checkpoints describe their network, and which can be built from such a file."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ class Detection(NamedTuple):
 class Detector(nn.Module):
     """Transformer and heads of DETR (Carion et al., ECCV 2020, arXiv 2005.12872), by the parts of ``transformers``.
 
-    Every decoder layer's states go through the decoder's norm on their way to the heads, and on to the next layer as
-    they are. (``DetrConfig.auxiliary_loss`` of ``transformers`` hands the normed states to the next layer, which makes
-    another network of the same weights.)
+    The heads read the states of every decoder layer after the decoder's norm; the next layer gets them without this
+    norm. (``DetrConfig.auxiliary_loss`` of ``transformers`` gives the normalised states to the next layer, which
+    computes other results with the same weights.)
 
     Args:
         in_channels: channels of the backbone's coarsest level.
@@ -103,7 +103,7 @@ class Detector(nn.Module):
         self.input_projection = nn.Conv2d(in_channels, channels, 1)
         self.position_embedding = DetrSinePositionEmbedding(channels // 2, position_temperature, normalize=True)
         self.encoder = DetrEncoder(config)
-        with torch.random.fork_rng(devices=[]):  # the weights of a seed are those of the layers made above
+        with torch.random.fork_rng(devices=[]):  # leaves the numbers for later weights as they are
             self.encoder.layers = nn.ModuleList(EncoderLayer(self.encoder.config) for _ in range(encoder_layers))
         self.decoder = DetrDecoder(config)
         self.queries = nn.Embedding(num_queries, channels)

@@ -52,7 +52,7 @@ class DETRPanoptic(PanopticNetwork):
     Args:
         num_stuff: number of stuff classes; they are the first train ids.
         num_things: number of thing classes.
-        backbone: a ``Backbone``, or what builds one: four levels, of which the coarsest has stride 32 or 16.
+        backbone: a ``Backbone``, or a function that builds one: four levels, of which the coarsest has stride 32 or 16.
         detector: builds transformer and heads for the channels of the coarsest level and a number of classes.
         step: ``detector`` trains backbone and detector on the boxes of things and stuff; there are no masks yet, and
             panoptic maps are void. ``masks`` trains the mask head alone, on a frozen detector: start it from the first
@@ -160,7 +160,7 @@ class DETRPanoptic(PanopticNetwork):
             )
 
     def detect(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> tuple[Detection, FeaturePyramid]:
-        """Return what the detector says of images uint8 ``[B, 3, H, W]``, and the backbone's four levels.
+        """Return the detector's output for images uint8 ``[B, 3, H, W]``, and the backbone's four levels.
 
         Raises:
             ValueError: H or W is not a multiple of 32.
@@ -221,8 +221,8 @@ class DETRPanoptic(PanopticNetwork):
     def predict(self, batch: ImageBatch) -> list[Prediction]:
         """Return the panoptic map, all queries' boxes and the masks of things of each image, at the image file's size.
 
-        Each image runs on a canvas of its own size, rounded up to 32, together with those of the same size: what else
-        is in the batch changes nothing. Mask logits are enlarged from there to the image file.
+        Images of one size, rounded up to multiples of 32, run together. A prediction does not depend on the other
+        images of the batch. Mask logits are enlarged to the size of the image file.
         """
         return predict_by_canvas(batch, self._predict)
 
@@ -255,7 +255,7 @@ class DETRPanoptic(PanopticNetwork):
         image_size: tuple[int, int],
         size: tuple[int, int],
     ) -> Prediction:
-        """Put together what an image's queries say, and their masks, at the size of the image file."""
+        """Assemble the prediction of an image from its queries and their masks, at the size of the image file."""
         panoptic = panoptic_map(
             mask_logits[chosen.in_map],
             chosen.train_ids,
@@ -289,7 +289,7 @@ class DETRPanoptic(PanopticNetwork):
         if self.mask_head is None or features is None or len(queries) == 0:
             return finest.new_zeros((0, height, width), dtype=torch.float32)
         at_a_time = _MASKS_AT_A_TIME
-        if queries.is_cuda:  # it has the memory for more, and waits for the host where it is given little
+        if queries.is_cuda:  # a GPU has memory for more masks, and idles with few
             at_a_time = max(at_a_time, _CELLS_AT_A_TIME // (height * width))
         parts = torch.split(queries, at_a_time)
         return torch.cat([self.mask_head.masks(features, image, part).float() for part in parts])

@@ -1,8 +1,8 @@
-"""The keys of public DETR weights, and what they are called here.
+"""Rename the keys of public DETR weights to the keys of this package.
 
 Three layouts are known: the authors' (facebookresearch/detr, its hub files), that of the files that ``transformers``
-published before version 5, and that of its modules since then. Detectors and panoptic models alike, whose detector has
-``detr.`` before its keys.
+published before version 5, and that of its modules since then. Files of detectors and of panoptic models are read; in
+the latter the detector's keys begin with ``detr.``.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def build_branch(name: str, factory: Callable[..., Branch], *sizes: int, options
     """Return ``factory(*sizes)`` with the options of the head that are given.
 
     Args:
-        name: of the head's argument that ``factory`` is, for messages.
+        name: name of the head's argument that gives ``factory``, for messages.
         factory: builds the branch; a class, or a ``functools.partial`` of one that sets some of its options.
         sizes: positional arguments of the factory.
         options: options of the head for this branch.

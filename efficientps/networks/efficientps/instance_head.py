@@ -1,4 +1,4 @@
-"""The contract of an instance head: one in, one list out, swapped by one line of the configuration."""
+"""The contract between EfficientPS and its instance head."""
 
 from __future__ import annotations
 

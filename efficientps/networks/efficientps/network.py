@@ -40,13 +40,14 @@ class EfficientPS(PanopticNetwork):
     Args:
         num_stuff: number of stuff classes; they are the first train ids.
         num_things: number of thing classes.
-        backbone: a ``Backbone``, or what builds one: four levels at the strides 4, 8, 16 and 32.
+        backbone: a ``Backbone``, or a function that builds one: four levels at the strides 4, 8, 16 and 32.
         instance_head: builds the instance head for a number of thing classes and of pyramid channels.
         neck: builds the two-way FPN for the backbone's channels.
         semantic_head: builds the semantic head for a number of classes and of pyramid channels.
         overlap_thresh: an instance is dropped where more than this share of its mask is covered by instances of
             higher scores (0.5, DeepSceneSeg/EfficientPS:configs, ``test_cfg``).
-        min_stuff_area: stuff classes with fewer pixels of the image file become void (2048, the same).
+        min_stuff_area: stuff classes with fewer pixels of the image file become void (2048, from the same
+            ``test_cfg``).
         image_mean: of each channel R, G, B in [0, 255]; ``None`` takes what the backbone's weights expect. The authors'
             code takes those of Mapillary Vistas, 106.433, 116.617, 119.559.
         image_std: standard deviation of each channel, in the same range (Mapillary Vistas: 65.496, 67.6, 74.123).
@@ -163,9 +164,9 @@ class EfficientPS(PanopticNetwork):
     def predict(self, batch: ImageBatch) -> list[Prediction]:
         """Return the panoptic map, the semantic map and the instances of each image, at the size of the image file.
 
-        Each image runs on a canvas of its own size, rounded up to 32, together with those of the same size: what else
-        is in the batch changes nothing, and no time goes into padding. What the heads say is enlarged from there to the
-        image file before it is fused.
+        Images of one size, rounded up to multiples of 32, run together. A prediction does not depend on the other
+        images of the batch, and no time goes into padding. The heads' logits are enlarged to the size of the image file
+        before the fusion.
         """
         return predict_by_canvas(batch, self._predict)
 

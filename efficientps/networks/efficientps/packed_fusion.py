@@ -1,4 +1,4 @@
-"""The part of the panoptic fusion that grows with the instances, for all instances at once (for a GPU)."""
+"""The part of the panoptic fusion that draws the instances, all of them at once, for a GPU."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def draw_packed(
         num_stuff: number of stuff classes.
         overlap_thresh: largest covered share of a mask.
         scale: factor of the mask logits.
-        rounds: to begin with.
+        rounds: rounds of decisions about overlaps in the first attempt.
         entries_at_once: pixels of windows that are drawn together.
 
     Returns:
@@ -142,12 +142,12 @@ def _drop(
     overlap_thresh: float,
     rounds: int,
 ) -> tuple[list[Tensor], Tensor]:
-    """Drop instances that lie by more than ``overlap_thresh`` of their mask on masks of instances accepted before.
+    """Drop instances of whose mask more than ``overlap_thresh`` is covered by masks that were accepted before.
 
-    Whether an instance is accepted depends on those before it alone. Each round decides anew for all instances, from
-    the decisions of the round before. As long as the decisions for the first k instances are right, a round makes
-    that for the next one right, too; and if a round changes nothing, all are right. A chain of n
-    instances, each of which covers the next one by more than ``overlap_thresh``, takes n rounds at most.
+    Whether an instance is accepted depends only on those before it. Each round decides about all instances again, from
+    the decisions of the round before. If the decisions about the first k instances are right, the next round is right
+    about one more; if a round changes nothing, all are right. A chain of n instances, each of which covers the next one
+    by more than ``overlap_thresh``, takes n rounds at most.
 
     Args:
         window: int32 ``[T]``, the code of each entry of a group of windows.
@@ -195,7 +195,7 @@ def _take(
         is_dropped: bool ``[M]``.
 
     Returns:
-        Both canvases with this group.
+        ``code`` and ``best`` with this group drawn.
     """
     # A logit that is no number never wins.
     logits = logits.masked_fill(is_dropped.index_select(0, window), -torch.inf)

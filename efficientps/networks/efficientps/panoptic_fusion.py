@@ -30,7 +30,7 @@ _LARGEST_PACKED_WINDOW = 2**24
 
 
 class SemanticMaps(NamedTuple):
-    """What the semantic logits of an image say of each pixel.
+    """The highest semantic logits of each pixel of an image, and their classes.
 
     Attributes:
         best: float32 ``[h, w]``, the highest stuff logit.
@@ -85,8 +85,8 @@ def panoptic_fusion(
     2. Inside its box, an instance's fused logits compete with those of the other instances and with the stuff logits;
        the highest takes the pixel, stuff and then the better score on equality. Outside its box an instance takes no
        part: read literally, the published formula gives it FL = 0 there, which would beat negative stuff logits.
-    3. What no instance takes goes to the semantic argmax over all classes where that is a stuff class, and stays void
-       where it is a thing class. Stuff classes left with less than ``min_stuff_area`` pixels become void.
+    3. A pixel that no instance takes gets the class of its highest semantic logit, if that is a stuff class; otherwise
+       it stays void. Stuff classes left with less than ``min_stuff_area`` pixels become void.
 
     One running canvas of best scores is kept and each instance visits its box once: nothing of size ``[N, h, w]`` is
     built, and semantic logits are enlarged in stripes and windows. A GPU draws all instances at once, see
@@ -97,10 +97,10 @@ def panoptic_fusion(
             network's canvas (``logits_of_image``). The map has their size.
         instances: of the same image, at the same size.
         num_stuff: number of stuff classes.
-        maps: the result of ``semantic_maps`` for these logits, where it is there already; it is overwritten.
+        maps: the result of ``semantic_maps`` for these logits, if the caller has it; it is overwritten.
         score_thresh: lowest score of an instance (0.5, DeepSceneSeg/EfficientPS:configs, ``test_cfg``).
-        overlap_thresh: largest covered share of a mask (0.5, the same).
-        min_stuff_area: pixels of the map (2048, the same; there the maps of Cityscapes are 1024x2048).
+        overlap_thresh: largest covered share of a mask (0.5, from the same ``test_cfg``).
+        min_stuff_area: pixels of the map (2048, from the same ``test_cfg``, for maps of 1024x2048).
         mask_logit_scale: factor of the mask logits (1 in the paper, 4 in the authors' efficientPS.py).
 
     Returns:

@@ -1,4 +1,4 @@
-"""Boxes of queries: as the detector gives them, and around their masks."""
+"""Boxes of queries: conversion of the detector's boxes to pixels, and boxes around masks."""
 
 from __future__ import annotations
 

@@ -48,9 +48,9 @@ def panoptic_map(
     queries, 0 being void; the authors count from 0.
 
     Args:
-        mask_logits: ``[N, H/4, W/4]`` of the queries that are sure enough, on the whole canvas.
+        mask_logits: ``[N, H/4, W/4]`` of the queries above the score threshold, on the whole canvas.
         train_ids: their classes.
-        scores: theirs, in [0, 1].
+        scores: their scores, in [0, 1].
         canvas: ``(H, W)``.
         image_size: ``(h, w)`` of the image in the canvas's top-left corner. To resize what covers the canvas to the
             image, as the authors do, would stretch it.
@@ -176,7 +176,7 @@ def _highest(masks: QueryMasks, kept: Sequence[int]) -> Tensor:
 
 def _highest_by_groups(masks: QueryMasks, kept: Tensor) -> Tensor:
     """Return what ``_highest`` returns, a group of masks at a time; ``kept`` is bool ``[N]``."""
-    # What is no number is never the highest; a query that is out has no numbers.
+    # NaN is never the highest; the logits of a dropped query are set to NaN.
     logits = masks.logits.float().masked_fill(~kept[:, None, None], torch.nan)
     first = kept.int().argmax().int()
     stripes = []

@@ -23,7 +23,7 @@ class SegmentTargets(NamedTuple):
 def segment_targets(batch: TrainingBatch, num_stuff: int) -> list[SegmentTargets]:
     """Return the segments of each image, stuff first; each stuff class of the image is one segment.
 
-    Boxes are half-open: a segment as wide as the image has the width 1, and one of a single pixel is no line.
+    Boxes are half-open: a segment as wide as the image has the width 1, and a segment of one pixel has an area above 0.
     """
     semantic, instances = batch["semantic"], batch["instances"]
     # The stuff classes of all images, for which the host waits once.

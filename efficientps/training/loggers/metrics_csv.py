@@ -69,7 +69,7 @@ class MetricsCsv(Logger):
 
     @rank_zero_only  # type: ignore[untyped-decorator, unused-ignore]
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Append a row, unless it is the row before once more.
+        """Append a row, unless it repeats the row before.
 
         Raises:
             FileNotFoundError: the folder of the run is gone.

@@ -68,7 +68,7 @@ class BoxBranch(nn.Module):
         delta_weights: factors of the offsets of a box's centre and of its logarithmic size, before they are compared
             (10 and 5, rbgirshick/py-faster-rcnn: the inverse of BBOX_NORMALIZE_STDS).
         detection_thresh: lowest score of a detection; low, for average precision.
-        nms_thresh: IoU above which the weaker of two detections of a class goes.
+        nms_thresh: IoU above which the detection with the lower score, of two of one class, is dropped.
         max_detections: most detections of one image.
         sampling_ratio: samples of RoIAlign along each side of a bin.
         aligned: whether RoIAlign has the centres of pixels at half-integers; False shifts by half a pixel, as the heads
@@ -80,7 +80,7 @@ class BoxBranch(nn.Module):
         largest_scale: how many times as long as its proposal's a side of a detection can become (1000 / 16,
             facebookresearch/detectron: BBOX_XFORM_CLIP).
         class_weight: weight of the loss of the classes (1, EfficientPS, Sec. 3.4).
-        box_weight: weight of the loss of the boxes (1, the same).
+        box_weight: weight of the loss of the boxes (1, EfficientPS, Sec. 3.4).
         normalizer_scope: whose samples the losses are divided by: those of all processes (``global``) or those of each
             (``device``).
 

@@ -42,7 +42,7 @@ def decode_boxes(
     size_weight: float,
     largest_scale: float = LARGEST_SCALE,
 ) -> Tensor:
-    """Return the boxes that lie by ``deltas`` off reference boxes, float32 ``[..., 4]``; ``encode_boxes`` undone.
+    """Return the boxes at offsets ``deltas`` from reference boxes, float32 ``[..., 4]``; inverse of ``encode_boxes``.
 
     Args:
         deltas: float32 ``[..., 4]``: dx, dy, dw, dh.

@@ -49,12 +49,12 @@ class RegionProposalNetwork(nn.Module):
         pre_nms_test: candidates of each level in prediction.
         post_nms_train: proposals of an image in training.
         post_nms_test: proposals of an image in prediction.
-        nms_thresh: IoU above which the weaker of two candidates of a level goes.
+        nms_thresh: IoU above which the candidate with the lower score, of two of one level, is dropped.
         smallest_side: candidates with a shorter side, in pixels, are left out (0.001, torchvision's ``min_size``).
         largest_scale: how many times as long as its anchor's a side of a candidate can become (1000 / 16,
             facebookresearch/detectron: BBOX_XFORM_CLIP).
         objectness_weight: weight of the loss of the objectness (1, EfficientPS, Sec. 3.4).
-        box_weight: weight of the loss of the boxes (1, the same).
+        box_weight: weight of the loss of the boxes (1, EfficientPS, Sec. 3.4).
         normalizer_scope: whose samples the losses are divided by: those of all processes (``global``) or those of each
             (``device``).
 
@@ -243,7 +243,7 @@ def suppress_one_by_one(
         boxes: float32 ``[B, K, 4]``.
         valid: bool ``[B, K]``; the other boxes are left out.
         per_level: number of candidates of each level; they add up to K.
-        iou_thresh: overlap above which the weaker of two boxes of a level goes.
+        iou_thresh: IoU above which the box with the lower score, of two of one level, is dropped.
         most: boxes to return of an image.
     """
     level = torch.cat([torch.full((number,), i, device=boxes.device) for i, number in enumerate(per_level)])

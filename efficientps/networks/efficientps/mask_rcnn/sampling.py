@@ -22,8 +22,7 @@ class BalancedSampler:
     """Draws elements of each image, with a largest share of positives (Ren et al., "Faster R-CNN", Sec. 3.1.3).
 
     From the same state of the random generator it draws the elements that torchvision's
-    ``BalancedPositiveNegativeSampler`` draws.
-    The host waits for the device twice, however many images there are.
+    ``BalancedPositiveNegativeSampler`` draws. The host waits for the device twice, however many images there are.
 
     Args:
         batch_size_per_image: elements to draw from each image.

@@ -19,7 +19,7 @@ _LARGEST_SHIFTED = 25_000
 
 
 def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thresh: float) -> Tensor:
-    """Return the indices of the boxes that stay, by falling score, int64; a box suppresses its own group's only.
+    """Return the indices of the boxes that stay, by falling score, int64; a box suppresses boxes of its own group only.
 
     The result is that of torchvision's ``batched_nms``, on CUDA without its blocking copy of a 1 to the device.
 
@@ -47,10 +47,10 @@ def nms_of_shifted_groups(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thr
 def nms_of_sorted_groups(boxes: Tensor, valid: Tensor, iou_thresh: float) -> tuple[Tensor, list[int]]:
     """Return which boxes of each group stay, bool ``[G, K]``, and how many: greedy suppression of many groups at once.
 
-    A box goes if an earlier box stays that overlaps it. Computed from a guess for all boxes at once, again and again,
-    the answer is right for one more link of each chain of overlapping boxes in every round, and final once a round
-    changes nothing. The greedy loop over the boxes, which a GPU would go through on one of its cores, needs as many
-    steps as there are boxes; these chains are a few links long.
+    A box is dropped if it overlaps an earlier box that stays. All boxes are decided at once, in rounds that start from
+    the decisions of the round before. Each round is right for one more link of every chain of overlapping boxes, and a
+    round that changes nothing is final. The greedy loop over the boxes, which a GPU would go through on one of its
+    cores, needs as many steps as there are boxes; these chains are a few links long.
 
     The host waits once for every 8 links of the longest chain.
 

@@ -1,4 +1,4 @@
-"""Coordinates as more channels, so that a convolution knows where it is: themselves (CoordConv), or as waves."""
+"""Coordinates as additional channels of a feature map: plain (CoordConv), or as sine and cosine waves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def with_coordinates(x: Tensor) -> Tensor:
-    """Append each cell's place to its features: first x, then y, from -1 to 1 between the outermost centres.
+    """Append the coordinates of each cell to its features: first x, then y, from -1 to 1 between the outermost centres.
 
     Args:
         x: float ``[B, C, H, W]``.
@@ -23,12 +23,12 @@ def with_coordinates(x: Tensor) -> Tensor:
 
 
 def with_fourier_features(x: Tensor, octaves: int) -> Tensor:
-    """Append sines and cosines of each cell's place to its features.
+    """Append sines and cosines of the coordinates of each cell to its features.
 
-    A kernel draws its mask as a linear function of the mask features at each pixel. Of linear coordinates that is a
-    ramp, which separates an object from nothing that lies on its own side; of waves it is, by the theorem for the
-    cosine of a difference, any periodic bump around any place, whose height and width the kernel chooses (Tancik et
-    al., "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains", NeurIPS 2020).
+    A kernel computes its mask as a linear function of the mask features at each pixel. A linear function of plain
+    coordinates is a ramp, which cannot separate two objects on one side of it. A linear function of sines and cosines
+    can be a periodic bump around any place, whose height and width the kernel chooses (Tancik et al., "Fourier Features
+    Let Networks Learn High Frequency Functions in Low Dimensional Domains", NeurIPS 2020).
 
     Args:
         x: float ``[B, C, H, W]``.

@@ -193,7 +193,7 @@ class SOLOv2Head(InstanceHead):
         init_solov2(self, self.category.bias, category_prior=category_prior)
 
     def cells(self, pyramid: FeaturePyramid) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what the cells of each level say, finest first.
+        """Return the category logits and the kernels of the cells of each level, finest level first.
 
         Returns:
             Category logits, each ``[B, num_things, rows, columns]``, and kernels, each ``[B, E, rows, columns]``.

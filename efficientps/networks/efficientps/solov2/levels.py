@@ -17,7 +17,7 @@ LEAST_AREAS = (8, 8, 16, 32, 32)
 
 
 def check_levels(entries: Mapping[str, Sequence[object] | None]) -> None:
-    """Refuse options that do not have an entry for each of the five levels; None is not given.
+    """Refuse options that do not have an entry for each of the five levels; None means that an option is not given.
 
     Raises:
         ValueError: an option has more entries, or fewer.

@@ -23,9 +23,9 @@ def matrix_nms(
 ) -> Tensor:
     """Return scores that fall with the overlap of each mask with better ones of its class (SOLOv2, Sec. 3.4).
 
-    The score of mask j is multiplied by the least f(IoU_ij) / f(max_k IoU_ki) over the better masks i, k being the
-    masks better than i: what i does to j counts the less, the more i itself is suppressed. f is exp(-sigma * IoU^2)
-    or 1 - IoU. Of equal scores the earlier mask is the better one. A mask without any pixel overlaps with none.
+    The score of mask j is multiplied by the least f(IoU_ij) / f(max_k IoU_ki), taken over all masks i better than j,
+    with k over all masks better than i. The more i itself is suppressed, the less it suppresses j. f is exp(-sigma *
+    IoU^2) or 1 - IoU. Of equal scores the earlier mask is the better one. A mask without any pixel overlaps with none.
 
     Args:
         masks: bool, or numbers 0 and 1, ``[N, M]`` or ``[N, h, w]``; up to 2^24 pixels each, which float32 counts
