@@ -221,17 +221,17 @@ PARTS = {
         ),
     ),
     f"{DETR}DetrDecoder": Part(
-        "the decoder",
+        "the decoder, whose layers are called one by one",
         takes(
-            f"{DETR}DetrDecoder",
+            f"{DETR}DetrDecoderLayer",
             "config",
             forward=(
-                "inputs_embeds",
+                "hidden_states",
                 "attention_mask",
-                "encoder_hidden_states",
-                "encoder_attention_mask",
                 "spatial_position_embeddings",
                 "object_queries_position_embeddings",
+                "encoder_hidden_states",
+                "encoder_attention_mask",
             ),
         ),
     ),

@@ -130,18 +130,7 @@ class Detector(nn.Module):
         memory = self.encoder(
             inputs_embeds=_sequence(features), attention_mask=attended, spatial_position_embeddings=positions
         ).last_hidden_state
-        queries = self.queries.weight.expand(len(level), -1, -1)
-        decoded = self.decoder(
-            inputs_embeds=torch.zeros_like(queries),
-            spatial_position_embeddings=positions,
-            object_queries_position_embeddings=queries,
-            encoder_hidden_states=memory,
-            encoder_attention_mask=attended,
-            output_hidden_states=self.training,
-        )
-        # The first entry is the input of the first layer; the last one is already normalised.
-        earlier = decoded.hidden_states[1:-1] if self.training else ()
-        states = [*map(self.decoder.layernorm, earlier), decoded.last_hidden_state]
+        states = self._decode(memory, positions, attended)
         stacked = torch.stack(states)
         return Detection(
             class_logits=self.class_head(stacked).float(),
@@ -151,6 +140,20 @@ class Detector(nn.Module):
             features=features,
             valid=on_device,
         )
+
+    def _decode(self, memory: Tensor, positions: Tensor, attended: Tensor | None) -> list[Tensor]:
+        """Return the normed states ``[B, Q, channels]`` of the decoder's layers, outside of training of the last alone.
+
+        The layers are called one by one. Asked for the states of all layers, the decoder of ``transformers`` would
+        leave hooks on them that cannot be pickled.
+        """
+        queries = self.queries.weight.expand(len(memory), -1, -1)
+        states = [torch.zeros_like(queries)]
+        for layer in self.decoder.layers:
+            states.append(layer(states[-1], None, positions, queries, memory, encoder_attention_mask=attended))
+        last = self.decoder.layernorm(states[-1])
+        earlier = states[1:-1] if self.training else []
+        return [*map(self.decoder.layernorm, earlier), last]
 
     def _positions(self, valid: Tensor, features: Tensor) -> Tensor:
         """Return the position embeddings ``[B, h * w, channels]`` of cells, from the last call if they fit."""
