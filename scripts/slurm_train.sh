@@ -5,7 +5,8 @@
 #   sbatch --nodes 4 scripts/slurm_train.sh ...          (the options of sbatch win over those below)
 #
 # SLURM sends SIGTERM to this script before it stops the job (--signal). The run then saves a checkpoint at its next step
-# and ends, and the job is queued again. Every start resumes from last.ckpt, or starts a new run if there is none.
+# and ends, and the job is queued again. Every start resumes the newest run with this configuration, or starts a new run if
+# there is none (--ckpt_path auto).
 
 #SBATCH --job-name=efficientps
 #SBATCH --nodes=1
@@ -32,7 +33,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 srun --kill-on-bad-exit=1 torchrun \
     --nnodes "$nodes" --nproc_per_node "$gpus" \
     --rdzv_backend c10d --rdzv_id "${SLURM_JOB_ID:-0}" --rdzv_endpoint "$master:$port" \
-    train_net.py fit --trainer.num_nodes "$nodes" --trainer.devices "$gpus" --ckpt_path last "$@" &
+    train_net.py fit --trainer.num_nodes "$nodes" --trainer.devices "$gpus" --ckpt_path auto "$@" &
 run=$!
 
 preempted=0

@@ -51,7 +51,7 @@ def test_a_run_that_ends_is_not_queued_again(slurm, tmp_path, code):
     assert job.wait(20) == code
     called = (tmp_path / "torchrun.txt").read_text()
     assert "--nnodes 2 --nproc_per_node 8" in called and "--rdzv_endpoint first_node:21234" in called
-    assert "--trainer.num_nodes 2 --trainer.devices 8 --ckpt_path last --data.root x" in called
+    assert "--trainer.num_nodes 2 --trainer.devices 8 --ckpt_path auto --data.root x" in called
     assert "requeue" not in (tmp_path / "scontrol.txt").read_text()
 
 

@@ -180,10 +180,10 @@ class PanopticCLI(LightningCLI):
     def fit(self, model: PanopticModule, datamodule: pl.LightningDataModule, ckpt_path: str | None) -> None:
         """Train, from the start or from a checkpoint."""
         path = self._resolve(ckpt_path)
-        if ckpt_path == "last" and path is None:
-            print(f"There is no last.ckpt below {self.trainer.default_root_dir} yet: training from the start.")
         if path is not None:
             self._go_on_in_its_folder(path)
+        elif ckpt_path is not None:
+            self._begin()
         try:
             with self._keys_on_errors():
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
@@ -197,11 +197,25 @@ class PanopticCLI(LightningCLI):
         run, root = read_run(checkpoint), Path(self.trainer.default_root_dir).resolve()
         if run is None or root not in run[0].resolve().parents or checkpoint.parent.parent != run[0]:
             return
+        self._take(run[0], read_checkpoint(checkpoint)["global_step"])
+
+    def _begin(self) -> None:
+        """Begin a new run, or again one that stopped before its first checkpoint, in its folder; say which."""
+        root, resumption = self.trainer.default_root_dir, self._resumption()
+        if begun := resumption.without_checkpoint(root):
+            self._take(begun, 0)
+        if self.trainer.is_global_zero:
+            print(f"{resumption.beginning(root, begun)}: training from the start.")
+
+    def _take(self, folder: Path, step: int) -> None:
+        """Let the loggers go on, from an optimizer step, in the folder of a run."""
         for logger in self.trainer.loggers:
             if isinstance(logger, MetricsCsv):
-                logger.folder.resume(run[0])
+                logger.folder.resume(folder)
+                if step == 0:
+                    logger.cut(num_rows=0, step=0)
             elif isinstance(logger, TensorBoardEvents):
-                logger.go_on_from(read_checkpoint(checkpoint)["global_step"])
+                logger.go_on_from(step)
 
     def _kept_checkpoint(self, resumed: Path | None) -> str:
         """Say in one sentence from which checkpoint a run that failed can continue."""
@@ -252,16 +266,17 @@ class PanopticCLI(LightningCLI):
         if ckpt_path is None:
             return None
         choice, root, is_fit = str(ckpt_path), self.trainer.default_root_dir, self.subcommand == "fit"
-        resumption = self._resumption()
+        resumption, role = self._resumption(), "last" if is_fit and choice == "auto" else choice
         try:
-            path = resolve_checkpoint(choice, root, fits=resumption.fits if is_fit else resumption.has_this_model)
+            path = resolve_checkpoint(role, root, fits=resumption.fits if is_fit else resumption.has_this_model)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"--ckpt_path {choice}: {error}") from None
         if path is None and choice == "last" and (others := newest_first(root)):
-            if is_fit:
+            if not is_fit:
+                path = resolve_checkpoint(choice, root)
+                print(f"No run below {root} has this model; taking the newest, {path}.")
+            elif resumption.without_checkpoint(root) is None:
                 raise ValueError(resumption.refusal(others[0], root))
-            path = resolve_checkpoint(choice, root)
-            print(f"No run below {root} has this model; taking the newest, {path}.")
         if path is None and (needed or choice == "best"):
             raise FileNotFoundError(f"--ckpt_path {choice}: there is no such checkpoint below {root}.")
         if path is not None:

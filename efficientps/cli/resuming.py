@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from efficientps.training.checkpoints.resolve import newest_first
+
 FREE = (
     *("ckpt_path", "config", "checkpoint", "last_checkpoint", "non_finite", "report", "overlays", "html_report"),
     *("predictions", "data.root", "data.cache", "data.predict_path", "data.num_workers", "data.eval_batch_size"),
@@ -169,16 +171,39 @@ class Resumption:
         """Return whether the run that wrote a checkpoint trained the model of this configuration."""
         return not any(_is_in(pair.key, ("model",)) for pair in self.differences(checkpoint))
 
+    def without_checkpoint(self, root: str | Path) -> Path | None:
+        """Return the newest folder of a training with this configuration that stopped before its first checkpoint."""
+        folders = [path.parent for path in Path(root).rglob("checkpoints") if (path.parent / "config.yaml").is_file()]
+        for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
+            if not any(folder.rglob("*.ckpt")) and self.fits(folder / "checkpoints/last.ckpt"):
+                return folder
+        return None
+
+    def beginning(self, root: str | Path, begun: Path | None) -> str:
+        """Say why no run goes on, without a full stop.
+
+        Args:
+            root: the folder of the runs.
+            begun: the one below it that ``without_checkpoint`` gives.
+        """
+        if begun is not None:
+            return f"The run {begun} stopped before its first checkpoint and begins again in its folder"
+        others = newest_first(root)
+        return self._comparison(others[0], root) if others else f"There is no last.ckpt below {root} yet"
+
+    def _comparison(self, newest: Path, root: str | Path) -> str:
+        run = read_run(newest)
+        return (
+            f"No run below {root} has this configuration. In the newest one, {run[0] if run else newest.parent}, "
+            f"{_listed(self.differences(newest))}"
+        )
+
     def refusal(self, newest: Path, root: str | Path) -> str:
         """Say why no run below the root can go on, and the ways out."""
-        found = self.differences(newest)
-        run = read_run(newest)
-        folder = run[0] if run else newest.parent
         return (
-            f"--ckpt_path last: no run below {root} has this configuration. In the newest one, {folder}, "
-            f"{_listed(found)}. Give its values back to go on with it; or start a new run, without --ckpt_path, or "
-            f"from its weights with --model.init_from={newest}; or name its file, --ckpt_path {newest}, for "
-            "changes that a run can take."
+            f"--ckpt_path last: {self._comparison(newest, root)}. Give its values back to go on with it; or start a "
+            "new run, with --ckpt_path auto or without it, or from its weights with "
+            f"--model.init_from={newest}; or name its file, --ckpt_path {newest}, for changes that a run can take."
         )
 
     def check(self, checkpoint: Path) -> None:

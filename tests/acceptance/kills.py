@@ -7,8 +7,8 @@
 
 Every run is ``train_net.main`` in a process of its own, a small EfficientPS on synthetic scenes with two loading
 processes, on the CPU, where resuming is exact. The comparison is bit by bit, over weights, statistics, optimizer,
-schedule and best figures; so is the loss of each step in metrics.csv. The exit code is that of success only if all runs
-are identical.
+schedule and best figures. A run has one folder, whose metrics.csv holds each step once, with its loss. The exit code is
+that of success only if all runs are identical.
 """
 
 from __future__ import annotations
@@ -184,14 +184,10 @@ class Run:
         return read_checkpoint(files[-1])
 
     def losses(self) -> list[tuple[int, float]]:
-        """Return step and loss of each row of the training in metrics.csv, in the order of the parts of the run."""
-        rows = []
-        for path in sorted(self.folder.rglob("metrics.csv"), key=lambda path: int(path.parent.name.rpartition("_")[2])):
-            with path.open() as file:
-                rows += [
-                    (int(row["step"]), float(row["train/loss"])) for row in csv.DictReader(file) if row["train/loss"]
-                ]
-        return rows
+        """Return step and loss of each row of the training in metrics.csv."""
+        (path,) = self.folder.rglob("metrics.csv")
+        with path.open() as file:
+            return [(int(row["step"]), float(row["train/loss"])) for row in csv.DictReader(file) if row["train/loss"]]
 
 
 def kill(run: Run, phase: str, step: int, number: signal.Signals, rng: random.Random) -> tuple[int | None, int]:
@@ -331,8 +327,7 @@ def kill_test(
             codes.append(code)
             lost, step = max(lost, steps), rng.randrange(step, TOTAL_STEPS)
         finish(run)
-        whole = lost == 0 and number != signal.SIGKILL
-        where = difference(expected, comparable(run.last())) or loss_difference(undisturbed, run, whole=whole)
+        where = difference(expected, comparable(run.last())) or log_difference(undisturbed, run)
         results.append(Killed(kind, len(codes), lost, tuple(codes), where is None))
         found = "identical" if where is None else f"DIFFERENT at {where}"
         print(
@@ -342,19 +337,18 @@ def kill_test(
     return results
 
 
-def loss_difference(undisturbed: Run, run: Run, *, whole: bool) -> str | None:
-    """Return the first step whose loss in metrics.csv differs, ``None`` where there is none.
+def log_difference(undisturbed: Run, run: Run) -> str | None:
+    """Return where the log of a run differs from that of the run that nobody stopped, ``None`` where it does not.
 
-    Args:
-        undisturbed: the run that nobody stopped.
-        run: the run in parts.
-        whole: whether each step must be there once. A kill loses rows, and steps that it loses are made again.
+    There is one folder, and in its metrics.csv each step once, in order, with the same loss.
     """
+    if len(folders := list((run.folder / "runs").iterdir())) != 1:
+        return f"the number of folders, {len(folders)}"
     expected, found = undisturbed.losses(), run.losses()
-    if whole and [step for step, _ in expected] != [step for step, _ in found]:
+    if [step for step, _ in expected] != [step for step, _ in found]:
         return "the steps in metrics.csv"
     losses = dict(expected)
-    return next((f"the loss of step {step}" for step, loss in found if losses.get(step) != loss), None)
+    return next((f"the loss of step {step}" for step, loss in found if losses[step] != loss), None)
 
 
 def table(results: list[Killed], number: signal.Signals | None) -> str:

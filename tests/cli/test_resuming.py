@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import yaml
+from pytorch_lightning.callbacks import Callback
 
 from efficientps.training.checkpoints.read import read_checkpoint
 from tests.command_line import column, refuse, run, write_config
@@ -38,6 +39,17 @@ def runs(three_runs, tmp_path):
     return tmp_path / "runs"
 
 
+class DiesOnce(Callback):
+    """Ends the first training of this process in its second step."""
+
+    has_died = False
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 1 and not DiesOnce.has_died:
+            DiesOnce.has_died = True
+            raise RuntimeError("dies")
+
+
 def rate_of(checkpoint):
     (schedule,) = read_checkpoint(checkpoint)["lr_schedulers"]
     return schedule["base_lrs"][0]
@@ -55,10 +67,43 @@ def test_last_is_the_run_with_this_configuration(config, rate):
 
 def test_last_refuses_a_configuration_without_a_run(runs, config, capfd):
     sentence = refuse(capfd, "fit", "--config", config, *short(9e-3), "--data.flip_prob", 0, "--ckpt_path", "last")
-    assert f"no run below {runs} has this configuration. In the newest one, {runs / 'version_2'}, " in sentence
+    assert f"No run below {runs} has this configuration. In the newest one, {runs / 'version_2'}, " in sentence
     assert "model.optimizer.lr is 0.002 there and 0.009 here" in sentence
     assert "data.flip_prob is 0.5 there and 0.0 here" in sentence
-    assert "--model.init_from=" in sentence and "without --ckpt_path" in sentence
+    assert "--model.init_from=" in sentence and "a new run, with --ckpt_path auto or without it" in sentence
+    assert not (runs / "version_3").exists()
+
+
+def test_auto_goes_on_or_begins(runs, config, capfd):
+    """Oracle: the learning rates in the checkpoints: one that a run has, then one that none has, twice."""
+    goes_on = run("fit", "--config", config, *short(RATES[0], epochs=2), "--ckpt_path", "auto")
+    assert goes_on.trainer.log_dir == str(runs / "version_0") and rate_of(goes_on.trainer.ckpt_path) == RATES[0]
+    capfd.readouterr()
+    begins = run("fit", "--config", config, *short(9e-3), "--ckpt_path", "auto")
+    assert begins.trainer.log_dir == str(runs / "version_3") and begins.trainer.global_step == 3
+    said = capfd.readouterr().out
+    assert "model.optimizer.lr is 0.001 there and 0.009 here: training from the start." in said
+    goes_on = run("fit", "--config", config, *short(9e-3, epochs=2), "--ckpt_path", "auto")
+    assert goes_on.trainer.log_dir == str(runs / "version_3") and goes_on.trainer.global_step == 6
+
+
+@pytest.mark.parametrize("choice", ["last", "auto"])
+def test_a_run_without_a_checkpoint_begins_again_in_its_folder(runs, config, capfd, monkeypatch, choice):
+    """Oracle: a run that nothing stops; the other one dies in its second step, after a validation of its own kind."""
+    monkeypatch.setattr(DiesOnce, "has_died", False)
+    run("validate", "--config", config, "--model.optimizer.lr", 9e-3)  # its folder is not that of a training
+    with pytest.raises(RuntimeError, match="dies"):
+        run("fit", "--config", config, *short(9e-3), "--trainer.callbacks+=tests.cli.test_resuming.DiesOnce")
+    died = runs / "version_4"
+    assert column(died / "metrics.csv", "step") == [0] and not list(died.rglob("*.ckpt"))
+    capfd.readouterr()
+    options = [*short(9e-3), "--trainer.callbacks+=tests.cli.test_resuming.DiesOnce", "--ckpt_path", choice]
+    again = run("fit", "--config", config, *options)
+    assert f"{died} stopped before its first checkpoint and begins again in its folder" in capfd.readouterr().out
+    assert again.trainer.log_dir == str(died) and not (runs / "version_5").exists()
+    run("fit", "--config", config, *options[:-2])
+    assert column(died / "metrics.csv", "train/loss") == column(runs / "version_5/metrics.csv", "train/loss")
+    assert column(died / "metrics.csv", "step") == column(runs / "version_5/metrics.csv", "step")
 
 
 def test_a_run_of_an_older_edition_is_recognised(runs, config):

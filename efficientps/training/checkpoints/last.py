@@ -73,12 +73,14 @@ class LastCheckpoint(Checkpoint):
         self._saved_step = -1
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Find the folder of the file."""
+        """Find the folder of the file, and make it: a run without a checkpoint is known as a training by it."""
         if stage == "fit":
             kept = getattr(trainer.checkpoint_callback, "dirpath", None)
             log_dir = trainer.log_dir  # every rank takes part in finding it
             folder = Path(kept) if kept else Path(log_dir or trainer.default_root_dir, "checkpoints")
             self.path = folder / "last.ckpt"
+            if trainer.is_global_zero:
+                folder.mkdir(parents=True, exist_ok=True)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Handle SIGTERM instead of Lightning, whose handler communicates with other processes; and SIGINT.
