@@ -7,8 +7,12 @@ from pathlib import Path
 
 from efficientps.cli.presets import REFERENCE, find_config
 from efficientps.inference.model_file import SavedNetwork, read_description
+from efficientps.training.checkpoints.resolve import resolve_checkpoint
 
 DEFAULT_CONFIG = REFERENCE
+
+RUNS = "runs"
+"""Folder of the runs of every preset."""
 
 
 def with_default_config(arguments: Sequence[str], default: Path | None = None) -> list[str]:
@@ -16,14 +20,16 @@ def with_default_config(arguments: Sequence[str], default: Path | None = None) -
 
     The default is the configuration of the run that wrote the checkpoint in ``--ckpt_path``, where it is found beside
     the checkpoint; otherwise, to evaluate or predict, the network that the checkpoint describes; without a checkpoint
-    it is ``default``. Configurations are moved to the front, because later options override earlier ones. One that is
-    named and is not a file is the preset of that name.
+    it is ``default``. To evaluate or predict without ``default``, the checkpoints ``last`` and ``best`` are those of
+    all runs below ``--trainer.default_root_dir``. Configurations are moved to the front, because later options override
+    earlier ones. One that is named and is not a file is the preset of that name.
 
     Args:
         arguments: words of the command line, without the name of the program.
-        default: a configuration file; ``None`` is the reference configuration of the project.
+        default: the user's configuration file; ``None`` is the reference configuration of the project.
 
     Raises:
+        FileNotFoundError: there is no configuration, and no run that could have the checkpoint ``last`` or ``best``.
         NotSelfDescribedError: there is no configuration, and the checkpoint does not say what network it is of.
         ValueError: the checkpoint cannot be read.
 
@@ -46,7 +52,26 @@ def with_default_config(arguments: Sequence[str], default: Path | None = None) -
             configs.append(f"--config={find_config(option.partition('=')[2])}")
         else:
             others.append(option)
-    return [subcommand, *(configs or _default(subcommand, _checkpoint(others), default or DEFAULT_CONFIG)), *others]
+    if configs:
+        return [subcommand, *configs, *others]
+    if default is None and subcommand != "fit":
+        others = _with_found_checkpoint(others)
+    return [subcommand, *_default(subcommand, _checkpoint(others), default or DEFAULT_CONFIG), *others]
+
+
+def _with_found_checkpoint(arguments: list[str]) -> list[str]:
+    """Name the file of the checkpoint ``last`` or ``best``, if a command line asks for it."""
+    choice = _value("--ckpt_path", arguments)
+    if choice not in ("last", "best"):
+        return arguments
+    root = _value("--trainer.default_root_dir", arguments) or RUNS
+    path = resolve_checkpoint(choice, root)
+    if path is None:
+        raise FileNotFoundError(
+            f"--ckpt_path {choice}: there is no such checkpoint below the folder {root}; give the path of a "
+            "checkpoint, or the folder of the runs as --trainer.default_root_dir, or --config."
+        )
+    return [*arguments, f"--ckpt_path={path}"]  # the last of several counts
 
 
 def _default(subcommand: str, checkpoint: Path | None, default: Path) -> list[str]:
@@ -68,9 +93,19 @@ def _default(subcommand: str, checkpoint: Path | None, default: Path) -> list[st
 
 def _checkpoint(arguments: Sequence[str]) -> Path | None:
     """Return the file that ``--ckpt_path`` names on a command line, if it is one."""
-    for index, option in enumerate(arguments):
-        if option.startswith("--ckpt_path"):
-            checkpoint = Path(option.partition("=")[2] or "".join(arguments[index + 1 : index + 2]))
-            if checkpoint.is_file():
-                return checkpoint
-    return None
+    path = _value("--ckpt_path", arguments)
+    return Path(path) if path and Path(path).is_file() else None
+
+
+def _value(option: str, arguments: Sequence[str]) -> str | None:
+    """Return the value of an option on a command line, the last one of several; None where it is not given.
+
+    >>> _value("--ckpt_path", ["--ckpt_path", "best", "--ckpt_path=last"])
+    'last'
+    """
+    found = None
+    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
+        name, is_joined, value = word.partition("=")
+        if name == option:
+            found = value if is_joined else following
+    return found

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from pytorch_lightning.cli import ArgsType
 
-from efficientps.cli.arguments import with_default_config
+from efficientps.cli.arguments import DEFAULT_CONFIG, RUNS, with_default_config
 from efficientps.cli.errors import explain
 from efficientps.cli.panoptic_cli import SECTIONS, PanopticCLI
 from efficientps.cli.warning_filters import suppress_meaningless_warnings
@@ -35,7 +35,8 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
     Args:
         args: words of the command line, or a mapping with the configuration; ``None`` takes the program's own words.
         prog: name of the program in its help; by default the file that Python runs.
-        default_config: configuration of a command line that names none; by default the project's reference.
+        default_config: the user's configuration, for a command line that names none; ``None`` takes the project's
+            reference, or to evaluate or predict that of the run which wrote the checkpoint.
 
     Returns:
         The command line object, with its ``trainer``, ``model`` and ``datamodule``; or a non-zero exit code, after an
@@ -61,7 +62,7 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
             save_config_callback=RunConfig,
             trainer_defaults={
                 "callbacks": [ThroughputMonitor(), RandomStates(), ResumedOptimizer(), ExactPosition(), ContinuedLog()],
-                "default_root_dir": "runs",
+                "default_root_dir": RUNS,
                 "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
                 "log_every_n_steps": 10,
             },
@@ -98,7 +99,7 @@ def run(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
         prog: name of the program and of its command: ``efficientps fit``.
     """
     if arguments is None:
-        outcome = main()
+        outcome = main(default_config=DEFAULT_CONFIG)
     else:
         here = Path("config.yaml")
         outcome = main(

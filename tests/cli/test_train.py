@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from efficientps.cli import arguments as command_words
+from efficientps.cli import main as command
 from efficientps.cli import train as train_net
 from efficientps.cli.arguments import with_default_config
 from efficientps.cli.train import main
@@ -174,6 +175,31 @@ def test_predict_one_image_of_odd_size(trained, tmp_path, capfd):
         assert picture.size == (517, 333)
     assert (tmp_path / "out/overlays/photo.png").is_file()
     assert "1 predictions written to" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("choice", ["last", "best"])
+def test_the_checkpoint_of_a_run_without_a_configuration(choice, trained, tmp_path, monkeypatch, capfd):
+    """Oracle: the checkpoint that is named by its file. The folder has no config.yaml; the run is below runs/."""
+    monkeypatch.chdir(tmp_path)
+    image = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)).save(image)
+    (best,) = trained.parent.glob("epoch*.ckpt")
+    words = ["predict", "--data.predict_path", str(image), "--predictions.output_dir"]
+    assert command.main([*words, "named", "--ckpt_path", str(trained if choice == "last" else best)]) == 0
+    assert command.main([*words, "chosen", "--ckpt_path", choice]) == 0
+    assert capfd.readouterr().out.count("Taking the configuration of that run, ") == 2
+    named, chosen = (json.loads((tmp_path / name / "panoptic.json").read_text()) for name in ("named", "chosen"))
+    assert named == chosen
+    assert named["annotations"][0]["segments_info"]
+
+
+def test_the_checkpoint_of_a_run_where_there_is_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["predict", "--ckpt_path", "last"]) == 1
+    assert capsys.readouterr().err == (
+        "error: --ckpt_path last: there is no such checkpoint below the folder runs; give the path of a checkpoint, or "
+        "the folder of the runs as --trainer.default_root_dir, or --config.\n"
+    )
 
 
 def test_predictions_of_a_split_score_as_its_validation(trained, root, tmp_path):
