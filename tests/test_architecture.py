@@ -252,3 +252,27 @@ def test_messages_of_the_library_name_no_keys_and_no_commands():
         for line, text in sentences(tree)
         if (found := NOT_OF_THE_LIBRARY.search(text))
     ]
+
+
+OF_THE_CHECKOUT = sorted(
+    {path.name for path in (*ROOT.glob("*.py"), *ROOT.glob("*.md"), *ROOT.glob("*.txt"))}
+    | {
+        path.name
+        for folder in ("configs", "datasets", "docs", "scripts")
+        for path in (ROOT / folder).glob("*.*")
+        if path.suffix in (".md", ".py", ".sh", ".yaml")
+    }
+)
+"""Names of the files that an installed package does not have; ``config.yaml`` is also a file of each run."""
+
+
+def test_messages_name_no_file_that_an_installed_package_lacks():
+    """Oracle: the files of the repository; the first lines are violations made by hand."""
+    lacking = re.compile(rf"(?<![\w.])({'|'.join(map(re.escape, OF_THE_CHECKOUT))})(?!\w)|pip install (-e|'?\.)")
+    assert lacking.search("see datasets/README.md") and lacking.search("made by prepare_cityscapes.py.")
+    assert not [
+        f"{place(path, line)} says {found[0]!r}"
+        for path, tree in TREES.items()
+        for line, text in sentences(tree)
+        if (found := lacking.search(text))
+    ]

@@ -39,10 +39,10 @@ REQUIRED = (
 """Packages whose versions decide what a run does."""
 
 OPTIONAL = {
-    "blosc2": "data.cache needs it; pip install 'efficientps[cache]'",
-    "albumentations": "data.albumentations needs it; pip install 'efficientps[albumentations]'",
+    "blosc2": "data.cache needs it; pip install blosc2",
+    "albumentations": "data.albumentations needs it; pip install albumentations",
     "triton": "torch_compile and norm_implementation triton need it; PyTorch for CUDA brings it",
-    "inplace_abn": "norm_implementation compiled needs it; pip install 'efficientps[inplace-abn]'",
+    "inplace_abn": "norm_implementation compiled needs it; pip install inplace-abn",
 }
 """Modules that a part of the options needs, with what to do for those."""
 

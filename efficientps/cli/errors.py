@@ -40,7 +40,10 @@ _ADVICE: dict[type[BaseException], str] = {
         "Give the --config that it was trained with, or start from those of its weights that fit with "
         "--model.init_from={path}."
     ),
-    MissingCityscapesError: "datasets/README.md says how to get the data.",
+    MissingCityscapesError: (
+        "The page 'Data sets' of the documentation says how to get it; 'efficientps draw streets' draws scenes in its "
+        "format that need no download."
+    ),
     MissingMapsError: "Make them with: efficientps convert cityscapes {root}",
     CacheError: "The command is efficientps cache.",
     MissingFromCacheError: "The command is efficientps cache.",

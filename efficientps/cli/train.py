@@ -1,4 +1,4 @@
-"""Train, evaluate and run a panoptic network: ``python train_net.py [fit | validate | test | predict] [options]``.
+"""Train, evaluate and run a panoptic network: ``efficientps fit | validate | test | predict``, or ``train_net.py``.
 
 Without arguments it trains the network that ``config.yaml`` describes. Every value of the configuration is also an
 option, for instance ``--data.root path/to/cityscapes`` or ``--model.network.instance_head=SOLOv2Head``.

@@ -73,7 +73,7 @@ class SampleCache:
             _blosc2()
         except ImportError:
             raise CacheError(
-                f"The cache '{root}' needs Blosc2; install it with: pip install -e '.[cache]', or read without a cache."
+                f"The cache '{root}' needs Blosc2; install it with: pip install blosc2, or read without a cache."
             ) from None
         self.root = Path(root)
         self._max_pixels = max_pixels

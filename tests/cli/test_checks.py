@@ -41,7 +41,7 @@ def test_what_is_missing_is_said_with_what_to_do(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
     lines = [str(finding) for finding in checks.optional_parts() if finding.state == "missing"]
-    assert lines[0] == "missing  blosc2, optional: data.cache needs it; pip install 'efficientps[cache]'"
+    assert lines[0] == "missing  blosc2, optional: data.cache needs it; pip install blosc2"
     assert lines[-1] == "missing  C compiler, optional: torch_compile and Triton need one; install gcc"
     assert len(lines) == 5
 

@@ -139,7 +139,7 @@ CONFIGURATION = {
         (ValueError("trainer.max_epochs is 0."), "trainer.max_epochs is 0."),
         (
             MissingCityscapesError("No folder 'r'."),
-            "'r' (in the configuration: data.root). datasets/README.md says how",
+            "'r' (in the configuration: data.root). The page 'Data sets' of the documentation says how to get it; 'eff",
         ),
         (MissingMapsError("No maps.", "r"), "No maps. Make them with: efficientps convert cityscapes r"),
         (CacheError("It is old."), "old (in the configuration: data.cache). The command is efficientps cache."),

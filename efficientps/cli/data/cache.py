@@ -2,18 +2,18 @@
 
 Cityscapes, or another data set in its tree, both splits at once:
 
-    python datasets/prepare_cache.py datasets/cityscapes --cache datasets/cityscapes_cache
-    python train_net.py fit --data.root datasets/cityscapes --data.cache datasets/cityscapes_cache
+    efficientps cache datasets/cityscapes --cache datasets/cityscapes_cache
+    efficientps fit --data.root datasets/cityscapes --data.cache datasets/cityscapes_cache
 
 Any other data set in the COCO panoptic format, one split at a time, into the folders "train" and "val" of the folder
 for ``data.cache``:
 
-    python datasets/prepare_cache.py --images datasets/yard/images --annotations datasets/yard/train.json \
+    efficientps cache --images datasets/yard/images --annotations datasets/yard/train.json \
         --maps datasets/yard/panoptic --cache datasets/yard_cache/train
 
 A data set of any format, both splits at once, by the configuration of a training:
 
-    python datasets/prepare_cache.py --config configs/demo_yard.yaml --cache datasets/yard_cache
+    efficientps cache --config demo_yard --cache datasets/yard_cache
 
 Samples that are in the cache already, and whose files have not changed since, are kept.
 """
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("root", nargs="?", help="folder with leftImg8bit and gtFine, prepared by prepare_cityscapes.py")
+    parser.add_argument("root", nargs="?", help="Cityscapes, with the maps of 'efficientps convert cityscapes'")
     parser.add_argument(
         "--splits", nargs="+", default=list(SPLITS), choices=SPLITS, help="splits of the root or of --config"
     )

@@ -2,12 +2,12 @@
 
 The options name one split in the COCO panoptic format:
 
-    python datasets/check_panoptic.py --images datasets/yard/images --annotations datasets/yard/train.json \
+    efficientps check --images datasets/yard/images --annotations datasets/yard/train.json \
         --maps datasets/yard/panoptic
 
 The configuration of a training names a data set of any format, whose training and validation images are checked:
 
-    python datasets/check_panoptic.py --config configs/demo_yard.yaml
+    efficientps check --config demo_yard
 
 The exit code is 0 if training can read all of it. It is 1 if something is wrong; each problem is printed as one line.
 """

@@ -1,6 +1,6 @@
 """Make the panoptic annotations of Cityscapes from its official packages.
 
-    python datasets/prepare_cityscapes.py datasets/cityscapes
+    efficientps convert cityscapes datasets/cityscapes
 
 checks that every image in leftImg8bit has its annotation in gtFine and the reverse, and runs the official converter of
 cityscapesscripts. Splits that are complete already are left alone.

@@ -1,7 +1,7 @@
 """Make panoptic annotations from COCO instance annotations, with semantic maps or one class as the background.
 
-    python datasets/from_coco_instances.py instances.json --output datasets/site --background ground
-    python datasets/from_coco_instances.py instances.json --output datasets/site \
+    efficientps convert instances instances.json --output datasets/site --background ground
+    efficientps convert instances instances.json --output datasets/site \
         --semantic path/to/maps --stuff stuff_categories.json
 
 Where instances overlap, the smaller one is visible (with --overlap later, the one later in the file). Instances cover

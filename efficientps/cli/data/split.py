@@ -1,6 +1,6 @@
 """Split a COCO panoptic JSON file into train.json and val.json, by image and with every class in proportion.
 
-    python datasets/split_panoptic.py datasets/yard/panoptic.json
+    efficientps split datasets/yard/panoptic.json
 
 writes both files beside it. Images and maps stay where they are, no image is in both files, and the same seed gives the
 same files again.

@@ -69,7 +69,7 @@ class AlbumentationsTransform:
             import albumentations
         except ImportError:
             raise ValueError(
-                f"The pipeline '{path}' needs Albumentations; install it with: pip install -e '.[albumentations]'"
+                f"The pipeline '{path}' needs Albumentations; install it with: pip install albumentations"
             ) from None
         if not os.path.isfile(path):
             raise FileNotFoundError(f"Albumentations pipeline '{path}' does not exist.")

@@ -124,7 +124,5 @@ def test_files_without_a_pipeline_are_named(tmp_path, content):
 
 def test_without_albumentations_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "albumentations", None)
-    with pytest.raises(
-        ValueError, match=r"needs Albumentations; install it with: pip install -e '\.\[albumentations\]'"
-    ):
+    with pytest.raises(ValueError, match=r"needs Albumentations; install it with: pip install albumentations"):
         AlbumentationsTransform(path=tmp_path / "pipeline.yaml")
