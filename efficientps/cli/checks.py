@@ -10,33 +10,41 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import efficientps
 
-if TYPE_CHECKING:  # PyTorch is imported by the functions that need it, so that this command can say that it is broken
+if TYPE_CHECKING:  # imported by the functions that need it, so that this command can say what is missing or broken
     import torch
+    from packaging.specifiers import SpecifierSet
 
     from efficientps.networks.efficientps import InstanceHead
     from efficientps.structures import PanopticBatch
 
-REQUIRED = (
-    "torch",
-    "torchvision",
-    "pytorch-lightning",
-    "jsonargparse",
-    "timm",
-    "transformers",
-    "torchmetrics",
-    "cityscapesscripts",
-    "pycocotools",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-)
-"""Packages whose versions decide what a run does."""
+REQUIRED = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "pytorch-lightning": "pytorch_lightning",
+    "jsonargparse": "jsonargparse",
+    "timm": "timm",
+    "transformers": "transformers",
+    "scipy": "scipy",
+    "torchmetrics": "torchmetrics",
+    "cityscapesscripts": "cityscapesscripts",
+    "pycocotools": "pycocotools",
+    "faster-coco-eval": "faster_coco_eval",
+    "matplotlib": "matplotlib",
+    "numpy": "numpy",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "rich": "rich",
+    "safetensors": "safetensors",
+    "tensorboard": "tensorboard",
+    "tqdm": "tqdm",
+}
+"""Packages that this one needs, each with its module."""
 
 OPTIONAL = {
     "blosc2": "data.cache needs it; pip install blosc2",
@@ -66,31 +74,61 @@ class Finding(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Print a line for each thing that is looked at; return 1 if a training step or a prediction fails, otherwise 0."""
+    """Print a line for each thing that is looked at; return 1 if something that is needed fails, otherwise 0."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Print versions, devices, memory and optional parts, and try one training step and one prediction "
-        "of a small network with random weights on each device. Each line begins with ok, missing or failed. The exit "
-        "code is 1 if a line begins with failed.",
+        "of a small network with random weights on each device. A line begins with ok, with missing for what is not "
+        "needed, or with failed for what is; the last line sums up. The exit code is 1 if a line begins with failed.",
     )
     parser.parse_args(arguments)
-    has_failed = False
+    failed = 0
     for findings in (packages(), machine(), optional_parts(), devices()):
         for finding in findings:
             print(finding, flush=True)
-            has_failed = has_failed or finding.state == "failed"
-    return int(has_failed)
+            failed += finding.state == "failed"
+    if failed:
+        print(f"Not ready: {failed} of the lines above begin with 'failed' and say what to do.")
+    else:
+        print("Ready: this machine can train and predict. Nothing that is missing above is needed for it.")
+    return int(failed > 0)
 
 
 def packages() -> Iterator[Finding]:
     """Yield the versions of this package, of Python and of what is required."""
     yield Finding("ok", f"efficientps {efficientps.__version__} in {Path(efficientps.__file__).parent}")
     yield Finding("ok", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    for name in REQUIRED:
-        try:
-            yield Finding("ok", f"{name} {version(name)}")
-        except PackageNotFoundError:
-            yield Finding("missing", f"{name}: it is required; pip install {name}")
+    bounds = _bounds()
+    for name, module in REQUIRED.items():
+        allowed = bounds.get(name)
+        if importlib.util.find_spec(module) is None:
+            yield Finding("failed", f"{name} is not installed, and it is needed; pip install '{name}{allowed or ''}'")
+        elif (found := _version(name)) is None:  # the module is that of another package, such as opencv-python
+            yield Finding("ok", f"{name}: another package has its module {module}")
+        elif allowed and not allowed.contains(found, prereleases=True):
+            yield Finding("failed", f"{name} {found} does not fit; pip install '{name}{allowed}'")
+        else:
+            yield Finding("ok", f"{name} {found}")
+
+
+def _bounds() -> dict[str, SpecifierSet]:
+    """Return the versions of each required package that this one allows; nothing where they cannot be known."""
+    try:
+        from packaging.requirements import Requirement
+
+        lines = requires("efficientps") or []
+    except (ImportError, PackageNotFoundError):
+        return {}
+    found = [requirement for requirement in map(Requirement, lines) if requirement.marker is None]  # no extras
+    return {requirement.name: requirement.specifier for requirement in found}
+
+
+def _version(name: str) -> str | None:
+    """Return the version of an installed package; None where there is none of that name."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def machine() -> Iterator[Finding]:
@@ -115,8 +153,10 @@ def optional_parts() -> Iterator[Finding]:
     """Yield the font of the overlays, the compiler, and the packages that a part of the options needs."""
     yield _font()
     for module, use in OPTIONAL.items():
-        there = importlib.util.find_spec(module) is not None
-        yield Finding("ok", f"{module}, optional") if there else Finding("missing", f"{module}, optional: {use}")
+        if importlib.util.find_spec(module) is None:
+            yield Finding("missing", f"{module}, optional: {use}")
+        else:
+            yield Finding("ok", f"{' '.join(filter(None, (module, _version(module))))}, optional")
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None)
     if compiler is None:
         yield Finding("missing", "C compiler, optional: torch_compile and Triton need one; install gcc")
@@ -146,9 +186,9 @@ def devices() -> Iterator[Finding]:
         from efficientps.cli.device_errors import why_no_gpu
     except (ImportError, OSError, RuntimeError) as error:  # a shared library is missing, or versions do not fit
         text = " ".join(str(error).split())
-        yield Finding(
-            "failed", f"import of the networks: {text}; install torch and torchvision together, from one index"
-        )
+        is_missing = isinstance(error, ModuleNotFoundError)
+        advice = "" if is_missing else "; install torch and torchvision together, from one index"
+        yield Finding("failed", f"import of the networks: {text}{advice}")
         return
     found = [torch.device("cpu")]
     if not torch.cuda.is_available():
