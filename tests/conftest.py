@@ -122,3 +122,12 @@ def write_panoptic_folder():
         return {"annotation_file": root / "a.json", "map_root": root / "maps", "image_root": root / "images"}
 
     return write
+
+
+@pytest.fixture
+def one_thread():
+    """Compute with one thread, because sums of several threads round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -18,7 +18,7 @@ HEIGHT, WIDTH, CHANNELS, NUM_THINGS = 64, 128, 32, 3
 Make = Callable[..., InstanceHead]
 
 
-def random_pyramid(batch: int, seed: int = 0) -> FeaturePyramid:
+def random_pyramid(batch: int = 2, seed: int = 0) -> FeaturePyramid:
     generator = torch.Generator().manual_seed(seed)
     return FeaturePyramid(
         *(torch.randn(batch, CHANNELS, HEIGHT // s, WIDTH // s, generator=generator) for s in (4, 8, 16, 32))

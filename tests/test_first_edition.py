@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.command_line import column, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FIXTURES = Path(__file__).parent / "fixtures/first_edition"
 
@@ -25,15 +26,6 @@ def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes")
     write_synthetic_cityscapes(root, num_train=4, num_val=2, size=(64, 128), seed=0)
     return root
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums of several threads round differently, and other tests of this process change their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("family", LOSS_OF_THE_THIRD_STEP)

@@ -23,35 +23,25 @@ class JointRuns(NamedTuple):
     lengths: Integers  # number of pixels of each run
 
     def areas(self, row_ids: Sequence[int], column_ids: Sequence[int]) -> Tensor:
-        """Return the number of pixels of every pair of ids, in the layout of ``joint_areas``."""
+        """Return the number of pixels of every pair of ids.
+
+        Args:
+            row_ids: the N ids, each once, that the first map is expected to hold.
+            column_ids: the K ids, each once, that the second map is expected to hold.
+
+        Returns:
+            int64 ``[N + 1, K + 1]`` on the CPU, in pixels, in the order of the ids; the last row and the last column
+            count the pixels with any other id.
+
+        >>> (runs,) = joint_runs(torch.tensor([[5, 5, 9]]), torch.tensor([[1, 2, 2]]))
+        >>> runs.areas([5, 9], [1, 2]).tolist()
+        [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+        """
         num_rows, num_columns = len(row_ids) + 1, len(column_ids) + 1
         pairs = _positions(self.rows, row_ids) * num_columns + _positions(self.columns, column_ids)
         # float64 sums of integers are exact up to 2**53, far more than the pixels of any image.
         areas = np.bincount(pairs, weights=self.lengths, minlength=num_rows * num_columns).astype(np.int64)
         return torch.from_numpy(areas.reshape(num_rows, num_columns))
-
-
-def joint_areas(rows: Tensor, columns: Tensor, row_ids: Sequence[int], column_ids: Sequence[int]) -> Tensor:
-    """Count the pixels of every pair of ids in two maps, in a single pass over their pixels.
-
-    Args:
-        rows: integer ``[h, w]``, the map whose ids are the rows of the result.
-        columns: integer ``[h, w]``, the map whose ids are the columns of the result.
-        row_ids: the R ids, each once, that ``rows`` is expected to hold.
-        column_ids: the K ids, each once, that ``columns`` is expected to hold.
-
-    Returns:
-        int64 ``[R + 1, K + 1]`` on the CPU, in pixels, in the order of the ids; the last row and the last column
-        count the pixels with any other id.
-
-    Raises:
-        ValueError: if the maps are of different sizes.
-
-    >>> joint_areas(torch.tensor([[5, 5, 9]]), torch.tensor([[1, 2, 2]]), [5, 9], [1, 2]).tolist()
-    [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-    """
-    (runs,) = joint_runs(rows, columns)
-    return runs.areas(row_ids, column_ids)
 
 
 def joint_runs(rows: Tensor, *columns: Tensor) -> list[JointRuns]:

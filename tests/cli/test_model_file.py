@@ -9,6 +9,8 @@ import torch
 from efficientps.inference.model_file import KEY
 from tests.command_line import refuse, run, write_config
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DETR = {
     "class_path": "DETRPanoptic",
     "init_args": {
@@ -93,12 +95,3 @@ def test_other_classes_than_those_of_the_data(synthetic_root, tmp_path, capfd):
     torch.save(content, checkpoint)
     sentence = refuse(capfd, "validate", "--ckpt_path", checkpoint, "--data.root", synthetic_root, *CPU)
     assert "was trained on other classes than those of the data" in sentence
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums of several threads round differently."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -2,10 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from efficientps.metrics.joint_areas import joint_areas, joint_runs
+from efficientps.metrics.joint_areas import joint_runs
 from efficientps.structures import segment_runs as module
 from efficientps.structures.segment_runs import _runs_on_cpu, _runs_on_device
 from tests.sweep import sweep
+
+
+def joint_areas(rows, columns, row_ids, column_ids):
+    (runs,) = joint_runs(rows, columns)
+    return runs.areas(row_ids, column_ids)
 
 
 def naive(rows, columns, row_ids, column_ids):

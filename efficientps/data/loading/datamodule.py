@@ -41,9 +41,8 @@ class PanopticDataModule(LightningDataModule, ABC):
     A subclass gives the classes (``categories``) and opens the splits (``dataset``). Images travel as bytes, which the
     network normalises on its device; targets of training batches are derived there, from the segment ids.
 
-    The constructor takes flat arguments, because they are the keys of a configuration; it passes them on as
-    ``Augmentation``, ``Loading`` and ``BadSamplePolicy``. Subclasses inherit them as fields of a dataclass: one with
-    arguments of its own is a dataclass too and names only these.
+    The constructor takes flat arguments, the keys of a configuration, and groups them in ``Augmentation``, ``Loading``
+    and ``BadSamplePolicy``. A subclass with further arguments is a dataclass that names only these.
 
     Attributes:
         categories: the table of classes.
@@ -57,9 +56,9 @@ class PanopticDataModule(LightningDataModule, ABC):
             kept; by default ``train_size``. Predictions are compared at the size of the ground truth all the same.
         batch_size: training images per process.
         eval_batch_size: images per process in evaluation and prediction.
-        num_workers: loading processes of each loader; 0 loads in the training process. "auto" takes the cores that
-            the run may use, divided by its processes on this machine, less one, at most 16, and no more than there are
-            batches. A core reads about 15 images of Cityscapes in a second; a large GPU asks for several times that.
+        num_workers: loading processes of each loader; 0 loads in the training process. "auto" takes the available
+            cores, divided by the training processes on this machine, less one; at most 16, and no more than there are
+            batches.
         scale_range: least and greatest factor of random scaling (0.5 to 2 in the published recipe).
         flip_prob: probability of mirroring.
         photometric: whether to jitter brightness, contrast, saturation and hue (not in the published recipe).
@@ -70,8 +69,7 @@ class PanopticDataModule(LightningDataModule, ABC):
         on_bad_sample: what to do about a training image or map that cannot be read: "raise" ends the run, "skip"
             names it and takes the next in order instead. Evaluation and prediction leave nothing out.
         max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
-        cache: folder with a folder of decoded samples for each split, see ``SampleCache``; training and evaluation
-            read them, bit by bit the same, in place of image files.
+        cache: folder with the decoded samples of each split (``SampleCache``), read instead of the image files.
 
     Raises:
         ValueError: if a size is not positive, ``image_size`` is no multiple of 32, or a number is out of range.
@@ -135,12 +133,12 @@ class PanopticDataModule(LightningDataModule, ABC):
         # An epoch is over when all its batches are, and not when Lightning says so, which it does after any stop.
         whole = begun == 0 or batch >= self.trainer.num_training_batches
         epoch, batch = (begun, 0) if whole else (begun - 1, batch)
-        return {"epoch": epoch, "batch": batch, "total_batch": self.batch_size * self.trainer.world_size}
+        return {"epoch": epoch, "batch": batch, "total_batch": self.loading.batch_size * self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Begin with the batch that a checkpoint names."""
         self._next_batch = (int(state_dict["epoch"]), int(state_dict["batch"]))
-        total_batch = self.batch_size * self._rank_and_world_size()[1]
+        total_batch = self.loading.batch_size * self._rank_and_world_size()[1]
         if self._next_batch[1] and total_batch != state_dict["total_batch"]:
             rank_zero_warn(
                 f"The checkpoint was written inside epoch {state_dict['epoch']} of a run with a total batch of "
@@ -197,9 +195,10 @@ class PanopticDataModule(LightningDataModule, ABC):
         """
         dataset = cast(PanopticDataset, self.train_dataset)
         rank, world_size = self._rank_and_world_size()
-        sampler = TrainingSampler(dataset, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        batch_size, seed = self.loading.batch_size, self.loading.seed
+        sampler = TrainingSampler(dataset, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
         sampler.resume(*self._next_batch)
-        return self._loader(dataset, sampler, self.batch_size, canvas=self.image_size, drop_last=True)
+        return self._loader(dataset, sampler, batch_size, canvas=self.image_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the loader of this process' share of "val", each image once over all processes.
@@ -214,7 +213,8 @@ class PanopticDataModule(LightningDataModule, ABC):
                 f"The evaluation set has {len(dataset)} images, fewer than the {world_size} processes; "
                 f"run at most {len(dataset)}."
             )
-        return self._loader(dataset, EvaluationSampler(dataset, rank=rank, world_size=world_size), self.eval_batch_size)
+        sampler = EvaluationSampler(dataset, rank=rank, world_size=world_size)
+        return self._loader(dataset, sampler, self.loading.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the loader of "val"."""
@@ -224,7 +224,8 @@ class PanopticDataModule(LightningDataModule, ABC):
         """Return the loader of this process' share of the images to predict on."""
         dataset = cast(ImageDataset, self.predict_dataset)
         rank, world_size = self._rank_and_world_size()
-        return self._loader(dataset, EvaluationSampler(dataset, rank=rank, world_size=world_size), self.eval_batch_size)
+        sampler = EvaluationSampler(dataset, rank=rank, world_size=world_size)
+        return self._loader(dataset, sampler, self.loading.eval_batch_size)
 
     def transfer_batch_to_device(
         self, batch: PanopticBatch | ImageBatch, device: torch.device, dataloader_idx: int
@@ -278,15 +279,15 @@ class PanopticDataModule(LightningDataModule, ABC):
             batch_size=batch_size,
             num_workers=self._workers(batches=math.ceil(len(sampler) / batch_size)),
             pin_memory=self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available(),
-            seed=self.seed,
+            seed=self.loading.seed,
             canvas=canvas,
             drop_last=drop_last,
         )
 
     def _workers(self, *, batches: int) -> int:
         """Return the number of workers of a loader; print it once if it was chosen automatically."""
-        if self.num_workers != "auto":
-            return self.num_workers
+        if self.loading.num_workers != "auto":
+            return self.loading.num_workers
         processes = self.trainer.num_devices if self.trainer else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         cores = available_cores()
         workers = workers_for(cores=cores, processes=processes)

@@ -39,7 +39,6 @@ def instance_targets(
     canvas: tuple[int, int],
     *,
     num_stuff: int,
-    min_area: int = 1,
 ) -> InstanceTargets:
     """Return the instances of a map: things that are no crowd, with boxes that enclose their visible pixels.
 
@@ -48,13 +47,12 @@ def instance_targets(
         segments: the segments of the map.
         canvas: (H, W), at least (h, w); the map lies in its top-left corner.
         num_stuff: number of stuff classes; ``thing_id = train_id - num_stuff``.
-        min_area: instances with fewer visible pixels are left out.
 
     Returns:
         Labels, half-open boxes and masks of N instances in the order of ``segments``; N may be 0.
     """
     tables = _tables([segments], segment_ids.device)
-    return _instance_targets([segment_ids], tables, canvas, num_stuff=num_stuff, min_area=min_area)[0]
+    return _instance_targets([segment_ids], tables, canvas, num_stuff=num_stuff)[0]
 
 
 def training_batch(batch: PanopticBatch, num_stuff: int) -> TrainingBatch:
@@ -116,14 +114,10 @@ def _instance_targets(
     canvas: tuple[int, int],
     *,
     num_stuff: int,
-    min_area: int = 1,
 ) -> list[InstanceTargets]:
     """Return what ``instance_targets`` returns for each of several maps."""
     all_masks = [_masks(segment_ids, table.thing_ids, canvas) for segment_ids, table in zip(maps, tables, strict=True)]
-    visible = [
-        masks.sum(dim=(1, 2)) >= min_area if min_area > 1 else occupied(masks, dim=2).any(dim=1).bool()
-        for masks in all_masks
-    ]
+    visible = [occupied(masks, dim=2).any(dim=1).bool() for masks in all_masks]
     seen = iter(torch.cat(visible).tolist())
     kept = [[place for place in range(len(masks)) if next(seen)] for masks in all_masks]
     labels = [table.thing_train_ids - num_stuff for table in tables]

@@ -34,10 +34,6 @@ class Boundary:
     end: float
     height: float
 
-    def covers(self, along: float, margin: float = 0.0) -> bool:
-        """Return whether the boundary passes this distance along the street."""
-        return self.start - margin < along < self.end + margin
-
 
 def plan_frontages(stage: Stage, rng: np.random.Generator) -> list[Callable[[], None]]:
     """Plan both frontages and add their shadows to the stage.

@@ -76,6 +76,7 @@ IMAGES = {
     "png of an unknown depth": lambda: png(4, 4, depth=3),
     "png with a text bomb": lambda: png(4, 4, extra=TEXT_BOMB, pixels=bytes(52)),
     "png with many text bombs": lambda: png(4, 4, extra=TEXT_BOMB * 50, pixels=bytes(52)),
+    "png with a profile bomb": lambda: png(4, 4, extra=PROFILE_BOMB, pixels=bytes(52)),
     "png with a chunk of 4 GB": lambda: SIGNATURE + struct.pack(">I4s", 2**32 - 1, b"IDAT") + bytes(50),
     "png with a header of 2 GB": lambda: SIGNATURE + struct.pack(">I4s", 2**31 - 1, b"IHDR") + bytes(50),
     "png with a wrong filter": lambda: png(4, 4, pixels=b"\xff" * 52),

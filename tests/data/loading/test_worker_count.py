@@ -5,6 +5,7 @@ import os
 from pytorch_lightning import Trainer
 
 from efficientps.data.loading import datamodule
+from efficientps.data.loading.loaders import Loading
 from efficientps.data.loading.worker_count import MAX_WORKERS, available_cores, workers_for
 from efficientps.data.sources.cityscapes import CityscapesDataModule
 from tests.sweep import sweep
@@ -59,5 +60,5 @@ def test_processes_of_a_run_share_the_cores(cityscapes_root, monkeypatch):
     data.trainer = Trainer(accelerator="cpu", devices=3, strategy="ddp", logger=False, enable_checkpointing=False)
     data.setup("fit")
     assert data._loader(data.train_dataset, range(7), 1).num_workers == 2
-    monkeypatch.setattr(data, "num_workers", 5)
+    monkeypatch.setattr(data, "loading", Loading(num_workers=5))
     assert data._loader(data.train_dataset, range(7), 1).num_workers == 5

@@ -6,51 +6,14 @@ import torch
 from torch import Tensor
 
 
-def with_coordinates(x: Tensor) -> Tensor:
-    """Append the coordinates of each cell to its features: first x, then y, from -1 to 1 between the outermost centres.
-
-    Args:
-        x: float ``[B, C, H, W]``.
-
-    Returns:
-        ``[B, C + 2, H, W]`` of the same type.
-
-    >>> with_coordinates(torch.zeros(1, 1, 2, 3))[0, 1:].tolist()
-    [[[-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0]], [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]]
-    """
-    height, width = x.shape[-2:]
-    return append_maps(x, coordinates(height, width, x.dtype, is_channels_last(x), device=x.device))
-
-
-def with_fourier_features(x: Tensor, octaves: int) -> Tensor:
-    """Append sines and cosines of the coordinates of each cell to its features.
-
-    A kernel computes its mask as a linear function of the mask features at each pixel. A linear function of plain
-    coordinates is a ramp, which cannot separate two objects on one side of it. A linear function of sines and cosines
-    can be a periodic bump around any place, whose height and width the kernel chooses (Tancik et al., "Fourier Features
-    Let Networks Learn High Frequency Functions in Low Dimensional Domains", NeurIPS 2020).
-
-    Args:
-        x: float ``[B, C, H, W]``.
-        octaves: number of frequencies of each axis; the slowest has half a period along the axis, each further one
-            twice as many.
-
-    Returns:
-        ``[B, C + 4 * octaves, H, W]`` of the same type; places are those of the cells' centres in units of the axis,
-        so that maps of different sizes agree.
-
-    >>> with_fourier_features(torch.zeros(1, 0, 1, 2), 1)[0, :2, 0]  # along x
-    tensor([[ 0.7071,  0.7071],
-            [ 0.7071, -0.7071]])
-    """
-    height, width = x.shape[-2:]
-    return append_maps(x, fourier_features(height, width, octaves, x.dtype, is_channels_last(x), device=x.device))
-
-
 def coordinates(
     height: int, width: int, dtype: torch.dtype, channels_last: bool = False, *, device: torch.device
 ) -> Tensor:
-    """Return the coordinates of ``with_coordinates`` as maps ``[1, 2, H, W]``."""
+    """Return maps ``[1, 2, H, W]`` of the coordinates x and y of each cell, -1 to 1 between the outermost centres.
+
+    >>> coordinates(2, 3, torch.float32, device=torch.device("cpu"))[0].tolist()
+    [[[-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0]], [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]]
+    """
     across = torch.linspace(-1, 1, width, device=device).expand(height, width)
     down = torch.linspace(-1, 1, height, device=device)[:, None].expand(height, width)
     return _laid_out(torch.stack([across, down])[None].to(dtype), channels_last)
@@ -59,7 +22,30 @@ def coordinates(
 def fourier_features(
     height: int, width: int, octaves: int, dtype: torch.dtype, channels_last: bool = False, *, device: torch.device
 ) -> Tensor:
-    """Return the waves of ``with_fourier_features`` as maps ``[1, 4 * octaves, H, W]``."""
+    """Return maps ``[1, 4 * octaves, H, W]`` of sines and cosines of the coordinates of each cell.
+
+    A kernel computes its mask as a linear function of the mask features at each pixel. A linear function of plain
+    coordinates is a ramp, which cannot separate two objects on one side of it. A linear function of sines and cosines
+    can be a periodic bump around any place, whose height and width the kernel chooses (Tancik et al., "Fourier Features
+    Let Networks Learn High Frequency Functions in Low Dimensional Domains", NeurIPS 2020).
+
+    Args:
+        height: H, in cells.
+        width: W, in cells.
+        octaves: number of frequencies of each axis; the slowest has half a period along the axis, and each further one
+            has twice the frequency of the one before.
+        dtype: dtype of the maps.
+        channels_last: memory format of the maps.
+        device: device of the maps.
+
+    Returns:
+        Sine before cosine, slow before fast, x before y. Coordinates are those of the cells' centres in units of the
+        axis, so that maps of different sizes agree.
+
+    >>> fourier_features(1, 2, 1, torch.float32, device=torch.device("cpu"))[0, :2, 0]  # along x
+    tensor([[ 0.7071,  0.7071],
+            [ 0.7071, -0.7071]])
+    """
     phases = torch.pi * 2.0 ** torch.arange(octaves, device=device)[:, None]
     maps = []
     for size, shape in ((width, (1, width)), (height, (height, 1))):

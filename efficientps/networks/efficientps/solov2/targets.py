@@ -117,7 +117,7 @@ def assign_cells_of_batch(
     num_cells = sum(rows * columns for rows, columns in grids)
     numbers = [len(of_image) for of_image in masks]
 
-    centres, areas = _mass_centres(*(torch.cat(sums) for sums in zip(*map(_pixels_of_lines, masks), strict=True)))
+    centres, areas = mass_centres(*(torch.cat(sums) for sums in zip(*map(pixels_of_lines, masks), strict=True)))
     boxes = torch.cat([target["boxes"] for target in targets]).double()
     sides = boxes[:, 2:] - boxes[:, :2]
     sizes = sides.prod(dim=1).sqrt()[:, None]
@@ -176,18 +176,7 @@ def _level_table(
     return torch.tensor(levels, dtype=torch.float64, device=device)
 
 
-def mass_centres(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean pixel centre (y, x) float64 ``[N, 2]`` and the area int64 ``[N]`` of bool masks ``[N, H, W]``.
-
-    The centre of a mask without any pixel is (0, 0).
-
-    >>> mass_centres(torch.tensor([[[False, True, True], [False, True, False]]]))[0].tolist()
-    [[0.8333333333333334, 1.8333333333333333]]
-    """
-    return _mass_centres(*_pixels_of_lines(masks))
-
-
-def _pixels_of_lines(masks: Tensor) -> tuple[Tensor, Tensor]:
+def pixels_of_lines(masks: Tensor) -> tuple[Tensor, Tensor]:
     """Return the number of pixels in each row ``[N, H]`` and in each column ``[N, W]`` of masks ``[N, H, W]``."""
     in_row, in_column = [], []
     # A few masks at a time: sums of booleans copy their whole input to a wider type.
@@ -198,7 +187,18 @@ def _pixels_of_lines(masks: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(in_row), torch.cat(in_column)
 
 
-def _mass_centres(in_row: Tensor, in_column: Tensor) -> tuple[Tensor, Tensor]:
+def mass_centres(in_row: Tensor, in_column: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean pixel centre (y, x) float64 ``[N, 2]`` and the area int64 ``[N]`` of N masks.
+
+    The centre of a mask without any pixel is (0, 0).
+
+    Args:
+        in_row: number of pixels in each row ``[N, H]``, see ``pixels_of_lines``.
+        in_column: number of pixels in each column ``[N, W]``.
+
+    >>> mass_centres(*pixels_of_lines(torch.tensor([[[False, True, True], [False, True, False]]])))[0].tolist()
+    [[0.8333333333333334, 1.8333333333333333]]
+    """
     in_row, in_column = in_row.double(), in_column.double()
     areas = in_row.sum(dim=1)
     moments = torch.stack([line @ _pixel_centres(line) for line in (in_row, in_column)], dim=1)

@@ -20,17 +20,10 @@ from efficientps.networks.efficientps.mask_rcnn.box_branch import BoxBranch
 from efficientps.networks.efficientps.mask_rcnn.mask_branch import MaskBranch, mask_targets
 from efficientps.networks.efficientps.mask_rcnn.region_proposals import RegionProposalNetwork as RPN
 from efficientps.structures import FeaturePyramid, InstanceTargets
+from tests.instance_head_contract import CHANNELS, HEIGHT, NUM_THINGS, WIDTH, random_pyramid
 from tests.sweep import sweep
 
-HEIGHT, WIDTH, CHANNELS, NUM_THINGS = 64, 128, 32, 3
 EVERYTHING = 10**6  # Samples per image: more than there are, so that nothing is drawn at random.
-
-
-def random_pyramid(batch: int = 2, seed: int = 0) -> FeaturePyramid:
-    generator = torch.Generator().manual_seed(seed)
-    return FeaturePyramid(
-        *(torch.randn(batch, CHANNELS, HEIGHT // s, WIDTH // s, generator=generator) for s in (4, 8, 16, 32))
-    )
 
 
 def random_targets(numbers: list[int], seed: int = 0) -> list[InstanceTargets]:

@@ -4,8 +4,21 @@ import math
 
 import torch
 
-from efficientps.networks.efficientps.solov2.coordinates import with_coordinates, with_fourier_features
+from efficientps.networks.efficientps.solov2.coordinates import (
+    append_maps,
+    coordinates,
+    fourier_features,
+    is_channels_last,
+)
 from tests.sweep import sweep
+
+
+def with_coordinates(x):
+    return append_maps(x, coordinates(*x.shape[-2:], x.dtype, is_channels_last(x), device=x.device))
+
+
+def with_fourier_features(x, octaves):
+    return append_maps(x, fourier_features(*x.shape[-2:], octaves, x.dtype, is_channels_last(x), device=x.device))
 
 
 def test_features_stay_and_corners_are_the_unit_square():

@@ -10,8 +10,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from efficientps.networks.efficientps import SOLOv2Head
 from efficientps.networks.efficientps.solov2.levels import five_levels
 from efficientps.structures import FeaturePyramid, InstanceTargets
+from tests.instance_head_contract import CHANNELS, HEIGHT, NUM_THINGS, WIDTH, random_pyramid
 
-HEIGHT, WIDTH, CHANNELS, NUM_THINGS = 64, 128, 32, 3
 GRIDS = ((8, 16), (6, 12), 5, (3, 6), (2, 4))
 
 
@@ -19,13 +19,6 @@ def small_head(**options: object) -> SOLOv2Head:
     torch.manual_seed(0)
     arguments = {"num_convs": 1, "channels": 32, "kernel_channels": 32, "mask_hidden": 32, "num_grids": GRIDS}
     return SOLOv2Head(NUM_THINGS, CHANNELS, **{**arguments, **options})
-
-
-def random_pyramid(batch: int = 2, seed: int = 0) -> FeaturePyramid:
-    generator = torch.Generator().manual_seed(seed)
-    return FeaturePyramid(
-        *(torch.randn(batch, CHANNELS, HEIGHT // s, WIDTH // s, generator=generator) for s in (4, 8, 16, 32))
-    )
 
 
 def rectangles(*boxes: tuple[int, int, int, int], labels: list[int]) -> InstanceTargets:

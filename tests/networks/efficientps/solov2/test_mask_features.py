@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from efficientps.layers.norm_act import GroupNormReLU
-from efficientps.networks.efficientps.solov2.coordinates import with_coordinates, with_fourier_features
+from efficientps.networks.efficientps.solov2.coordinates import append_maps, coordinates, fourier_features
 from efficientps.networks.efficientps.solov2.mask_features import MaskFeatureBranch
 from efficientps.structures import FeaturePyramid
 
@@ -22,9 +22,11 @@ def test_wiring(octaves):
         return interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
     b = branch
+    places = coordinates(*p.p32.shape[-2:], torch.float32, device=p.p32.device)
     expected = b.p4[0](p.p4) + up(b.p8[0](p.p8)) + up(b.p16[1](up(b.p16[0](p.p16))))
-    expected = expected + up(b.p32[2](up(b.p32[1](up(b.p32[0](with_coordinates(p.p32)))))))
-    expected = b.project(with_fourier_features(expected, octaves))
+    expected = expected + up(b.p32[2](up(b.p32[1](up(b.p32[0](append_maps(p.p32, places)))))))
+    waves = fourier_features(*expected.shape[-2:], octaves, torch.float32, device=expected.device)
+    expected = b.project(append_maps(expected, waves))
     result = branch(p)
     torch.testing.assert_close(result, expected)
     assert result.shape == (2, 32, 16, 32)

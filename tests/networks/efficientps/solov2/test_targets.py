@@ -11,6 +11,7 @@ from efficientps.networks.efficientps.solov2.targets import (
     assign_cells_of_batch,
     default_scale_ranges,
     mass_centres,
+    pixels_of_lines,
     stride4_masks,
 )
 from efficientps.structures import InstanceTargets
@@ -145,7 +146,7 @@ def test_the_centre_is_that_of_the_mask_and_the_region_that_of_the_box():
     masks = torch.zeros(1, 20, 20, dtype=torch.bool)
     masks[0, :, 0] = masks[0, 19, :] = True
     targets = InstanceTargets(labels=torch.tensor([0]), boxes=torch.tensor([[0.0, 0, 20, 20]]), masks=masks)
-    centres, areas = mass_centres(masks)
+    centres, areas = mass_centres(*pixels_of_lines(masks))
     assert areas.tolist() == [39]
     assert centres[0].tolist() == pytest.approx([(20 * 10 + 19 * 19.5) / 39, (20 * 0.5 + 19 * 10.5) / 39])
     result = assign_cells(targets, num_things=1, grids=[(10, 10)], scale_ranges=[(0, 99)])
