@@ -16,13 +16,17 @@ _RESET_PEAK = "5"
 """Value for ``clear_refs`` that resets the peak resident size (proc(5))."""
 
 
-def peak_bytes(function: Callable[[], object], *, device: torch.device | str = "cpu") -> int | None:
+def peak_bytes(
+    function: Callable[[], object], *, device: torch.device | str = "cpu", collect: bool = True
+) -> int | None:
     """Return the peak memory of a call in bytes, including its result.
 
     On a CUDA device this is the memory given out by the allocator. On a CPU it is the resident memory of the process,
-    which only Linux reports; on other systems the result is None.
+    which only Linux reports; on other systems the result is None. Garbage is collected before, unless ``collect`` is
+    false: that takes half a second where large packages are loaded.
     """
-    gc.collect()
+    if collect:
+        gc.collect()
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

@@ -7,7 +7,7 @@ layers of PyTorch, and from modules that the caller trusts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -107,19 +107,13 @@ def _check(value: object, deeper: int, left: list[int]) -> None:
         raise ValueError(f"it has a value of the type {type(value).__name__}.")
 
 
-def build(
-    description: Description,
-    *,
-    state: Mapping[str, Tensor],
-    path: str | Path,
-    trust: Sequence[str],
-) -> object:
+def build(description: Description, *, tensors: int, path: str | Path, trust: Sequence[str]) -> object:
     """Build what a checked description describes, on the CPU.
 
     Args:
         description: one that ``check_description`` has accepted.
-        state: the weights that it will be given: it must not have many more.
-        path: of the file, for messages.
+        tensors: number of tensors that it will be given: it must not have many more.
+        path: of the file; its size limits what is built.
         trust: modules or packages whose classes it may name.
 
     Raises:
@@ -130,7 +124,7 @@ def build(
         _check_trusted(class_path, path, trust)
     where = f"The checkpoint {path} describes a network that cannot be built"
     try:
-        with _no_more_than(state):
+        with _no_more_than(tensors, Path(path).stat().st_size):
             return _made(description, trust)
     except ModelFileError as error:
         raise ModelFileError(f"{where}: {error}") from None
@@ -199,22 +193,31 @@ def _imported(class_path: str, trust: Sequence[str]) -> Any:
 
 
 @contextmanager
-def _no_more_than(state: Mapping[str, Tensor]) -> Iterator[None]:
-    """End the building of what has many more parameters than a file, before they are filled and take memory.
+def _no_more_than(tensors: int, size: int) -> Iterator[None]:
+    """End the building of what has many more parameters and buffers than a file, before they take much memory.
 
-    Some more are allowed, because a network may make parts first that it then replaces or drops.
+    What the tensors of the file say of their sizes is not believed: several may share one place in the file, or may
+    claim to go on beyond it. Some more are allowed, because a network may make parts first that it then drops.
+
+    Args:
+        tensors: number of tensors in the file.
+        size: of the file in bytes; a number takes two or more.
     """
-    tensors, numbers = 3 * len(state) + 1000, 2 * sum(tensor.numel() for tensor in state.values()) + _MORE_NUMBERS
+    left, numbers = 3 * tensors + 1000, size // 2 + _MORE_NUMBERS
 
-    def count(_module: object, _name: object, parameter: Tensor | None) -> None:
-        nonlocal tensors, numbers
-        tensors -= 1
-        numbers -= 0 if parameter is None else parameter.numel()
-        if min(tensors, numbers) < 0:
-            raise ModelFileError(f"it has many more parameters than the {len(state)} tensors of the file.")
+    def count(_module: object, _name: object, tensor: Tensor | None) -> None:
+        nonlocal left, numbers
+        left -= 1
+        numbers -= 0 if tensor is None else tensor.numel()
+        if min(left, numbers) < 0:
+            raise ModelFileError(f"it has many more parameters than the {tensors} tensors of the file.")
 
-    handle = hooks.register_module_parameter_registration_hook(count)
+    handles = [
+        hooks.register_module_parameter_registration_hook(count),
+        hooks.register_module_buffer_registration_hook(count),
+    ]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
