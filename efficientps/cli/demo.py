@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from efficientps.cli.command_parser import CommandParser
 from efficientps.cli.data import synthetic_streets
 from efficientps.cli.presets import presets
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the demo; return 0, or the exit code of the step that failed."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Draw street scenes, train the preset 'demo' on them on a CPU or a GPU, print its panoptic quality "
+    parser = CommandParser(
+        prog,
+        "Draw street scenes, train the preset 'demo' on them on a CPU or a GPU, print its panoptic quality "
         "and predict on the scenes that were held out. All other options are those of 'fit', such as "
         "--seed_everything 1.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--scenes", default="datasets/synthetic", help="folder of the scenes")
     parser.add_argument("--num-train", type=int, default=240, help="scenes to train on")
     parser.add_argument("--num-val", type=int, default=60, help="scenes to evaluate on")
     options, words = parser.parse_known_args(arguments)
+    parser.refuse_misspelt(words)  # training would refuse the word only after the scenes are drawn
     begin = time.monotonic()
     counts = ["--num-train", str(options.num_train), "--num-val", str(options.num_val)]
     if code := synthetic_streets.main(["--root", options.scenes, *counts]):

@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 from efficientps.cli.device_errors import explain_device, why_no_gpu
 from efficientps.cli.input_errors import explain_input
-from efficientps.cli.presets import near_presets
+from efficientps.cli.presets import suggestion
 from efficientps.cli.suggestions import explain_class, explain_key, near_keys
 from efficientps.data.cache import CacheError, MissingFromCacheError
 from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
@@ -180,8 +180,7 @@ def _unknown_argument(place: _Place, words: str) -> str:
 
 
 def _missing_file(place: _Place, path: str) -> str:
-    near = near_presets(path)
-    return f"the file {path} does not exist{f'; did you mean the preset {near[0]}?' if near else ''}"
+    return f"the file {path} does not exist{suggestion(path)}"
 
 
 def _missing_module(place: _Place, module: str) -> str:
@@ -237,6 +236,6 @@ def explain_configuration(message: str, sections: Mapping[str, type] | None = No
             sentence = sentence(_Place(keys, text, sections or {}), *values)
         else:
             sentence = sentence.format(*values)
-        return place + sentence if sentence.endswith("?") else f"{place}{sentence}."
+        return place + sentence if sentence.endswith((".", "?")) else f"{place}{sentence}."
     reason = innermost.partition(": ")[2] if keys else innermost
     return place + (reason if len(reason) < 300 else reason[:300] + " ...")

@@ -6,13 +6,13 @@ results equal those of cityscapesscripts and panopticapi.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from efficientps.atomic_file import write_text
+from efficientps.cli.command_parser import CommandParser
 from efficientps.cli.input_errors import explain_input
 
 _DESCRIPTION = "Panoptic quality of predictions in the COCO panoptic format, as panopticapi counts it."
@@ -20,7 +20,7 @@ _DESCRIPTION = "Panoptic quality of predictions in the COCO panoptic format, as 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Evaluate what the command line names, print the table, and return the exit code: 0, or 2 after bad input."""
-    parser = argparse.ArgumentParser(prog=prog or "python -m efficientps.cli.evaluate", description=_DESCRIPTION)
+    parser = CommandParser(prog or "python -m efficientps.cli.evaluate", _DESCRIPTION, show_defaults=False)
     parser.add_argument("gt_json", metavar="GT_JSON", help="annotations of the ground truth")
     parser.add_argument("gt_dir", metavar="GT_DIR", help="folder of its PNG files")
     parser.add_argument("pred_json", metavar="PRED_JSON", help="annotations of the predictions")

@@ -96,15 +96,18 @@ def _run(group: Group, words: Sequence[str], prog: str) -> int:
 
 
 def _without_command(group: Group, words: Sequence[str], prog: str) -> int:
-    """Print the help if it is asked for, otherwise one sentence that says what a command line begins with."""
-    if words and words[0] in ("-h", "--help"):
+    """Print the help if it is asked for or nothing is, else one sentence that says what a command line begins with."""
+    if not words:
+        _parser(group, prog).print_help(sys.stderr)
+        return 2
+    if words[0] in ("-h", "--help"):
         _parser(group, prog).print_help()
         return 0
     if words == ["--version"]:
         print(efficientps.__version__)
         return 0
-    if words and not words[0].startswith("-"):
-        near = difflib.get_close_matches(words[0], group.commands, n=1)
+    if not words[0].startswith("-"):
+        near = difflib.get_close_matches(words[0].lower(), group.commands, n=1)
         sentence = f"there is no command '{prog} {words[0]}'{f'; did you mean {near[0]}?' if near else '.'}"
     else:
         sentence = f"'{prog}' needs a command first."

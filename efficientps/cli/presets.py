@@ -28,10 +28,20 @@ def find_config(name: str) -> str:
     return name if Path(name).is_file() else str(presets().get(name, name))
 
 
-def near_presets(path: str) -> list[str]:
-    """Return the presets whose name is near that of a file, the nearest first.
+def suggestion(path: str) -> str:
+    """Return the end of a sentence about a configuration that does not exist.
 
-    >>> near_presets("configs/cityscapes_papr.yaml")[0]
-    'cityscapes_paper'
+    It names the preset that the file's name is near to; where there is none, and the name could be that of a preset, it
+    lists them all.
+
+    >>> suggestion("configs/cityscapes_papr.yaml")
+    '; did you mean the preset cityscapes_paper?'
+    >>> suggestion("mine.yaml")
+    '.'
+    >>> suggestion("mine").startswith("; the presets are cityscapes_512x1024_adam, cityscapes_official, ")
+    True
     """
-    return difflib.get_close_matches(Path(path).stem, presets(), n=3, cutoff=0.75)
+    near = difflib.get_close_matches(Path(path).stem, presets(), n=1, cutoff=0.75)
+    if near:
+        return f"; did you mean the preset {near[0]}?"
+    return "." if Path(path).suffix else f"; the presets are {', '.join(sorted(presets()))}."

@@ -70,8 +70,8 @@ def test_as_a_module():
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "error: 'efficientps' needs a command first. Known: fit, validate, "),
         (["--config", "x"], "error: 'efficientps' needs a command first. Known: fit, validate, "),
+        (["Fit"], "error: there is no command 'efficientps Fit'; did you mean fit? Known: fit, "),
         (["validat"], "error: there is no command 'efficientps validat'; did you mean validate? Known: fit, "),
         (["convert", "coco"], "error: there is no command 'efficientps convert coco'. Known: cityscapes, instances."),
     ],
@@ -79,6 +79,35 @@ def test_as_a_module():
 def test_without_a_command(words, sentence, capsys):
     assert main(words) == 2
     assert capsys.readouterr().err.startswith(sentence)
+
+
+@pytest.mark.parametrize("words", [[], ["convert"]])
+def test_no_words_are_answered_with_the_help(words, capsys):
+    """Oracle: the help on standard output."""
+    assert main([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert main(words) == 2
+    assert capsys.readouterr() == ("", text)
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        (["split", "x.json", "--sed=1"], "unrecognized arguments: --sed=1; did you mean --seed?\n"),
+        (["split", "x.json", "--val-frac", "0.1"], "did you mean --val-fraction?\n"),  # no abbreviations
+        (["evaluate", "a", "b", "c", "d", "--per-clas"], "did you mean --per-class?\n"),
+        (["split", "x.json", "--zzz"], "unrecognized arguments: --zzz\n"),
+        (["demo", "--num-trian=4", "--seed_everything=1"], "--num-trian=4; did you mean --num-train?\n"),
+    ],
+)
+def test_a_misspelt_option(words, end, tmp_path, monkeypatch, capsys):
+    """Oracle: by hand. The demo refuses it before it draws anything."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith(end)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_command_gets_its_words_and_its_name(capsys):
@@ -126,10 +155,20 @@ def test_a_preset_is_named_unless_there_is_a_file(tmp_path, monkeypatch):
     assert find_config("my_own.yaml") == "my_own.yaml"
 
 
-def test_a_misspelt_preset(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("command", [["fit"], ["check"], ["cache", "--cache", "x"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("cityscapes_papr", "does not exist; did you mean the preset cityscapes_paper?\n"),
+        ("coco", f"coco does not exist; the presets are {', '.join(sorted(presets()))}.\n"),
+        ("mine.yaml", "mine.yaml does not exist.\n"),
+    ],
+)
+def test_a_configuration_that_is_not_there(command, name, end, tmp_path, monkeypatch, capsys):
+    """Oracle: by hand."""
     monkeypatch.chdir(tmp_path)
-    assert main(["fit", "--config", "cityscapes_papr"]) == 1
-    assert capsys.readouterr().err.endswith("does not exist; did you mean the preset cityscapes_paper?\n")
+    assert main([*command, "--config", name]) == 1
+    assert capsys.readouterr().err.endswith(end)
 
 
 def test_fit_takes_the_configuration_of_the_folder(tmp_path, monkeypatch, capsys):

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from efficientps.cli.command_parser import CommandParser
 from efficientps.cli.input_errors import explain_input
 
 if TYPE_CHECKING:  # PyTorch and Lightning are imported after the options are read, so that the help appears at once
@@ -42,9 +43,7 @@ SPLITS = ("train", "val")
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Fill the cache; return 0, or 1 after a sentence that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = CommandParser(prog, __doc__.strip().split("\n")[0])
     parser.add_argument("root", nargs="?", help="Cityscapes, with the maps of 'efficientps convert cityscapes'")
     parser.add_argument(
         "--splits", nargs="+", default=list(SPLITS), choices=SPLITS, help="splits of the root or of --config"

@@ -14,7 +14,6 @@ The exit code is 0 if training can read all of it. It is 1 if something is wrong
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from efficientps.atomic_file import write_text
+from efficientps.cli.command_parser import CommandParser
 from efficientps.cli.input_errors import explain_input
 
 if TYPE_CHECKING:  # PyTorch and Lightning are imported after the options are read, so that the help appears at once
@@ -36,9 +36,7 @@ if TYPE_CHECKING:  # PyTorch and Lightning are imported after the options are re
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Check the data set; return 0 if nothing is wrong, otherwise 1."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = CommandParser(prog, __doc__.strip().split("\n")[0])
     parser.add_argument("--images", help="folder that the names of the images are relative to")
     parser.add_argument("--annotations", type=Path, help="COCO panoptic JSON")
     parser.add_argument(

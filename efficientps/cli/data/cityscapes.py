@@ -8,7 +8,6 @@ cityscapesscripts. Splits that are complete already are left alone.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -16,15 +15,14 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from efficientps.cli.command_parser import CommandParser
 from efficientps.cli.input_errors import explain_input
 from efficientps.data.tools.cityscapes_conversion import check_tree, prepare_split
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Prepare the splits; return 0, or 1 after a sentence that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = CommandParser(prog, __doc__.strip().split("\n")[0])
     parser.add_argument("root", help="folder with leftImg8bit and gtFine")
     parser.add_argument(
         "--splits", nargs="+", default=["train", "val"], choices=["train", "val"], help="splits to prepare"

@@ -13,7 +13,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 import efficientps.data.sources.coco_panoptic  # noqa: F401 - a configuration names its class without the module
 from efficientps.cli.errors import explain, note_keys
-from efficientps.cli.presets import find_config
+from efficientps.cli.presets import find_config, suggestion
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.cityscapes import CityscapesDataModule
 
@@ -58,6 +58,8 @@ def _section(config: Path) -> dict[str, Any]:
     """Return the section ``data`` of a YAML file."""
     try:
         content = yaml.safe_load(Path(find_config(str(config))).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"The configuration {config} does not exist{suggestion(str(config))}") from None
     except OSError as error:
         raise ValueError(f"The configuration '{config}' cannot be read: {error.strerror}.") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:

@@ -10,21 +10,19 @@ the background.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from efficientps.cli.command_parser import CommandParser
 from efficientps.cli.input_errors import explain_input
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Convert the annotations; return 0, or 1 after a sentence that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = CommandParser(prog, __doc__.strip().split("\n")[0])
     parser.add_argument("instances", help="COCO instance JSON: polygons or run lengths")
     parser.add_argument("--output", type=Path, required=True, help="folder for panoptic.json and panoptic/")
     parser.add_argument("--semantic", help="folder of grey PNGs named as the images, whose values are category ids")

@@ -8,12 +8,12 @@ same files again.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from efficientps.cli.command_parser import CommandParser
 from efficientps.cli.input_errors import explain_input
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Split the file; return 0, or 1 after a sentence that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__.strip().split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = CommandParser(prog, __doc__.strip().split("\n")[0])
     parser.add_argument("annotations", type=Path, help="COCO panoptic JSON")
     parser.add_argument("--train", type=Path, help="file for the larger part; train.json beside it if not given")
     parser.add_argument("--val", type=Path, help="file for the smaller part; val.json beside it if not given")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from efficientps.cli.command_parser import CommandParser
 from efficientps.cli.input_errors import explain_input
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Write the scenes; return 0, or 1 after a sentence that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = CommandParser(prog, __doc__)
     parser.add_argument("--root", type=Path, default=Path("datasets/synthetic"), help="directory of the tree")
     parser.add_argument("--num-train", type=int, default=240, help="scenes in the split train")
     parser.add_argument("--num-val", type=int, default=60, help="scenes in the split val")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from efficientps.cli.command_parser import CommandParser
 from efficientps.cli.input_errors import explain_input
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Write the yards; return 0, or 1 after a sentence that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = CommandParser(prog, __doc__)
     parser.add_argument("--root", type=Path, default=Path("datasets/yard"), help="folder of the data set")
     parser.add_argument("--num-images", type=int, default=120, help="number of images")
     parser.add_argument("--size", type=int, default=320, help="longest side of the largest images, pixels")
