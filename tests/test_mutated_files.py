@@ -69,7 +69,7 @@ def counts(request):
     print(request.node.name, found)
 
 
-def test_images(tmp_path, counts):
+def test_a_changed_png_is_refused_or_has_the_same_pixels(tmp_path, counts):
     """Oracle: a PNG with any change is refused, because its checksums say so, or has the pixels of the whole one."""
     rng = random.Random(0)
     pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)

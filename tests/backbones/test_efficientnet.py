@@ -104,7 +104,7 @@ def test_projections_are_linear_unless_asked_otherwise():
     assert slopes(authors, "bn3") == {1.0}
 
 
-def test_freezing():
+def test_frozen_stages_and_norms_are_not_trained():
     """Oracle: definition, parameter by parameter."""
     backbone = EfficientNetBackbone(variant="b0", pretrained=False, frozen_stages=2)
     trainable = {name for name, p in backbone.named_parameters() if p.requires_grad}

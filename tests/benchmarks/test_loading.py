@@ -3,7 +3,7 @@ import pytest
 from benchmarks.loading import run
 
 
-def test_report():
+def test_both_crops_and_the_cache_are_measured():
     # Oracle: by contract; both crops, three sides each, and the disk cost of both forms.
     pytest.importorskip("blosc2")
     report = run(size=(128, 256), rounds=2)

@@ -1,7 +1,7 @@
 from benchmarks.panoptic_fusion import run
 
 
-def test_report():
+def test_both_implementations_agree_and_have_bars():
     # Oracle: the two sides agree, and there is a bar for each number of instances that has one.
     report = run(size=(128, 256), instances=(5, 30, 100), rounds=1)
     assert [(row.case, row.side) for row in report.rows[:2]] == [

@@ -32,7 +32,7 @@ def test_core_on_decoded_ids_counts_what_it_counts_on_files(tmp_path, monkeypatc
             assert getattr(decoded[train_id], name) == getattr(from_files[train_id], name)
 
 
-def test_report():
+def test_the_counts_are_those_of_cityscapesscripts():
     # Oracle: the claim itself; our numbers are those of cityscapesscripts.
     report = run(size=(128, 256), segments=12, rounds=1)
     assert [row.side for row in report.rows] == ["EfficientPS", "cityscapesscripts", "torchmetrics"]

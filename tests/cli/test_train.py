@@ -298,7 +298,7 @@ def test_dictionary_as_arguments(config):
     assert main({"subcommand": "validate", "validate": content}).subcommand == "validate"
 
 
-def test_help(capfd):
+def test_the_help_lists_the_options_of_a_class(capfd):
     assert main(["fit", "--help"]) == 0
     assert "--data.help" in capfd.readouterr().out
     for data, option in (("CityscapesDataModule", "--data.root"), ("CocoPanopticDataModule", "--data.train.maps")):

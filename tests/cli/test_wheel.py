@@ -150,7 +150,7 @@ def test_the_wheel_holds_package_and_presets(wheel):
 
 
 @pytest.mark.parametrize("words", [["--help"], ["evaluate", "--help"], ["fit", "--help"]], ids=" ".join)
-def test_help(command, tmp_path, words):
+def test_the_help_is_that_of_the_installed_command(command, tmp_path, words):
     done = command(tmp_path, *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: efficientps ")

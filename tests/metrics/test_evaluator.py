@@ -135,7 +135,7 @@ def test_reset_forgets():
     assert evaluator.compute().figures()["PQ"] == pytest.approx(1)
 
 
-def test_table():
+def test_a_perfect_prediction_has_a_table_of_hundreds():
     # Oracle: hand-worked; all three classes are found.
     evaluator = Evaluator(CATEGORIES)
     evaluator.update(perfect(), scene())

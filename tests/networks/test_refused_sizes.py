@@ -80,7 +80,7 @@ CASES = [
 
 
 @sweep("build, options, sentence", CASES)
-def test_refused(build, options, sentence):
+def test_a_size_that_cannot_be_built_is_refused_in_one_sentence(build, options, sentence):
     """Oracle: the sentence."""
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         build(**options)

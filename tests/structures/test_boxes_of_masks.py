@@ -6,7 +6,7 @@ from torchvision.ops import masks_to_boxes
 from efficientps.structures.boxes_of_masks import boxes_of_masks
 
 
-def test_boxes():
+def test_boxes_enclose_their_masks_half_open():
     """Oracle: torchvision's boxes, which end at the last pixel and not behind it; an empty mask, and no mask at all."""
     torch.manual_seed(0)
     masks = torch.rand(40, 9, 13) < 0.03

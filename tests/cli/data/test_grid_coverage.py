@@ -28,7 +28,7 @@ def test_of_three_objects_in_one_cell_two_are_left_out():
     assert left_out(squares([]), ONE_CELL, **options) == 0
 
 
-def test_table():
+def test_the_table_counts_objects_without_a_cell():
     # Oracle: by hand; five objects, of which two, or none, are left out. The best grids come last.
     fine = ((16, 32), *ONE_CELL[1:])
     images = [squares([(0, 0), (20, 60), (50, 100)]), squares([]), squares([(4, 4)]), squares([(40, 40)])]

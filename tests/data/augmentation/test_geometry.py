@@ -114,7 +114,7 @@ def test_scales_are_drawn_uniformly():
 
 
 @pytest.mark.parametrize(("prob", "flipped"), [(0.0, False), (1.0, True)])
-def test_flip(prob, flipped):
+def test_image_and_ids_are_mirrored_together(prob, flipped):
     """Oracle: reversing the columns twice is the identity."""
     image, ids = sample(4, 6)
     flip_image, flip_ids = RandomHorizontalFlip(prob=prob)(image, ids, np.random.default_rng(0))

@@ -267,7 +267,7 @@ def test_padding_and_other_images_change_nothing():
     assert (beside.panoptic.segment_ids == alone.panoptic.segment_ids).float().mean() > 0.999
 
 
-def test_bfloat16():
+def test_losses_are_float32_under_bfloat16():
     network, batch = small("joint", dropout=0.0).train(), batch_of(2, 1)
     expected = network.loss(batch)
     with torch.autocast("cpu", torch.bfloat16):

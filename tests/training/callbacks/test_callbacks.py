@@ -17,7 +17,7 @@ from efficientps.training.callbacks.throughput import ThroughputMonitor
 
 
 @pytest.mark.parametrize(("count", "total"), [(4, 500), (3, 10), (1, 1), (7, 3)])
-def test_spread(count, total):
+def test_batches_to_paint_are_spread_evenly(count, total):
     # Oracle: as many different batches as there can be, from the first on, none beyond the last.
     chosen = spread(count, total)
     assert len(chosen) == min(count, total)

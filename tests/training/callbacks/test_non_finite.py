@@ -85,7 +85,7 @@ def test_training_goes_on(config, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Step . was left out")
-def test_too_many(config, capfd, tmp_path):
+def test_too_many_skipped_steps_end_the_run(config, capfd, tmp_path):
     sentence = refuse(capfd, "fit", "--config", config, "--non_finite.max_skipped", 2, *poison("loss", 1, 9))
     assert "Step 3 has loss_weight that is not finite, with the images aachen_" in sentence
     assert "this is number 3, and max_skipped is 2. The batch is in " in sentence

@@ -52,7 +52,11 @@ def test_another_number_of_processes(trainer):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_checkpoints_without_states_are_fine(trainer):
+def test_a_checkpoint_without_states_changes_no_generator(trainer):
     callback = RandomStates()
+    before = random_state()
     callback.on_load_checkpoint(trainer, None, {})
     callback.on_train_start(trainer, None)
+    found = draw()
+    set_random_state(before)
+    assert found == draw()

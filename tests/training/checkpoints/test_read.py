@@ -28,7 +28,7 @@ def test_reads_both_formats_of_torch(tmp_path, zipped):
     torch.testing.assert_close(content["state_dict"], dict(network().state_dict()))
 
 
-def test_missing(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no checkpoint .*none\.ckpt; check the path"):
         read_checkpoint(tmp_path / "none.ckpt")
 

@@ -57,7 +57,7 @@ def test_no_run_yet(tmp_path, choice):
     assert resolve_checkpoint(choice, tmp_path / "runs") is None
 
 
-def test_path(tmp_path):
+def test_a_path_is_taken_as_it_is_or_refused(tmp_path):
     path = touch(tmp_path / "x.ckpt", 100)
     assert resolve_checkpoint(str(path), tmp_path) == path
     with pytest.raises(FileNotFoundError, match=r"There is no checkpoint .*y\.ckpt; give the path of a file, or 'la"):

@@ -12,7 +12,7 @@ from efficientps.structures import FeaturePyramid
 
 
 @pytest.mark.parametrize("octaves", [0, 3])
-def test_wiring(octaves):
+def test_the_levels_are_added_at_stride_4(octaves):
     """Oracle: the sum written out level by level."""
     torch.manual_seed(0)
     branch = MaskFeatureBranch(8, 32, hidden=32, norm_act=GroupNormReLU, fourier_octaves=octaves)

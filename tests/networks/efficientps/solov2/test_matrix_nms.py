@@ -93,7 +93,7 @@ def test_empty_masks_keep_their_scores(kernel):
 
 
 @sweep("kernel", KERNELS)
-def test_no_mask(kernel):
+def test_no_mask_gives_no_score(kernel):
     """Oracle: contract; both shapes of masks."""
     for shape in ((0, 4, 4), (0, 16)):
         masks = torch.zeros(shape, dtype=torch.bool)
