@@ -81,6 +81,57 @@ def unknown_parts(description: Description) -> list[str]:
     return []
 
 
+class EmptyArgumentError(ValueError):
+    """An argument is ``None`` that has to hold something.
+
+    Attributes:
+        argument: its name.
+    """
+
+    def __init__(self, argument: str) -> None:
+        """Say which it is."""
+        super().__init__(f"{argument} is empty; give a class or a function that builds it, or leave it out.")
+        self.argument = argument
+
+
+def check_factory(name: str, factory: object) -> None:
+    """Check that an argument holds what builds an object, and that no argument by name is missing for it.
+
+    Args:
+        name: of the argument, for messages.
+        factory: its value: a class, a function, or a ``functools.partial`` of one.
+
+    Raises:
+        EmptyArgumentError: the value is ``None``.
+        TypeError: the value is an object that is built already, or needs arguments that are not bound.
+
+    >>> def build(number, *, color): ...
+    >>> check_factory("part", build)
+    Traceback (most recent call last):
+      ...
+    TypeError: part is build, which needs color, too: give functools.partial(build, color=...).
+    """
+    if factory is None:
+        raise EmptyArgumentError(name)
+    if isinstance(factory, Constructed) or not callable(factory):
+        raise TypeError(
+            f"{name} is an object of {type(factory).__qualname__}; give what builds it: a class, a function, or a "
+            "functools.partial of one."
+        )
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # of a function that says nothing of its arguments
+        return
+    missing = [item.name for item in parameters if item.kind == item.KEYWORD_ONLY and item.default is item.empty]
+    if missing:
+        made = factory.func if isinstance(factory, partial) else factory
+        shown = getattr(made, "__qualname__", type(made).__qualname__)
+        values = ", ".join(f"{argument}=..." for argument in missing)
+        raise TypeError(
+            f"{name} is {shown}, which needs {' and '.join(missing)}, too: give functools.partial({shown}, {values})."
+        )
+
+
 def _describe_object(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Description:
     """Describe an object by its class and all arguments of its constructor, defaults included."""
     try:

@@ -23,6 +23,7 @@ from efficientps.networks.efficientps.network import EfficientPS
 from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
 from efficientps.structures.categories import Categories
+from efficientps.structures.construction import EmptyArgumentError, check_factory
 from efficientps.training.initial_weights import start_network
 from efficientps.training.mixed_precision import AUTOCAST_DTYPES, clip_gradients, unscaling_closure
 from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
@@ -30,8 +31,6 @@ from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps, l
 from efficientps.training.self_described import SelfDescribedModule
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
-
-
 AUTHORS_OPTIMIZER: OptimizerFactory = partial(SGD, lr=0.07, momentum=0.9, weight_decay=1e-4)
 """The optimizer of the authors' code (DeepSceneSeg/EfficientPS:configs)."""
 
@@ -89,12 +88,14 @@ class PanopticModule(SelfDescribedModule):
         """Build the network and its metrics.
 
         Raises:
-            ValueError: a configuration leaves the network, the optimizer or the schedule empty.
+            EmptyArgumentError: the network, the optimizer or the schedule is ``None``.
+            TypeError: network or optimizer is no class or function, or lacks arguments, see ``check_factory``.
         """
         super().__init__()
-        for name, given in (("network", network), ("optimizer", optimizer), ("schedule", schedule)):
-            if given is None:
-                raise ValueError(f"model.{name} is empty (null); name a class, or leave the key out.")
+        check_factory("network", network)
+        check_factory("optimizer", optimizer)
+        if schedule is None:
+            raise EmptyArgumentError("schedule")
         self.network = network(categories.num_stuff, categories.num_things)
         self.channels_last = channels_last
         if channels_last:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from efficientps.data.loading.targets import training_batch
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
-from efficientps.networks.efficientps import MaskRCNNHead
+from efficientps.networks.efficientps import EfficientPS, MaskRCNNHead
 from efficientps.structures import PanopticBatch, Segment
 from efficientps.training.callbacks.throughput import ThroughputMonitor
 from efficientps.training.module import PanopticModule
@@ -338,6 +338,32 @@ def test_modules_are_copied_and_pickled_without_the_copy(tmp_path):
     assert deepcopy(model).copies._copy is None
     assert loads(dumps(model.copies))._copy is None
     assert "copies" not in "".join(model.state_dict())
+
+
+@sweep(
+    "options, kind, message",
+    [
+        (
+            {},
+            TypeError,
+            "^network is EfficientPS, which needs instance_head, too: give functools.partial(EfficientPS, ",
+        ),
+        ({"network": partial(EfficientPS, min_stuff_area=9)}, TypeError, "^network is EfficientPS, which needs inst"),
+        ({"network": TinyNetwork(11, 8)}, TypeError, "^network is an object of TinyNetwork; give what builds it"),
+        (
+            {"network": TinyNetwork, "optimizer": SGD([torch.zeros(1)])},
+            TypeError,
+            "^optimizer is an object of SGD; give",
+        ),
+        ({"network": None}, ValueError, "^network is empty; give a class"),
+        ({"network": TinyNetwork, "optimizer": None}, ValueError, "^optimizer is empty"),
+        ({"network": TinyNetwork, "schedule": None}, ValueError, "^schedule is empty"),
+    ],
+)
+def test_what_a_module_cannot_be_made_of(options, kind, message):
+    # Oracle: by hand; the sentence names the argument and what to give.
+    with pytest.raises(kind, match=message.replace("(", r"\(")):
+        PanopticModule(categories=CITYSCAPES_CATEGORIES, **options)
 
 
 def test_the_default_optimizer_is_the_same_from_python_and_from_the_command_line(monkeypatch):
