@@ -1,5 +1,6 @@
 """README and docs: every command and snippet runs, at tiny size, and every link leads somewhere."""
 
+import ast
 import os
 import re
 import runpy
@@ -79,6 +80,13 @@ def test_snippets_run(block, tmp_path, monkeypatch, checkpoint):
     finally:
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def test_training_from_python_takes_ten_lines():
+    """Oracle: Python's parser; the test above runs the program, and tests/cli/test_wheel.py as a file of its own."""
+    (block,) = [block for block in BLOCKS if block.language == "python" and "save_checkpoint" in block.text]
+    lines = [type(line).__name__ for line in ast.parse(block.text).body]
+    assert len([name for name in lines if not name.startswith("Import")]) == 10
 
 
 @of_language("yaml")

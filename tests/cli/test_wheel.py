@@ -18,6 +18,7 @@ from PIL import Image
 
 import efficientps
 from tests.command_line import run
+from tests.documentation import blocks
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -173,8 +174,7 @@ def test_data_training_and_evaluation_in_an_empty_folder(command, tmp_path):
     done = command(tmp_path, "fit", *TINY.split())
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/version_0/checkpoints/last.ckpt").is_file()
-    checkpoint = "runs/version_0/checkpoints/last.ckpt"
-    done = command(tmp_path, "predict", "--ckpt_path", checkpoint, "--predictions.output_dir", "predictions")
+    done = command(tmp_path, "predict", "--ckpt_path", "last", "--predictions.output_dir", "predictions")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "predictions/panoptic").glob("*.png"))) == 1
 
@@ -186,6 +186,24 @@ def photograph(tmp_path_factory):
     coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8))
     coarse.resize((517, 333), Image.Resampling.BICUBIC).save(folder / "street.jpg")
     return folder / "street.jpg"
+
+
+def test_checks_in_an_empty_folder(command, tmp_path):
+    """Oracle: the exit code; the packages of this environment are within the bounds that the wheel's metadata holds."""
+    done = command(tmp_path, "checks")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("Ready: ")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_program_of_the_docs(installed, photograph, tmp_path):
+    """Oracle: the exit code and the size of the image; the program runs as it stands, beside the image it names."""
+    (block,) = [block for block in blocks() if block.language == "python" and "save_checkpoint" in block.text]
+    shutil.copy(photograph, tmp_path / "street.jpg")
+    (tmp_path / "program.py").write_text(block.text)
+    done = start(tmp_path, installed / "python", "program.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("PanopticResult('street', 333x517 pixels, ")
 
 
 @pytest.mark.parametrize("family", NETWORKS)
