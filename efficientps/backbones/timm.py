@@ -25,8 +25,8 @@ class TimmBackbone(Backbone):
     """A network of timm without its classifier.
 
     Args:
-        name: of the network in timm, for instance ``convnext_tiny`` or ``swin_tiny_patch4_window7_224``; a tag after a
-            dot chooses among its weights, as in ``convnext_tiny.in12k_ft_in1k``.
+        name: name of the network in timm, for instance ``convnext_tiny`` or ``swin_tiny_patch4_window7_224``; a tag
+            after a dot chooses among its weights, as in ``convnext_tiny.in12k_ft_in1k``.
         pretrained: let training start from timm's weights of that name.
         weights: a local weight file in timm's keys instead of a download; implies ``pretrained``.
         frozen_norms: fix batch norms to their running statistics.

@@ -143,7 +143,7 @@ class WarmupSteps(Schedule):
 
     Args:
         warmup_iterations: length of the warm-up; 500 in the authors' code, 200 in the paper.
-        warmup_factor: factor of the first step (lr / 3 in both).
+        warmup_factor: factor of the first step (1/3 in the paper and in the authors' code).
         milestones: epochs after which the rate is reduced (120 and 144 of 160 in the authors' code).
         gamma: factor of each reduction.
     """

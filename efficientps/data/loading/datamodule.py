@@ -66,9 +66,9 @@ class PanopticDataModule(LightningDataModule, ABC):
         albumentations: YAML or JSON file with an Albumentations pipeline, applied after the other augmentation.
         seed: seed of shuffling and augmentation.
         predict_path: an image, a folder of images, or the name of a split ("train" or "val").
-        on_bad_sample: what to do about a training image or map that cannot be read: "raise" ends the run, "skip"
-            names it and takes the next in order instead. Evaluation and prediction leave nothing out.
-        max_bad_samples: how many may be skipped; by default one in a hundred, and at least one.
+        on_bad_sample: treatment of a training image or map that cannot be read: "raise" ends the run, "skip" names it
+            and takes the next one in order instead. Evaluation and prediction leave nothing out.
+        max_bad_samples: largest number of skipped samples; by default one in a hundred, and at least one.
         cache: folder with the decoded samples of each split (``SampleCache``), read instead of the image files.
 
     Raises:

@@ -44,13 +44,14 @@ class Detector(nn.Module):
     Args:
         in_channels: channels of the backbone's coarsest level.
         num_classes: stuff and things, without "no object".
-        num_queries: objects that an image can have; more than the data's images do (100 in DETR, for COCO's 70).
+        num_queries: number of queries, each of which finds at most one segment; give more than an image of the data has
+            segments (100 in DETR, for at most 70 in COCO).
         channels: width of the transformer, a multiple of 16 and of ``num_heads``.
         num_heads: number of attention heads.
-        feed_forward: width of the layers between attentions.
+        feed_forward: width of the feed-forward networks.
         encoder_layers: number of layers in the encoder.
         decoder_layers: number of layers in the decoder.
-        dropout: rate of the dropout in both.
+        dropout: rate of the dropout in encoder and decoder.
         box_layers: number of linear layers in the box head (3, DETR, Sec. 3.2).
         position_temperature: base of the wavelengths of the position embedding (10000,
             facebookresearch/detr:models/position_encoding.py).

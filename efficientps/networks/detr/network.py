@@ -63,16 +63,19 @@ class DETRPanoptic(PanopticNetwork):
         no_object_weight: weight of the class of queries without a segment (0.1, facebookresearch/detr:main.py).
         score_thresh: lowest score of a query in the panoptic map (0.85, facebookresearch/detr:models/segmentation.py,
             PostProcessPanoptic).
-        detection_thresh: lowest score of a thing whose mask is predicted for average precision; boxes have none.
+        detection_thresh: lowest score of a thing whose mask is predicted for average precision; boxes have no lowest
+            score.
         max_dropped_area: segments of at most this number of pixels are dropped from the panoptic map (4,
             PostProcessPanoptic).
-        stuff_merge: what becomes of several queries of one stuff class: ``union`` makes their pixels one segment; where
-            a segment is dropped, ``first`` gives the pixels of the later ones to other queries, as the authors' code
-            does.
-        normalizer_scope: whose segments the losses are divided by: those of all processes (``global``, as the authors
-            do) or those of each (``device``).
-        image_mean: of each channel R, G, B in [0, 255]; ``None`` takes what the backbone's weights expect.
-        image_std: standard deviation of each channel, in the same range, or ``None``.
+        stuff_merge: treatment of several queries of one stuff class. ``union`` joins their pixels to one segment.
+            ``first`` does so as well, unless a segment is dropped: then the pixels of the second and later queries go
+            to other queries, as in the authors' code.
+        normalizer_scope: the losses are divided by the number of segments of all processes (``global``, as in the
+            authors' code) or of each process (``device``).
+        image_mean: mean of the channels R, G, B in [0, 255]; ``None`` takes the mean that the backbone's weights
+            expect.
+        image_std: standard deviation of the channels R, G, B, for values in [0, 255]; ``None`` takes the one that the
+            backbone's weights expect.
     """
 
     image_mean: Tensor

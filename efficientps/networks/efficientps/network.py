@@ -48,18 +48,21 @@ class EfficientPS(PanopticNetwork):
             higher scores (0.5, DeepSceneSeg/EfficientPS:configs, ``test_cfg``).
         min_stuff_area: stuff classes with fewer pixels of the image file become void (2048, from the same
             ``test_cfg``).
-        image_mean: of each channel R, G, B in [0, 255]; ``None`` takes what the backbone's weights expect. The authors'
-            code takes those of Mapillary Vistas, 106.433, 116.617, 119.559.
-        image_std: standard deviation of each channel, in the same range (Mapillary Vistas: 65.496, 67.6, 74.123).
+        image_mean: mean of the channels R, G, B in [0, 255]; ``None`` takes the mean that the backbone's weights
+            expect. The authors' code takes the mean of Mapillary Vistas, 106.433, 116.617, 119.559.
+        image_std: standard deviation of the channels R, G, B, for values in [0, 255] (Mapillary Vistas: 65.496, 67.6,
+            74.123); ``None`` takes the one that the backbone's weights expect.
         activation_checkpointing: parts whose inner activations are not kept: the backward pass computes them a second
             time, with the same result, which takes less memory and more time. Each block of the backbone is such a
             part.
-        norm_implementation: how every in-place ABN computes: ``in_place`` by PyTorch's operators, ``eager`` by its two
-            layers, ``compiled`` by the ``inplace-abn`` package, ``triton`` by this package's own kernels.
+        norm_implementation: how every in-place ABN computes: ``in_place`` by PyTorch's operators, ``eager`` by
+            PyTorch's batch norm and leaky ReLU, ``compiled`` by the ``inplace-abn`` package, ``triton`` by this
+            package's own kernels.
         torch_compile: parts that ``torch.compile`` turns into kernels when they first see a size of images, in training
             and in evaluation each, which takes minutes; from the ninth size on they run uncompiled. ``eager`` norms
-            suit it best: it fuses them with what is around, and chooses itself what the backward pass computes twice.
-            In a training on several GPUs they become synchronised in-place norms, which it cannot fuse.
+            suit compilation best: the compiler fuses them with the layers around them, and chooses itself what the
+            backward pass recomputes. In a training on several GPUs they become synchronised in-place norms, which the
+            compiler cannot fuse.
     """
 
     speed_options = ("activation_checkpointing", "norm_implementation", "torch_compile")

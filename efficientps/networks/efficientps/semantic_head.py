@@ -98,11 +98,11 @@ class SemanticHead(nn.Module):
         num_classes: stuff and thing classes, C.
         in_channels: channels of the pyramid.
         channels: channels inside the head (128 in Fig. 2 and the authors' code).
-        dpc_dilations: (rows, columns) of the five convolutions of each DPC: of the first, of the three that follow it
-            and of the one after the last of these.
+        dpc_dilations: dilations (rows, columns) of the five convolutions of each DPC: the first one, the three that
+            follow it, and the one after the last of these.
         hard_pixel_fraction: share of the pixels, those with the highest losses, that the loss counts (0.25).
-        hard_pixel_scope: whether that share is taken of each ``image`` (the paper) or of the whole ``batch`` (the
-            authors' code).
+        hard_pixel_scope: whether ``hard_pixel_fraction`` is a share of each ``image`` (the paper) or of the whole
+            ``batch`` (the authors' code).
         semantic_weight: weight of the loss (1, EfficientPS, Sec. 3.4).
         intermediate_norm: whether the separable convolutions have a second norm, between their two convolutions.
         norm_act: builds the normalisation with its activation.

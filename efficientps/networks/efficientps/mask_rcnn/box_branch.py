@@ -58,18 +58,18 @@ class BoxBranch(nn.Module):
         num_things: number of thing classes.
         in_channels: channels of the pyramid.
         hidden: width of the fully connected layers.
-        norm_act: normalisation and activation after them (as Fig. 2 draws); None is a plain ReLU, as in the authors'
-            code and the paper's parameter count.
+        norm_act: builds the normalisation with its activation after the fully connected layers (as Fig. 2 draws); None
+            is a plain ReLU, as in the authors' code and the paper's parameter count.
         output_size: bins of RoIAlign (7; Fig. 2 draws 14, which alone would cost 38 M parameters).
         samples_per_image: proposals that count in the loss.
-        positive_fraction: largest share of positives among them.
+        positive_fraction: largest share of positives among the proposals that count in the loss.
         positive_iou: overlap from which a proposal is positive.
         box_loss_beta: difference at which the smooth L1 loss becomes linear.
         delta_weights: factors of the offsets of a box's centre and of its logarithmic size, before they are compared
             (10 and 5, rbgirshick/py-faster-rcnn: the inverse of BBOX_NORMALIZE_STDS).
         detection_thresh: lowest score of a detection; low, for average precision.
         nms_thresh: IoU above which the detection with the lower score, of two of one class, is dropped.
-        max_detections: most detections of one image.
+        max_detections: largest number of detections of one image.
         sampling_ratio: samples of RoIAlign along each side of a bin.
         aligned: whether RoIAlign has the centres of pixels at half-integers; False shifts by half a pixel, as the heads
             of torchvision do.
@@ -77,12 +77,12 @@ class BoxBranch(nn.Module):
             leads to the next coarser one (56, DeepSceneSeg/EfficientPS:configs).
         smallest_side: detections with a shorter side, in pixels, are left out (0.01, torchvision's
             ``remove_small_boxes`` in ``RoIHeads``).
-        largest_scale: how many times as long as its proposal's a side of a detection can become (1000 / 16,
+        largest_scale: largest ratio of a side of a detection to that of its proposal (1000 / 16,
             facebookresearch/detectron: BBOX_XFORM_CLIP).
         class_weight: weight of the loss of the classes (1, EfficientPS, Sec. 3.4).
         box_weight: weight of the loss of the boxes (1, EfficientPS, Sec. 3.4).
-        normalizer_scope: whose samples the losses are divided by: those of all processes (``global``) or those of each
-            (``device``).
+        normalizer_scope: the losses are divided by the number of samples of all processes (``global``) or of each
+            process (``device``).
 
     Raises:
         ValueError: a count is below 1, or ``largest_scale`` is not above 0.

@@ -43,8 +43,8 @@ class MaskBranch(nn.Module):
         finest_scale: boxes of less than twice this side, in pixels, are read from the finest level, and each doubling
             leads to the next coarser one (56, DeepSceneSeg/EfficientPS:configs).
         mask_weight: weight of the loss of the masks (1, EfficientPS, Sec. 3.4).
-        normalizer_scope: whose samples the losses are divided by: those of all processes (``global``) or those of each
-            (``device``).
+        normalizer_scope: the losses are divided by the number of samples of all processes (``global``) or of each
+            process (``device``).
 
     Raises:
         ValueError: a count is below 1.

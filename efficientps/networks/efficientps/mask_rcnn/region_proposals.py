@@ -43,7 +43,7 @@ class RegionProposalNetwork(nn.Module):
         positive_iou: anchors with a larger overlap are positive, as is the best anchor of each object.
         negative_iou: anchors with a smaller overlap are negative.
         samples_per_image: anchors that count in the loss.
-        positive_fraction: largest share of positives among them.
+        positive_fraction: largest share of positives among the anchors that count in the loss.
         box_loss_beta: difference at which the smooth L1 loss becomes linear (1/9, facebookresearch/detectron).
         pre_nms_train: candidates of each level in training.
         pre_nms_test: candidates of each level in prediction.
@@ -51,12 +51,12 @@ class RegionProposalNetwork(nn.Module):
         post_nms_test: proposals of an image in prediction.
         nms_thresh: IoU above which the candidate with the lower score, of two of one level, is dropped.
         smallest_side: candidates with a shorter side, in pixels, are left out (0.001, torchvision's ``min_size``).
-        largest_scale: how many times as long as its anchor's a side of a candidate can become (1000 / 16,
+        largest_scale: largest ratio of a side of a candidate to that of its anchor (1000 / 16,
             facebookresearch/detectron: BBOX_XFORM_CLIP).
         objectness_weight: weight of the loss of the objectness (1, EfficientPS, Sec. 3.4).
         box_weight: weight of the loss of the boxes (1, EfficientPS, Sec. 3.4).
-        normalizer_scope: whose samples the losses are divided by: those of all processes (``global``) or those of each
-            (``device``).
+        normalizer_scope: the losses are divided by the number of samples of all processes (``global``) or of each
+            process (``device``).
 
     Raises:
         ValueError: a count is below 1, ``largest_scale`` or an aspect ratio is not above 0, or there is not one anchor

@@ -48,9 +48,9 @@ class SOLOv2Head(InstanceHead):
         num_things: number of thing classes.
         in_channels: of the pyramid.
         mask_features: builds the branch of the mask features for a number of pyramid channels and of its own (E).
-        preset: ``full`` or ``light``; the next three follow it unless they are given.
+        preset: ``full`` or ``light``: the values of ``num_convs``, ``channels`` and ``kernel_channels`` unless given.
         num_convs: convolutions in the tower of categories and in that of kernels (4; light 2).
-        channels: of the towers (512; light 256).
+        channels: channels of the towers (512; light 256).
         kernel_channels: E, length of a kernel and channels of the mask features (256; light 128).
         mask_hidden: ``mask_features.hidden``.
         kernel_scale: factor of the kernels. Published is 1, with SGD; under Adam, whose steps do not shrink with the
@@ -59,36 +59,37 @@ class SOLOv2Head(InstanceHead):
         fourier_octaves: number of frequencies of the waves that kernels and mask features see beside the published
             linear coordinates: sines and cosines over rows and columns, each twice as fast as the one before. 0 as
             published; with six, a training tells neighbouring objects apart much earlier.
-        num_grids: of each level, the cells along both sides or (rows, columns). The published grids are square, 40,
-            36, 24, 16 and 12 cells; these are for images twice as wide as high.
-        scale_ranges: of each level, the least and the greatest square root of an object's box area in pixels. They
-            are those published for COCO, scaled to the short side of the images, unless given.
+        num_grids: for each level, the number of cells along both sides, or (rows, columns). The published grids are
+            square, with 40, 36, 24, 16 and 12 cells; the defaults are for images twice as wide as high.
+        scale_ranges: for each level, the least and the greatest square root of an object's box area in pixels. By
+            default those published for COCO, scaled to the short side of the images.
         sigma: size of an object's centre region as a share of its box (0.2).
-        conflict: which object supervises a cell that several objects claim: that of the ``smaller`` mask, the ``last``
-            one, or ``all`` of them, as published.
+        conflict: the object that a cell learns when several objects claim it: the one with the ``smaller`` mask, the
+            ``last`` one, or ``all`` of them, as published.
         category_weight: weight of the focal loss (1).
         mask_weight: weight of the Dice loss (3).
         dice_smoothing: added to both sums of the Dice loss's denominator (0.001).
         focal_alpha: weight of the positives in the focal loss (0.25).
         focal_gamma: exponent of the focal loss (2).
         category_prior: category score of every cell before the training (0.01).
-        norm_act: builds the normalisation with its activation, of towers and mask features (``GroupNormReLU``).
+        norm_act: builds the normalisation with its activation in towers and mask features (``GroupNormReLU``).
         points_nms_window: side in cells of the square in which only the highest score of a class remains (2).
         detection_thresh: lowest category score of a cell (0.1).
         nms_pre: number of cells with the highest scores whose masks are drawn (500).
-        mask_thresh: a mask is where the probability is higher (0.5).
-        least_areas: of each level, the cells at stride 4 that a mask must exceed (8, 8, 16, 32, 32).
-        nms_kernel: Matrix NMS makes of an overlap the factor exp(-sigma IoU^2) (``gaussian``) or 1 - IoU (``linear``).
+        mask_thresh: a mask holds the pixels with a higher probability (0.5).
+        least_areas: for each level, the number of cells at stride 4 that a mask must exceed (8, 8, 16, 32, 32).
+        nms_kernel: factor of a score that Matrix NMS computes from an overlap: exp(-sigma IoU^2) (``gaussian``) or 1 -
+            IoU (``linear``).
         nms_sigma: sigma of the Gaussian kernel (2).
         update_thresh: lowest score after Matrix NMS (0.05).
-        max_detections: most instances of one image (100).
+        max_detections: largest number of instances of one image (100).
         score_thresh: lowest score in the panoptic fusion. It is lower than that of a classifier, because scores here
             are products of three factors.
         mask_logit_scale: factor of the mask logits in the panoptic fusion.
         mask_prob_margin: mask probabilities are kept this far from 0 and 1. The Dice loss drives them to the ends,
             where the semantic head would lose its vote in the fusion.
-        normalizer_scope: whose samples the losses are divided by: those of all processes (``global``) or those of each
-            (``device``).
+        normalizer_scope: the losses are divided by the number of samples of all processes (``global``) or of each
+            process (``device``).
 
     Raises:
         ValueError: an option of the levels does not have five entries, a count is below 1, a probability is not between
