@@ -50,7 +50,7 @@ def write_text(path: str | os.PathLike[str], text: str, *, concurrent: bool = Fa
     Args:
         path: the file to write; a file of that name is replaced.
         text: its content.
-        concurrent: as for ``atomic_file``.
+        concurrent: whether several processes may write this file at the same time.
 
     Raises:
         OSError: if the file cannot be written.

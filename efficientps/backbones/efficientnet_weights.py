@@ -54,7 +54,7 @@ def fit_to_norms(state_dict: Mapping[str, Tensor], convs: Mapping[str, str], *, 
     Args:
         state_dict: timm's keys.
         convs: name of each norm -> name of the convolution (without bias) right before it.
-        eps: of the norms.
+        eps: eps of the norms.
     """
     fitted = dict(state_dict)
     for norm, conv in convs.items():

@@ -37,8 +37,8 @@ class ResNetBackbone(Backbone):
         dilation: dilate the last stage in place of its stride, so that the coarsest level has stride 16 (DC5).
 
     Attributes:
-        channels: of the four levels, finest first: ``(256, 512, 1024, 2048)`` for ResNet-50.
-        strides: of the four levels; the last is 16 with ``dilation``.
+        channels: channels of the four levels, finest first: ``(256, 512, 1024, 2048)`` for ResNet-50.
+        strides: strides of the four levels; the last is 16 with ``dilation``.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ def find_config(name: str) -> str:
     """Return the path of a configuration: the name itself where there is such a file, else the preset of that name.
 
     Args:
-        name: what a command line gives. One that is neither a file nor a preset is returned as it is.
+        name: value of ``--config``. A name that is neither a file nor a preset is returned unchanged.
     """
     return name if Path(name).is_file() else str(presets().get(name, name))
 

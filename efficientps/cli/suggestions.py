@@ -20,7 +20,7 @@ def explain_class(name: str, keys: Sequence[str], message: str, sections: Mappin
     """Say that there is no class of a name for a key, with the near names and the known classes of its kind.
 
     Args:
-        name: what the configuration gives.
+        name: the misspelt name in the configuration.
         keys: the keys down to the place, as the parser names them: ``["model.network", "backbone"]``.
         message: that of the parser, which names the classes chosen above the place.
         sections: the class of each section of the configuration.
@@ -47,7 +47,8 @@ def near_keys(key: str, keys: Sequence[str], message: str, sections: Mapping[str
     """Return the keys that are near a misspelt one, the nearest first.
 
     Args:
-        key: what the configuration gives, with the keys above it or without: ``"model.netwrk"`` or ``"netwrk"``.
+        key: the misspelt key in the configuration, with the keys above it or without: ``"model.netwrk"`` or
+            ``"netwrk"``.
         keys: the keys above it, as the parser names them.
         message: that of the parser, which names the classes chosen above the place.
         sections: the class of each section of the configuration.

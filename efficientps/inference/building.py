@@ -113,7 +113,7 @@ def build(description: Description, *, tensors: int, path: str | Path, trust: Se
     Args:
         description: one that ``check_description`` has accepted.
         tensors: number of tensors that it will be given: it must not have many more.
-        path: of the file; its size limits what is built.
+        path: path of the file; its size limits what is built.
         trust: modules or packages whose classes it may name.
 
     Raises:
@@ -201,7 +201,7 @@ def _no_more_than(tensors: int, size: int) -> Iterator[None]:
 
     Args:
         tensors: number of tensors in the file.
-        size: of the file in bytes; a number takes two or more.
+        size: size of the file in bytes; a number takes two or more.
     """
     left, numbers = 3 * tensors + 1000, size // 2 + _MORE_NUMBERS
 

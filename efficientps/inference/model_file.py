@@ -59,7 +59,7 @@ class ModelFile:
         categories: the classes of the data that it was trained on.
         eval_size: (height, width) in pixels that images are fitted in for evaluation, with their aspect ratio kept;
             ``None``: unknown.
-        version: of the package that wrote the file.
+        version: version of the package that wrote the file.
         channels_last: whether the network is stored channels last, as it was in its training.
     """
 
@@ -79,7 +79,7 @@ class ModelDescription:
         categories: the classes of the data.
         eval_size: (height, width) in pixels that images fit in for evaluation; ``None``: unknown.
         channels_last: the memory format that the network was trained in.
-        version: of the package that wrote the file.
+        version: version of the package that wrote the file.
     """
 
     network: Description
@@ -95,7 +95,7 @@ class SavedNetwork(PanopticNetwork):
     Args:
         num_stuff: number of stuff classes, which must be the checkpoint's.
         num_things: number of thing classes, which must be the checkpoint's.
-        path: of the checkpoint.
+        path: path of the checkpoint.
         trust: modules or packages whose classes it may name, see ``read_model_file``.
 
     Raises:

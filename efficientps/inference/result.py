@@ -146,7 +146,7 @@ def write_coco(
     Results are written one by one, so that those of ``Predictor.stream`` need not be in memory together.
 
     Args:
-        results: of one network.
+        results: results of one network.
         folder: made if it does not exist.
         image_ids: one id for each result, in place of the result's own.
 

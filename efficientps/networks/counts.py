@@ -10,7 +10,7 @@ def check_counts(owner: str, counts: Mapping[str, int], *, least: int = 1) -> No
 
     Args:
         owner: the part of the network that the counts belong to, for the message.
-        counts: by the names of the arguments that give them.
+        counts: each count by the name of its argument.
         least: the lowest count that is accepted.
 
     Raises:

@@ -99,7 +99,7 @@ class ImageOnCanvas:
         canvas: ``(4 m, 4 n)`` in networks that predict at stride 4.
         image_size: ``(h, w)`` of the image on the canvas.
         size: ``(H, W)`` of the image file.
-        device: of the logits.
+        device: device of the logits.
     """
 
     cells: tuple[int, int]
@@ -197,7 +197,7 @@ class CanvasLogits:
 
     Attributes:
         logits: float32 ``[C, m, n]``.
-        place: of the image on the canvas.
+        place: place of the image on the canvas.
     """
 
     logits: Tensor

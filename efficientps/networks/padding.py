@@ -60,7 +60,7 @@ def normalized(images: Tensor, image_sizes: Sequence[tuple[int, int]], *, mean: 
     Args:
         images: uint8 ``[B, 3, H, W]``.
         image_sizes: valid ``(h, w)`` of each.
-        mean: of each channel, float32 ``[3, 1, 1]``.
+        mean: mean of each channel, float32 ``[3, 1, 1]``.
         std: standard deviation of each channel, float32 ``[3, 1, 1]``.
     """
     x = (images - mean) / std

@@ -46,7 +46,7 @@ def curve_figure(curves: Mapping[str, Curve], title: str, *, scale: float = 1.0)
     """Draw curves over the steps of training; a long curve is a thin line under its running mean.
 
     Args:
-        curves: by their names.
+        curves: each curve by its name.
         title: title of the figure.
         scale: factor of the values; 100 gives percent.
     """

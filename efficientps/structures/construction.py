@@ -45,7 +45,7 @@ def describe(value: object, name: str = "") -> Description:
 
     Args:
         value: an argument of a constructor.
-        name: of the argument, for the sentence about what cannot be described.
+        name: name of the argument, for the sentence about what cannot be described.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -98,7 +98,7 @@ def check_factory(name: str, factory: object) -> None:
     """Check that an argument holds what builds an object, and that no argument by name is missing for it.
 
     Args:
-        name: of the argument, for messages.
+        name: name of the argument, for messages.
         factory: its value: a class, a function, or a ``functools.partial`` of one.
 
     Raises:

@@ -17,7 +17,7 @@ def load_initial_weights(network: PanopticNetwork, *, file: str | Path | None, p
 
     Args:
         network: changed in place.
-        file: whose fitting tensors the network takes, see ``init_from``; they go before pretrained ones.
+        file: file whose fitting tensors the network takes, see ``init_from``; they replace pretrained ones.
         pretrained: load the pretrained weights that backbones describe. A backbone of which the file has every tensor
             is left out, so that nothing is fetched for it.
 

@@ -46,7 +46,7 @@ class TensorBoardEvents(TensorBoardLogger):
     """TensorBoard's files in the folder of a run.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -78,7 +78,7 @@ def run_loggers(folder: RunFolder, *, enabled: bool = True) -> list[Logger]:
     """Return the loggers of a run: CSV, which the trainer takes the folder from, and TensorBoard if it is installed.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         enabled: whether anything is logged.
     """
     own: list[Any] = [MetricsCsv(folder, enabled=enabled)]

@@ -17,7 +17,7 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.
     first.
 
     Args:
-        segmentation: as the JSON file has it.
+        segmentation: value in the JSON file.
         size: (h, w) of the image.
 
     Raises:

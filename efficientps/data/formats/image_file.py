@@ -104,7 +104,7 @@ def image_tensor(image: Image.Image, *, name: str, upright: bool) -> Tensor:
     """Convert an image of Pillow, as ``read_image`` converts what it reads, to uint8 ``[3, h, w]`` in RGB.
 
     Args:
-        image: of any mode but floating-point pixels.
+        image: an image of any mode but floating-point pixels.
         name: what messages call the image.
         upright: whether to turn the image as its EXIF orientation says.
 

@@ -41,7 +41,7 @@ def split_annotations(
         train: file for the larger part.
         val: file for the smaller part.
         val_fraction: share of the images of each class that ``val`` gets, between 0 and 1.
-        seed: of the choice between images that fit equally well.
+        seed: seed of the choice between images that fit equally well.
         overwrite: whether the two files may exist already.
 
     Returns:
@@ -87,8 +87,8 @@ def stratified_choice(classes: Sequence[Iterable[int]], *, fraction: float, seed
 
     Args:
         classes: the classes in each image.
-        fraction: between 0 and 1.
-        seed: of the choice between images that fit equally well.
+        fraction: share of the images to choose, between 0 and 1.
+        seed: seed of the choice between images that fit equally well.
 
     Returns:
         The positions of the chosen images; at least one, and not all.

@@ -37,13 +37,13 @@ def detection_terms(
     """Return the weighted terms of classes and boxes of the last decoder layer, and the sum over the earlier layers.
 
     Args:
-        detection: of the batch.
+        detection: output of the detector for the batch.
         matches: pairs of queries and segments, one entry for each decoder layer.
         targets: segments of each image.
-        number: of segments, which the terms of the boxes are divided by.
+        number: number of segments, which the terms of the boxes are divided by.
         no_object_weight: weight of the class of queries without a segment.
         weights: weights of the terms.
-        normalizer_scope: whose queries the terms of the classes are divided by.
+        normalizer_scope: the terms of the classes are divided by the queries of all processes or of each process.
     """
     num_classes = detection.class_logits.shape[-1] - 1
     class_weights = torch.ones(num_classes + 1, device=number.device)
@@ -84,11 +84,11 @@ def mask_terms(
 
     Args:
         mask_head: draws the masks.
-        detection: of the batch.
+        detection: output of the detector for the batch.
         levels: the backbone's four levels, finest first.
         matches: pairs of queries of the last decoder layer and segments.
         targets: segments of each image.
-        number: of segments, which the terms are divided by.
+        number: number of segments, which the terms are divided by.
         weights: weights of the terms.
     """
     if len(matches.images) == 0:  # the mask of one query, times 0, keeps every parameter connected to the loss

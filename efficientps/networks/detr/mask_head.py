@@ -95,7 +95,7 @@ class MaskHead(nn.Module):
     Args:
         channels: width of the detector.
         num_heads: attention heads of the detector.
-        level_channels: of the backbone's levels of strides 4, 8 and 16.
+        level_channels: channels of the backbone's levels of strides 4, 8 and 16.
 
     Raises:
         ValueError: the group norms of the mask head, of 8 groups each, cannot split their channels.
@@ -118,7 +118,7 @@ class MaskHead(nn.Module):
         """Return the mask logits of N chosen queries, each as it would be among all others.
 
         Args:
-            detection: of the batch.
+            detection: output of the detector for the batch.
             levels: the backbone's levels of strides 4, 8 and 16.
             images: int64 ``[N]``, the image of each query.
             queries: int64 ``[N]``, its number in the image.

@@ -51,7 +51,7 @@ def match(
     Args:
         class_logits: float32 ``[D, B, Q, C + 1]``.
         boxes: float32 ``[D, B, Q, 4]``, cxcywh as fractions of the image.
-        targets: of the B images, none with more than Q segments.
+        targets: targets of the B images, none with more than Q segments.
         costs: factors of the three parts of the cost.
 
     Returns:

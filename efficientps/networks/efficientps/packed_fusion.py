@@ -43,7 +43,7 @@ def draw_packed(
     Args:
         code: int64 ``[h, w]``, codes of void and stuff.
         best: float32 ``[h, w]``, the best stuff logit of each pixel.
-        semantic_logits: of C classes at the size of the map, stuff channels first.
+        semantic_logits: semantic logits of C classes at the size of the map, stuff channels first.
         mask_logits: float ``[N, m, n]``.
         detections: the K instances that are drawn, by falling score.
         order: int64 ``[K]``, the position of each among the N; in the host's memory.

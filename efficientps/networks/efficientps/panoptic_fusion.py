@@ -95,7 +95,7 @@ def panoptic_fusion(
     Args:
         semantic_logits: before the softmax, stuff channels first: a float tensor ``[C, h, w]``, or logits of a
             network's canvas (``logits_of_image``). The map has their size.
-        instances: of the same image, at the same size.
+        instances: instances of the same image, at the same size.
         num_stuff: number of stuff classes.
         maps: the result of ``semantic_maps`` for these logits, if the caller has it; it is overwritten.
         score_thresh: lowest score of an instance (0.5, DeepSceneSeg/EfficientPS:configs, ``test_cfg``).
@@ -215,8 +215,8 @@ def _draw_one_by_one(
     Args:
         code: integer ``[h, w]``; written.
         best: the best stuff logit of each pixel, float32 ``[h, w]``; overwritten.
-        semantic_logits: of C classes.
-        instances: by falling score.
+        semantic_logits: semantic logits of C classes.
+        instances: instances by falling score.
         windows: int64 ``[N, 4]``, in the host's memory.
         channels: int64 ``[N]``, of the instances' classes in the semantic logits; in the host's memory.
         num_stuff: number of stuff classes.

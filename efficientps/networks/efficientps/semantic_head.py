@@ -43,7 +43,8 @@ class DPC(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        dilations: of the five convolutions: the first, the three that follow it, and the one after the last of these.
+        dilations: dilations of the five convolutions: the first, the three that follow it, and the one after the last
+            of these.
         intermediate_norm: whether the separable convolutions have a second norm, between their two convolutions.
         norm_act: builds the normalisation with its activation.
     """

@@ -54,8 +54,8 @@ def panoptic_map(
         canvas: ``(H, W)``.
         image_size: ``(h, w)`` of the image in the canvas's top-left corner. To resize what covers the canvas to the
             image, as the authors do, would stretch it.
-        size: of the image file; logits are enlarged to it, and areas counted in its pixels. It is ``image_size`` if
-            None.
+        size: size of the image file; logits are enlarged to it, and areas counted in its pixels. It is ``image_size``
+            if None.
         num_stuff: classes below it are stuff.
         stuff_merge: ``union`` makes all pixels of a stuff class' queries one segment, with the first query's score.
             ``first`` is the authors' code: where something is to be dropped, the pixels of the second and later

@@ -121,7 +121,7 @@ def facade_surface(
     Args:
         rng: chooses curtains, dirt and shop windows.
         facade: design.
-        width: of the front, metres.
+        width: width of the front, metres.
         density: pixels per metre, down and across.
         blind: paint an end wall with few windows instead.
     """

@@ -23,7 +23,7 @@ class MetricsCsv(Logger):
     ``cut`` removes the rows that a resumed run will write again.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         enabled: whether the file is written; the run has its folder in any case.
 
     Attributes:

@@ -21,7 +21,7 @@ class PyramidAnchors(nn.Module):
     Args:
         sizes: side in pixels of the anchors of each level.
         aspect_ratios: height by width of the anchors at each cell.
-        strides: of each level, in pixels.
+        strides: strides of each level, in pixels.
     """
 
     def __init__(

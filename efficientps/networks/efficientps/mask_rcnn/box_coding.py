@@ -24,8 +24,8 @@ def encode_boxes(boxes: Tensor, references: Tensor, *, centre_weight: float, siz
     Args:
         boxes: float32 ``[..., 4]``, xyxy.
         references: float32 ``[..., 4]``, xyxy; one for each box.
-        centre_weight: what dx and dy are multiplied by.
-        size_weight: what dw and dh are multiplied by.
+        centre_weight: factor of dx and dy.
+        size_weight: factor of dw and dh.
     """
     centre, size = _centre_and_size(boxes)
     reference_centre, reference_size = _centre_and_size(references)
@@ -47,9 +47,9 @@ def decode_boxes(
     Args:
         deltas: float32 ``[..., 4]``: dx, dy, dw, dh.
         references: float32, xyxy; broadcast against the deltas.
-        centre_weight: what dx and dy are divided by.
-        size_weight: what dw and dh are divided by.
-        largest_scale: how many times as long as its reference's a side can become.
+        centre_weight: divisor of dx and dy.
+        size_weight: divisor of dw and dh.
+        largest_scale: largest ratio of a side of a box to that of its reference.
     """
     reference_centre, reference_size = _centre_and_size(references)
     centre = deltas[..., :2] / centre_weight * reference_size + reference_centre

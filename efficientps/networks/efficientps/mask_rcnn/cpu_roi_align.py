@@ -19,7 +19,7 @@ def roi_align_channels_last(
         features: float32 ``[B, C, H, W]``; read without a copy where its memory format is channels-last.
         rois: float32 ``[R, 5]``, index of the image and box xyxy in pixels of the image.
         output_size: bins along each side.
-        stride: of the features.
+        stride: stride of the features.
         sampling_ratio: samples along each side of a bin.
 
     Returns:

@@ -49,7 +49,7 @@ def pyramid_roi_align(
 
     Args:
         pyramid: P4 to P32.
-        boxes: of each image, float32 ``[R_i, 4]``, xyxy in pixels.
+        boxes: boxes of each image, float32 ``[R_i, 4]``, xyxy in pixels.
         output_size: bins along each side.
         sampling_ratio: samples along each side of a bin.
         aligned: pixel centres at half-integers; False is the legacy half-pixel shift of torchvision's own heads.
@@ -70,7 +70,7 @@ def align_chosen(
     """Return the features of boxes, ``[R, channels, output_size, output_size]``: each level pools its own boxes.
 
     Args:
-        features: of each level, finest first, float ``[B, channels, H/s, W/s]``.
+        features: features of each level, finest first, float ``[B, channels, H/s, W/s]``.
         rois: ``[R, 5]`` of the same type, index of the image and box xyxy in pixels.
         levels: int64 ``[R]``, index of each box's level.
         output_size: bins along each side.

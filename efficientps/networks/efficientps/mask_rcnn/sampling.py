@@ -37,7 +37,7 @@ class BalancedSampler:
         """Draw from the elements of each image.
 
         Args:
-            labels: of each image ``[A_i]``; 1 and more is positive, 0 is negative, and others are never drawn.
+            labels: labels of each image ``[A_i]``; 1 and more is positive, 0 is negative, and others are never drawn.
         """
         flat = torch.cat(list(labels))
         masks = torch.stack([flat >= 1, flat == 0])

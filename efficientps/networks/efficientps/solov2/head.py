@@ -46,7 +46,7 @@ class SOLOv2Head(InstanceHead):
 
     Args:
         num_things: number of thing classes.
-        in_channels: of the pyramid.
+        in_channels: channels of the pyramid.
         mask_features: builds the branch of the mask features for a number of pyramid channels and of its own (E).
         preset: ``full`` or ``light``: the values of ``num_convs``, ``channels`` and ``kernel_channels`` unless given.
         num_convs: convolutions in the tower of categories and in that of kernels (4; light 2).

@@ -70,8 +70,8 @@ def maps_of_level(
     Coordinates are those of the level, and are resized with it; the waves are those of the grid.
 
     Args:
-        height: of the level.
-        width: of the level.
+        height: height of the level.
+        width: width of the level.
         grid: rows and columns.
         octaves: number of frequencies of the sine and cosine waves over rows and columns.
         dtypes: types of the level and of the resized level.

@@ -33,7 +33,7 @@ def matrix_nms(
         labels: int64 ``[N]``.
         scores: float ``[N]``, in any order.
         kernel: f. An exact copy keeps exp(-sigma) of its score with ``gaussian`` and nothing with ``linear``.
-        sigma: of the Gaussian; 2 in the paper and in the authors' configurations.
+        sigma: sigma of the Gaussian; 2 in the paper and in the authors' configurations.
 
     Returns:
         ``[N]`` in the order of the input, float32 at least.

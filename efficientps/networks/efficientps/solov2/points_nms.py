@@ -10,7 +10,7 @@ def suppress_neighbours(scores: Tensor, window: int = 2) -> Tensor:
     """Return scores ``[B, C, rows, columns]`` with 0 where a neighbour in the same class is higher ("points NMS").
 
     Args:
-        scores: of each cell and class, at least 0.
+        scores: scores of each cell and class, at least 0.
         window: cells along each side of the square that a cell is compared with. 2, as published
             (WXinlong/SOLO:mmdet/core/post_processing/matrix_nms.py, ``points_nms``), holds its neighbours above, left
             and above left; an odd number has the cell in the middle; 1 suppresses nothing.

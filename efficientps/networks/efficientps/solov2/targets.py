@@ -55,14 +55,14 @@ def assign_cells(
     Sec. 3.3.1; WXinlong/SOLO: mmdet/models/anchor_heads/solov2_head.py). Objects without a pixel have no cell.
 
     Args:
-        targets: of one image; the size of its masks is the canvas.
+        targets: targets of one image; the size of its masks is the canvas.
         num_things: number of thing classes; the category of a cell without object.
         grids: rows and columns of each level.
         scale_ranges: least and greatest size in pixels of the objects of each level, both included.
         sigma: side of the centre region relative to that of the box.
-        conflict: who has a cell that several objects claim: the ``smaller`` mask (of equal ones the later object) or
-            the ``last`` object, whereupon the others lose their pair; or ``all``, as in the originals, where the cell
-            takes the category of the last object but learns the masks of all.
+        conflict: the object that gets a cell which several objects claim: the one with the ``smaller`` mask (of equal
+            ones the later object) or the ``last`` one, whereupon the others lose their pair; or ``all``, as in the
+            originals, where the cell takes the category of the last object but learns the masks of all.
 
     Returns:
         The targets, on the device of ``targets``.
@@ -102,7 +102,8 @@ def assign_cells_of_batch(
         grids: rows and columns of each level.
         scale_ranges: least and greatest size in pixels of the objects of each level, both included.
         sigma: side of the centre region relative to that of the box.
-        conflict: who has a cell that several objects claim: the ``smaller`` mask, the ``last`` object, or ``all``.
+        conflict: the object that gets a cell which several claim: the ``smaller`` mask, the ``last`` object, or
+            ``all``.
         tables: keeps the tensors that follow from grids, ranges and canvas for the next call.
 
     Raises:
@@ -243,7 +244,7 @@ def default_scale_ranges(short_side: int) -> tuple[tuple[float, float], ...]:
     has no end, so that every object belongs to a level.
 
     Args:
-        short_side: of the network's input, in pixels.
+        short_side: short side of the network's input, in pixels.
 
     Returns:
         Least and greatest size of each level, finest first; neighbours overlap, as published.
