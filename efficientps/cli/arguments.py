@@ -29,7 +29,7 @@ def with_default_config(arguments: Sequence[str], default: Path | None = None) -
         default: the user's configuration file; ``None`` is the reference configuration of the project.
 
     Raises:
-        FileNotFoundError: there is no configuration, and no run that could have the checkpoint ``last`` or ``best``.
+        FileNotFoundError: there is neither a configuration nor the checkpoint.
         NotSelfDescribedError: there is no configuration, and the checkpoint does not say what network it is of.
         ValueError: the checkpoint cannot be read.
 
@@ -60,12 +60,15 @@ def with_default_config(arguments: Sequence[str], default: Path | None = None) -
 
 
 def _with_found_checkpoint(arguments: list[str]) -> list[str]:
-    """Name the file of the checkpoint ``last`` or ``best``, if a command line asks for it."""
+    """Name the file of the checkpoint that a command line asks for, if it asks for one."""
     choice = _value("--ckpt_path", arguments)
-    if choice not in ("last", "best"):
+    if choice is None:
         return arguments
     root = _value("--trainer.default_root_dir", arguments) or RUNS
-    path = resolve_checkpoint(choice, root)
+    try:
+        path = resolve_checkpoint(choice, root)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--ckpt_path {choice}: {error}") from None
     if path is None:
         raise FileNotFoundError(
             f"--ckpt_path {choice}: there is no such checkpoint below the folder {root}; give the path of a "

@@ -15,13 +15,16 @@ class CommandParser(argparse.ArgumentParser):
     Args:
         prog: name of the program in its help; ``None`` is the file that Python runs.
         description: what the command does.
-        show_defaults: add the default of each option to its help.
     """
 
-    def __init__(self, prog: str | None, description: str, *, show_defaults: bool = True) -> None:
+    def __init__(self, prog: str | None, description: str) -> None:
         """Make a parser without options."""
-        formatter = argparse.ArgumentDefaultsHelpFormatter if show_defaults else argparse.HelpFormatter
+        formatter = argparse.ArgumentDefaultsHelpFormatter
         super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
+
+    def format_help(self) -> str:
+        """Return the help with the default of each option that has one."""
+        return re.sub(r"\s+\(default:\s+(None|False)\)", "", super().format_help())
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message, and exit with code 2."""

@@ -20,7 +20,7 @@ _DESCRIPTION = "Panoptic quality of predictions in the COCO panoptic format, as 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Evaluate what the command line names, print the table, and return the exit code: 0, or 2 after bad input."""
-    parser = CommandParser(prog or "python -m efficientps.cli.evaluate", _DESCRIPTION, show_defaults=False)
+    parser = CommandParser(prog or "python -m efficientps.cli.evaluate", _DESCRIPTION)
     parser.add_argument("gt_json", metavar="GT_JSON", help="annotations of the ground truth")
     parser.add_argument("gt_dir", metavar="GT_DIR", help="folder of its PNG files")
     parser.add_argument("pred_json", metavar="PRED_JSON", help="annotations of the predictions")
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     parser.add_argument("--report", metavar="DIR", type=Path, help="write report.html and its pictures to this folder")
     parser.add_argument("--images", metavar="DIR", help="folder of the image files, for the pictures of the report")
     parser.add_argument("--log", metavar="CSV", help="metrics.csv of the training run, for the curves of the report")
-    parser.add_argument("--worst", metavar="N", type=int, default=8, help="images that the report shows (8)")
+    parser.add_argument("--worst", metavar="N", type=int, default=8, help="images that the report shows")
     options = parser.parse_args(arguments)
     # PyTorch is imported after the options are read, so that the help appears at once.
     from efficientps.cli.evaluation import evaluate

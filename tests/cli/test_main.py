@@ -58,6 +58,8 @@ def test_help_loads_no_heavy_package():
     done = subprocess.run([sys.executable, "-c", program, words], cwd=ROOT, capture_output=True, text=True, check=True)
     assert len(helps) == 13
     assert done.stdout.count("usage: efficientps ") == 13
+    assert "(default: 0.2)" in done.stdout
+    assert "(default: None)" not in done.stdout
     assert done.stdout.splitlines()[-1] == "LOADED" + 14 * " 0"
 
 

@@ -97,7 +97,7 @@ def test_default_config_is_the_projects_own():
         (["test", "--a=1", "--config=b.yaml"], ["test", "--config=b.yaml", "--a=1"]),
         (["fit", "-c", "a", "--x", "1", "-c", "b"], ["fit", "--config", "a", "--config", "b", "--x", "1"]),
         (["fit", "--config"], ["fit", "--config", "D", "--config"]),
-        (["predict", "--ckpt_path", "none.ckpt"], ["predict", "--config", "D", "--ckpt_path", "none.ckpt"]),
+        (["fit", "--ckpt_path", "none.ckpt"], ["fit", "--config", "D", "--ckpt_path", "none.ckpt"]),
     ],
 )  # fmt: skip
 def test_completed_command_lines(arguments, expected, monkeypatch):
@@ -193,13 +193,24 @@ def test_the_checkpoint_of_a_run_without_a_configuration(choice, trained, tmp_pa
     assert named["annotations"][0]["segments_info"]
 
 
-def test_the_checkpoint_of_a_run_where_there_is_none(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["last"],
+            "last: there is no such checkpoint below the folder runs; give the path of a checkpoint, or the folder of "
+            "the runs as --trainer.default_root_dir, or --config.",
+        ),
+        (["best", "--trainer.default_root_dir=here"], "best: there is no such checkpoint below the folder here; give"),
+        (["a.ckpt"], "a.ckpt: There is no checkpoint a.ckpt; give the path of a file, or 'last' or 'best' of the runs"),
+    ],
+)
+def test_a_checkpoint_without_a_configuration_that_is_not_there(words, sentence, tmp_path, monkeypatch, capsys):
+    """Oracle: by hand."""
     monkeypatch.chdir(tmp_path)
-    assert command.main(["predict", "--ckpt_path", "last"]) == 1
-    assert capsys.readouterr().err == (
-        "error: --ckpt_path last: there is no such checkpoint below the folder runs; give the path of a checkpoint, or "
-        "the folder of the runs as --trainer.default_root_dir, or --config.\n"
-    )
+    assert command.main(["predict", "--ckpt_path", *words]) == 1
+    assert capsys.readouterr().err.startswith(f"error: --ckpt_path {sentence}")
+    assert not any(tmp_path.iterdir())
 
 
 def test_predictions_of_a_split_score_as_its_validation(trained, root, tmp_path):
