@@ -26,7 +26,7 @@ def atomic_file(path: str | os.PathLike[str], *, concurrent: bool = False, durab
         The path to write to.
 
     Raises:
-        OSError: if the file cannot be renamed, or the disk refuses its content.
+        OSError: if the file cannot be renamed, or the disk refuses its content; it names the file.
     """
     path = Path(path)
     temporary = path.with_name(f"{uuid.uuid4().hex}.partial" if concurrent else f"{path.name}.partial")
@@ -38,9 +38,11 @@ def atomic_file(path: str | os.PathLike[str], *, concurrent: bool = False, durab
         temporary.replace(path)
         if durable:
             _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # errors of writing have none
         raise
 
 

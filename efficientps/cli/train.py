@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from efficientps.cli.panoptic_cli import SECTIONS, PanopticCLI
 from efficientps.cli.warning_filters import suppress_meaningless_warnings
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.training.callbacks.continued_log import ContinuedLog
+from efficientps.training.callbacks.output_log import OutputLog
 from efficientps.training.callbacks.throughput import ThroughputMonitor
 from efficientps.training.checkpoints.last import INTERRUPTED_EXIT_CODE, Preempted
 from efficientps.training.checkpoints.optimizer_states import ResumedOptimizer
@@ -52,41 +54,50 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
         args = [argument for argument in arguments if argument != "--debug"]
     suppress_meaningless_warnings()
     torch.set_float32_matmul_precision("high")  # TF32 on CUDA under 32-true: fine for training, not for comparisons
-    try:
-        if isinstance(args, list):
-            args = with_default_config(args, default_config)
-        return PanopticCLI(
-            PanopticModule,
-            PanopticDataModule,
-            subclass_mode_data=True,
-            save_config_callback=RunConfig,
-            trainer_defaults={
-                "callbacks": [ThroughputMonitor(), RandomStates(), ResumedOptimizer(), ExactPosition(), ContinuedLog()],
-                "default_root_dir": RUNS,
-                "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
-                "log_every_n_steps": 10,
-            },
-            parser_kwargs={"description": "Train, evaluate and run a panoptic network.", "prog": prog},
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=args,
-        )
-    except Preempted as exit_:
-        print("Continue the run with --ckpt_path last.", file=sys.stderr)
-        return exit_.code if isinstance(exit_.code, int) else 1
-    except KeyboardInterrupt:
-        return INTERRUPTED_EXIT_CODE
-    except SystemExit as exit_:
-        if isinstance(exit_.__context__, KeyboardInterrupt):  # Lightning ends with code 1
+    log = OutputLog()
+    with log.recording(args if isinstance(args, list) else ()):
+        try:
+            if isinstance(args, list):
+                args = with_default_config(args, default_config)
+            return _command_line(args, prog, log)
+        except Preempted as exit_:
+            print("Continue the run with --ckpt_path last.", file=sys.stderr)
+            return exit_.code if isinstance(exit_.code, int) else 1
+        except KeyboardInterrupt:
             return INTERRUPTED_EXIT_CODE
-        return exit_.code if isinstance(exit_.code, int) else 1
-    except Exception as error:
-        sentence = explain(error, SECTIONS)
-        if debug or sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return 1
+        except SystemExit as exit_:
+            if isinstance(exit_.__context__, KeyboardInterrupt):  # Lightning ends with code 1
+                return INTERRUPTED_EXIT_CODE
+            return exit_.code if isinstance(exit_.code, int) else 1
+        except Exception as error:
+            sentence = explain(error, SECTIONS)
+            if debug or sentence is None:
+                log.note(traceback.format_exc())
+                raise
+            print(f"error: {sentence}", file=sys.stderr)
+            return 1
+
+
+def _command_line(args: ArgsType, prog: str | None, log: OutputLog) -> PanopticCLI:
+    """Build the command line and run its command."""
+    own = [ThroughputMonitor(), RandomStates(), ResumedOptimizer(), ExactPosition(), ContinuedLog(), log]
+    return PanopticCLI(
+        PanopticModule,
+        PanopticDataModule,
+        subclass_mode_data=True,
+        save_config_callback=RunConfig,
+        trainer_defaults={
+            "callbacks": own,
+            "default_root_dir": RUNS,
+            "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
+            "log_every_n_steps": 10,
+        },
+        parser_kwargs={"description": "Train, evaluate and run a panoptic network.", "prog": prog},
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=args,
+    )
 
 
 def run(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:

@@ -10,7 +10,7 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_info
 
-from efficientps.atomic_file import atomic_file
+from efficientps.atomic_file import write_text
 from efficientps.training.loggers.metrics_csv import MetricsCsv
 from efficientps.training.run_folder import RunFolder
 
@@ -32,8 +32,7 @@ class RunConfig(SaveConfigCallback):
         if trainer.is_global_zero:
             config = self.config.clone()
             config["ckpt_path"] = None
-            with atomic_file(folder.path / self.config_filename) as temporary:
-                self.parser.save(config, str(temporary), skip_unset=False, overwrite=True, multifile=False)
+            write_text(folder.path / self.config_filename, self.parser.dump(config, skip_unset=False))
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let other processes use the folder."""

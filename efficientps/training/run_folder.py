@@ -40,7 +40,7 @@ class RunFolder:
             OSError: it cannot be made.
         """
         if self._path is None:
-            if not _is_first():
+            if not is_first_process():
                 return self.root
             self._path = new_folder(self.root)
             self._lock = lock(self._path)
@@ -53,7 +53,7 @@ class RunFolder:
             RunInUseError: another process is writing into it.
             OSError: it cannot be written to.
         """
-        if _is_first():
+        if is_first_process():
             self._lock = lock(path)
         self._path = path
 
@@ -68,7 +68,7 @@ class RunFolder:
             self._lock = None
 
 
-def _is_first() -> bool:
+def is_first_process() -> bool:
     """Return whether this is the first process of a training, as Lightning numbers them."""
     return getattr(rank_zero_only, "rank", 0) == 0
 

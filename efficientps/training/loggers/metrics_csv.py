@@ -73,6 +73,7 @@ class MetricsCsv(Logger):
 
         Raises:
             FileNotFoundError: the folder of the run is gone.
+            OSError: the disk is full, or writing is not permitted.
         """
         row = {name: value.item() if hasattr(value, "item") else value for name, value in metrics.items()}
         row["step"] = step
@@ -84,6 +85,9 @@ class MetricsCsv(Logger):
             raise FileNotFoundError(
                 f"The log {self.file} could not be written: its folder is gone. Make it available and resume."
             ) from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(f"The log {self.file} could not be written: {reason}. Make room and resume.") from error
 
     def _append(self, row: Row) -> None:
         if self._fields is None:
