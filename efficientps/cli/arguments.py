@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from efficientps.cli.presets import REFERENCE, find_config
-from efficientps.inference.model_file import SavedNetwork, read_description
+from efficientps.inference.model_file import ModelDescription, NotSelfDescribedError, SavedNetwork, read_description
+from efficientps.structures.construction import unknown_parts
 from efficientps.training.checkpoints.resolve import resolve_checkpoint
 
 DEFAULT_CONFIG = REFERENCE
@@ -14,15 +15,22 @@ DEFAULT_CONFIG = REFERENCE
 RUNS = "runs"
 """Folder of the runs of every preset."""
 
+CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+"""A file and a folder in the folder of each run."""
+
 
 def with_default_config(arguments: Sequence[str], default: Path | None = None) -> list[str]:
     """Add ``fit`` to a command line without a subcommand, and a default configuration to one without ``--config``.
 
-    The default is the configuration of the run that wrote the checkpoint in ``--ckpt_path``, where it is found beside
-    the checkpoint; otherwise, to evaluate or predict, the network that the checkpoint describes; without a checkpoint
-    it is ``default``. To evaluate or predict without ``default``, the checkpoints ``last`` and ``best`` are those of
-    all runs below ``--trainer.default_root_dir``. Configurations are moved to the front, because later options override
-    earlier ones. One that is named and is not a file is the preset of that name.
+    The default is the configuration of the run that wrote the checkpoint in ``--ckpt_path``, where the checkpoint lies
+    in the folder of a run; otherwise, to evaluate or predict, the network that the checkpoint describes. A
+    ``config.yaml`` beside a checkpoint that lies elsewhere may be of another training: it is taken to train, and for a
+    checkpoint that does not describe its network. Without a checkpoint the default is ``default``. To evaluate or
+    predict without ``default``, the checkpoints ``last`` and ``best`` are those of all runs below
+    ``--trainer.default_root_dir``.
+
+    Configurations are moved to the front, because later options override earlier ones. One that is named and is not a
+    file is the preset of that name.
 
     Args:
         arguments: words of the command line, without the name of the program.
@@ -81,17 +89,32 @@ def _default(subcommand: str, checkpoint: Path | None, default: Path) -> list[st
     """Return the options that stand for a configuration where none is given."""
     if checkpoint is None:
         return ["--config", str(default)]
-    for folder in (checkpoint.parent, checkpoint.parent.parent):
-        if (folder / "config.yaml").is_file():
-            print(f"Taking the configuration of that run, {folder / 'config.yaml'}.")
-            return ["--config", str(folder / "config.yaml")]
+    candidates = (checkpoint.parent.parent / CONFIG, checkpoint.parent / CONFIG)
+    beside = next((path for path in candidates if path.is_file()), None)
+    if checkpoint.parent.name == CHECKPOINTS and beside == candidates[0]:
+        print(f"Taking the configuration of that run, {beside}.")
+        return ["--config", str(beside)]
     if subcommand == "fit":  # how to train is in no checkpoint
-        return ["--config", str(default)]
-    eval_size = read_description(checkpoint).eval_size
-    print(f"Taking the network that {checkpoint} describes.")
+        return ["--config", str(beside or default)]
+    described = _described(checkpoint) if beside is not None else read_description(checkpoint)
+    if described is None:
+        print(f"Taking the configuration beside that checkpoint, {beside}.")
+        return ["--config", str(beside)]
+    others = "" if beside is None else f" {beside} need not be of its training; --config takes it."
+    print(f"Taking the network that {checkpoint} describes.{others}")
     network = ["--model.network", f"{SavedNetwork.__module__}.{SavedNetwork.__name__}"]
     network.append(f"--model.network.path={checkpoint}")
-    return network if eval_size is None else [*network, f"--data.eval_size={list(eval_size)}"]
+    size = described.eval_size
+    return network if size is None else [*network, f"--data.eval_size={list(size)}"]
+
+
+def _described(checkpoint: Path) -> ModelDescription | None:
+    """Return what a checkpoint says of itself; None if that is not enough to build its network."""
+    try:
+        described = read_description(checkpoint)
+    except NotSelfDescribedError:
+        return None
+    return None if unknown_parts(described.network) else described
 
 
 def _checkpoint(arguments: Sequence[str]) -> Path | None:

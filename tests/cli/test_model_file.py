@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from efficientps.inference.model_file import KEY
 from tests.command_line import refuse, run, write_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+ROOT = Path(__file__).parents[2]
 DETR = {
     "class_path": "DETRPanoptic",
     "init_args": {
@@ -18,13 +21,18 @@ DETR = {
         "detector": {"num_queries": 60, "channels": 32, "feed_forward": 16, "encoder_layers": 1, "decoder_layers": 1},
     },
 }
+SMALL = {
+    "backbone": {"variant": "b0", "pretrained": False},
+    "neck": {"out_channels": 32},
+    "semantic_head": {"channels": 16},
+    "instance_head": {"class_path": "MaskRCNNHead", "init_args": {"box_hidden": 32, "mask_channels": 16}},
+    "min_stuff_area": 1,
+}
 CPU = ("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false")
 
 
 def moved(folder, root, network=None, *options):
     """Train a step and move the checkpoint into an empty folder."""
-    import yaml
-
     config = write_config(folder, root)
     if network is not None:
         content = yaml.safe_load(config.read_text())
@@ -86,6 +94,40 @@ def test_a_checkpoint_that_does_not_say_what_it_is(synthetic_root, tmp_path, cap
         sentence = refuse(capfd, subcommand, "--ckpt_path", checkpoint, *CPU)
         assert "does not say what network its weights are of" in sentence
         assert "--config" in sentence
+
+
+def test_a_configuration_beside_a_bare_checkpoint_may_be_of_another_training(
+    synthetic_root, tmp_path, monkeypatch, capfd
+):
+    """Oracle: the file alone. The two configurations fit its weights and not, and would change what is predicted."""
+    checkpoint, config, _ = moved(tmp_path, synthetic_root, SMALL)
+    image = next((synthetic_root / "leftImg8bit/val").rglob("*.png"))
+    monkeypatch.chdir(checkpoint.parent)
+
+    def predicted(folder):
+        options = ["--data.predict_path", image, "--predictions.output_dir", folder]
+        run("predict", "--ckpt_path", "last.ckpt", *options, *CPU)
+        return json.loads((checkpoint.parent / folder / "panoptic.json").read_text())
+
+    expected = predicted("alone")
+    assert expected["annotations"][0]["segments_info"]
+    content = yaml.safe_load(config.read_text())
+    content["model"]["network"]["min_stuff_area"] = 10**6
+    content["data"]["eval_size"] = [64, 128]
+    (checkpoint.parent / "config.yaml").write_text(yaml.safe_dump(content))
+    shutil.copy(ROOT / "configs/demo.yaml", tmp_path / "config.yaml")
+    assert predicted("beside") == expected
+    assert "config.yaml need not be of its training; --config takes it." in capfd.readouterr().out
+
+    plain = torch.load(checkpoint, weights_only=True)
+    plain.pop(KEY)
+    torch.save(plain, checkpoint)
+    (tmp_path / "config.yaml").unlink()
+    validated = run("validate", "--ckpt_path", "last.ckpt", *CPU)
+    assert validated.datamodule.eval_size == (64, 128)
+    shutil.copy(ROOT / "configs/demo.yaml", "config.yaml")
+    sentence = refuse(capfd, "validate", "--ckpt_path", "last.ckpt", "--data.root", synthetic_root, *CPU)
+    assert "last.ckpt has another instance_head, neck and semantic_head than this network" in sentence
 
 
 def test_other_classes_than_those_of_the_data(synthetic_root, tmp_path, capfd):
