@@ -35,7 +35,7 @@ FORMER_MODULES = {
     "efficientps.data.coco_panoptic": {"CocoPanopticDataModule": "efficientps.data.sources.coco_panoptic"},
     "efficientps.training.random_states": {"RandomStates": "efficientps.training.checkpoints.random_states"},
 }
-"""Former module -> name of a class -> where it is now."""
+"""Former module -> name of a class -> its present module."""
 
 
 class FormerModules(MetaPathFinder, Loader):

@@ -17,10 +17,10 @@ from efficientps.structures import STRIDES, FeaturePyramid
 ResNetVariant = Literal["resnet10t", "resnet14t", "resnet18", "resnet34", "resnet50", "resnet101"]
 
 _WEIGHTS: dict[str, str] = {"resnet10t": "c3_in1k", "resnet14t": "c3_in1k"}
-"""timm's tags; the others have torchvision's first weights, ``tv_in1k``, as DETR does."""
+"""timm's tags of weights; other variants have torchvision's first weights, ``tv_in1k``, as in DETR."""
 
 _STAGE = "network.layer"
-"""What the keys of a stage's parameters begin with, before its number."""
+"""Beginning of the keys of a stage's parameters, before the number of the stage."""
 
 
 class ResNetBackbone(Backbone):

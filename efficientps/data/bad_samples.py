@@ -12,7 +12,7 @@ OnBadSample: TypeAlias = Literal["raise", "skip"]
 """The policy: end the run with the sentence that names the file, or go on without the sample."""
 
 MAX_BAD_SHARE = 0.01
-"""Share of a data set that may be bad by default, one sample in any case: more is a damaged data set or a lost disk."""
+"""Share of a data set that may be bad by default, but at least one sample. More bad samples mean a damaged data set."""
 
 _MET, _NAMED = 0, 1
 

@@ -30,7 +30,7 @@ from efficientps.data.formats.safe_path import inside
 _IMAGE, _IDS = "image", "segment_ids"
 
 _PLAIN = "as stored"
-"""What messages call images without a variant."""
+"""Name of images without a variant, for messages."""
 
 
 class CacheError(ValueError):

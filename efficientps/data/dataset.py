@@ -26,17 +26,17 @@ from efficientps.structures.categories import Categories
 from efficientps.structures.segment_runs import present_ids
 
 _MISTAKES = (AssertionError, AttributeError, MemoryError, NameError, NotImplementedError, TypeError)
-"""What a mistake in ``read`` raises: it says nothing of the files, so that a sample must not count as bad."""
+"""Errors that a mistake in the code of ``read`` raises; they do not make a sample bad."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
-    """How a data set serves its samples, whatever its format.
+    """Options of reading samples, for a data set of any format.
 
     Attributes:
         transform: applied to image and map; None leaves them as they are stored.
         seed: seed of the transform.
-        bad_samples: what happens when a training sample cannot be read.
+        bad_samples: policy for training samples that cannot be read.
         cache: folder of decoded samples that ``PanopticDataset.write_cache`` filled; samples are then read from it
             alone.
         max_pixels: larger images and maps are refused before anything is decoded.

@@ -86,7 +86,7 @@ class _Axis(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageOnCanvas:
-    """Where the pixels of an image file lie in the grid of logits that a network computes for its canvas.
+    """Positions of the pixels of an image file in the grid of logits that a network computes for its canvas.
 
     The network saw the image resized to ``image_size``, in the top-left corner of a canvas whose rest is padding. Its
     grid of logits covers the whole canvas. The centre of pixel x of the file lies at ``(x + 0.5) * w / W`` on the
@@ -133,8 +133,8 @@ class ImageOnCanvas:
         height, width = self.size
         if not self.is_own_size:
             return self.enlarge(logits, (0, rows.start, width, rows.stop))
-        # Enlarged as a whole and then cropped: to resize what covers the canvas to the image would shift everything.
-        # This is as exact as ``enlarge``, and faster.
+        # Enlarged as a whole and then cropped: resizing the grid of the canvas to the size of the image would shift all
+        # pixels. This is as exact as ``enlarge``, and faster.
         whole = interpolate(logits[None], size=self.canvas, mode="bilinear", align_corners=False)
         return whole[0, :, :height, :width]
 

@@ -24,7 +24,7 @@ def normalizer(count: int | torch.Tensor, *, scope: NormalizerScope, device: tor
         device: device of the losses.
 
     Returns:
-        A float32 scalar; where there is no sample, it is that of one sample.
+        A float32 scalar; without any sample, the number for one sample.
     """
     if isinstance(count, torch.Tensor):
         counted = count.to(device, torch.float32)

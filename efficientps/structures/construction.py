@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 Description: TypeAlias = Any
-"""See the module."""
+"""A description in plain types; the docstring of this module lists its forms."""
 
 _PACKAGE = __name__.partition(".")[0]
 

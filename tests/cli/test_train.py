@@ -22,16 +22,9 @@ from tests.tiny_network import TinyNetwork
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory, write_cityscapes):
-    """A prepared Cityscapes tree of hand-drawn scenes of 32x64 pixels: 6 for training, 3 for validation."""
-    from efficientps.data.tools.cityscapes_conversion import prepare_split
-
-    folder = tmp_path_factory.mktemp("cityscapes")
-    write_cityscapes(folder, "train", [f"aachen_{number:06d}_000019" for number in range(6)])
-    write_cityscapes(folder, "val", [f"{city}_000000_000000" for city in ("lindau", "munster", "frankfurt")])
-    for split in ("train", "val"):
-        prepare_split(folder, split)
-    return folder
+def root(shared_cityscapes_root):
+    """The prepared tree of hand-drawn scenes of 32x64 pixels, which no test changes."""
+    return shared_cityscapes_root
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from efficientps.structures.segment_runs import present_ids
 
 _NEAREST = (None, 0, 6)
-"""Not set, cv2.INTER_NEAREST and cv2.INTER_NEAREST_EXACT."""
+"""Values of ``mask_interpolation`` that do not blend ids: not set, cv2.INTER_NEAREST and cv2.INTER_NEAREST_EXACT."""
 
 
 class TorchvisionTransform:

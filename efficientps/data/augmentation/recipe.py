@@ -15,7 +15,7 @@ from efficientps.data.augmentation.transform import Compose, Transform
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What happens to a training image and its map, in the order of the attributes.
+    """The changes of a training image and its map, in the order of the attributes.
 
     Attributes:
         nominal_size: (h, w) that whole images are fitted in at factor 1, with their aspect ratio kept; None takes each

@@ -10,7 +10,7 @@ from efficientps.data.formats.coco_json import read_json
 from efficientps.structures.categories import Categories, Category
 
 _HUE_STEP = 0.6180339887
-"""Steps of an irrational part of the circle give hues that lie far from each other, however many there are."""
+"""Step of the hue as a part of the colour circle; it is irrational, so that any number of hues lie far apart."""
 
 
 def read_categories(path: str | os.PathLike[str]) -> Categories:

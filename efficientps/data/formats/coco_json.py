@@ -22,7 +22,7 @@ from efficientps.structures import VOID
 from efficientps.structures.categories import Categories
 
 MAX_JSON_BYTES = 2**31
-"""The 118,000 images of COCO's training set take a fifth of it."""
+"""Largest size of a JSON file."""
 
 MAX_NUMBER = 2**63 - 1
 _MAX_IMAGE_ID = 200
@@ -30,7 +30,7 @@ _MAX_IMAGE_ID = 200
 
 
 class PanopticEntry(NamedTuple):
-    """What the JSON file says of one image.
+    """Entry of one image in the JSON file.
 
     Attributes:
         image_id: the image's id; numbers are written out.

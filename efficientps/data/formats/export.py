@@ -67,7 +67,7 @@ class PanopticWriter:
 
     @property
     def entries(self) -> list[PanopticEntry]:
-        """What has been written so far, in the order of writing."""
+        """Entries written so far, in the order of writing."""
         return list(self._entries.values())
 
     def write(self, image_id: str, panoptic: PanopticSegmentation, *, image_file_name: str | None = None) -> Path:

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "TIFF", "WEBP")
-"""What is decoded. Left to itself Pillow would try fifty formats more, and start Ghostscript for one of them (EPS)."""
+"""Formats that are decoded. By default Pillow would try many more, and start Ghostscript for one of them (EPS)."""
 
 MAX_PIXELS = 2**27
 """134 million pixels, 16384x8192, by default: Cityscapes has 2 million, large aerial tiles have 60. Decoding as many
@@ -46,7 +46,7 @@ _OF_THE_MACHINE = frozenset(
         errno.ETIMEDOUT,
     }
 )
-"""Errors of a disk, a network or a right. They say nothing about the file, so that it must not count as bad."""
+"""Errors of a disk, a network or a permission; they do not make the file a bad one."""
 
 
 class UnusableImageError(ValueError):

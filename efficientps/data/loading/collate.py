@@ -1,4 +1,4 @@
-"""Stacking samples to a batch on one canvas."""
+"""Stack samples to a batch on one canvas."""
 
 from __future__ import annotations
 

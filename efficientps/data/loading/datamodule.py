@@ -31,7 +31,7 @@ from efficientps.structures import ImageBatch, PanopticBatch, TrainingBatch
 from efficientps.structures.categories import Categories
 
 SPLITS = ("train", "val")
-"""What ``PanopticDataModule.dataset`` is asked for."""
+"""Names of the splits that ``PanopticDataModule.dataset`` opens."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -204,7 +204,7 @@ class PanopticDataModule(LightningDataModule, ABC):
         """Return the loader of this process' share of "val", each image once over all processes.
 
         Raises:
-            ValueError: if there are fewer images than processes: one without any would not meet the others at the end.
+            ValueError: if there are fewer images than processes; a process without images would make the others wait.
         """
         dataset = cast(PanopticDataset, self.eval_dataset)
         rank, world_size = self._rank_and_world_size()

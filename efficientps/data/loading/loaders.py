@@ -19,7 +19,7 @@ from efficientps.structures import COARSEST_STRIDE
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How batches are made.
+    """Options of loading batches.
 
     Attributes:
         batch_size: training images per process.

@@ -1,4 +1,4 @@
-"""Which samples a rank sees, and in which order: for training and for evaluation.
+"""Samplers for training and evaluation: the samples of each rank and their order.
 
 Both samplers derive from torch's ``DistributedSampler``, which Lightning recognises and leaves in place, whatever its
 ``use_distributed_sampler`` says.
@@ -25,7 +25,7 @@ def rank_and_world_size(trainer: Any) -> tuple[int, int]:
 
 
 class SampleIndex(NamedTuple):
-    """What a training sampler yields: the epoch travels with the index, so that persistent workers know it."""
+    """Index of a training sampler. It contains the epoch, so that persistent workers know it."""
 
     position: int
     epoch: int

@@ -1,4 +1,4 @@
-"""How many processes load data: as many as the CPU cores at hand can feed."""
+"""The number of processes that load data, from the number of available CPU cores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 MAX_WORKERS = 16
-"""Workers of one loader: 16 read about 240 images of Cityscapes in a second, as PNG files of 1024x2048 pixels."""
+"""Largest number of workers of one loader."""
 
 
 def workers_for(*, cores: int, processes: int) -> int:

@@ -96,7 +96,7 @@ class CocoPanoptic(PanopticDataset):
 
 @dataclass(frozen=True, kw_only=True)
 class CocoPanopticSplit:
-    """Where the three parts of a split lie; relative paths start at the root of the data.
+    """Paths of the three parts of a split; relative paths start at the root of the data.
 
     Attributes:
         images: folder that the file names of the images are relative to.

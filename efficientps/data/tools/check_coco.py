@@ -30,7 +30,7 @@ PathLike = str | os.PathLike[str]
 
 @dataclass
 class _Found:
-    """What was found in the two files of one image."""
+    """Findings in the two files of one image."""
 
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)

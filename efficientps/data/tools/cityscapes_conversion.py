@@ -1,4 +1,4 @@
-"""Making the panoptic maps of Cityscapes with the official converter, in parallel, wholly or not at all.
+"""Make the panoptic maps of Cityscapes with the official converter, in parallel, either all or none.
 
 Imports neither torch nor the rest of the package: worker processes start in half a second.
 """

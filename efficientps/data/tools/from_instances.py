@@ -29,7 +29,7 @@ _STUFF_COLOR = (110, 110, 110)
 
 
 class Conversion(NamedTuple):
-    """What became of one image: segments written, and annotations of which no pixel is left."""
+    """Result for one image: number of segments written, and of annotations without a visible pixel."""
 
     entry: PanopticEntry
     hidden: int

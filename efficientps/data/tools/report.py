@@ -14,7 +14,7 @@ from efficientps.structures.categories import Categories
 
 
 class ClassCount(NamedTuple):
-    """What a data set holds of one class, by its maps."""
+    """Amount of one class in a data set, by its maps."""
 
     name: str
     is_thing: bool
@@ -26,7 +26,7 @@ class ClassCount(NamedTuple):
 
 @dataclass
 class DatasetReport:
-    """What was found.
+    """Result of checking a data set.
 
     Attributes:
         problems: faults that would stop training or evaluation or be counted wrongly, one sentence each.

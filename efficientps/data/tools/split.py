@@ -1,4 +1,4 @@
-"""Splitting one COCO panoptic JSON file in two by images, every class in proportion."""
+"""Split a COCO panoptic JSON file in two by images, every class in proportion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from efficientps.data.formats.coco_json import read_json, read_panoptic_json
 
 
 class ClassShare(NamedTuple):
-    """How many images of a class went to each side."""
+    """Number of images of a class in each part."""
 
     name: str
     train: int
@@ -45,7 +45,7 @@ def split_annotations(
         overwrite: whether the two files may exist already.
 
     Returns:
-        Of each class, its images on both sides.
+        The number of images of each class in both parts.
 
     Raises:
         FileNotFoundError: if the source does not exist.

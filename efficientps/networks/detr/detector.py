@@ -126,7 +126,8 @@ class Detector(nn.Module):
         positions = self._positions(valid, features)
         is_padded = not bool(valid.all())
         on_device = valid.to(level.device, non_blocking=True) if is_padded else None
-        # With four dimensions the layers take it as it is; with two they look for padding, and wait for it.
+        # The layers use a mask of four dimensions unchanged; for one of two dimensions they check for padding, and
+        # wait.
         attended = None if on_device is None else on_device.flatten(1)[:, None, None]
         memory = self.encoder(
             inputs_embeds=_sequence(features), attention_mask=attended, spatial_position_embeddings=positions

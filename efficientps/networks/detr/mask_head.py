@@ -13,7 +13,7 @@ from transformers.models.detr.modeling_detr import DetrFPNFusionStage, DetrMaskH
 from efficientps.networks.detr.detector import Detection
 
 _GROUPS = 8
-"""Of each group norm in the mask head."""
+"""Number of groups of each group norm in the mask head."""
 
 
 class QueryConvolutions(DetrMaskHeadSmallConv):

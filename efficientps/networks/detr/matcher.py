@@ -17,7 +17,7 @@ from efficientps.networks.queries.targets import SegmentTargets
 
 @dataclass(frozen=True)
 class MatchCosts:
-    """What a query costs for a segment (facebookresearch/detr:main.py, ``set_cost_*``).
+    """Factors of the cost of a query for a segment (facebookresearch/detr:main.py, ``set_cost_*``).
 
     Attributes:
         classes: factor of the probability of the segment's class, which lowers the cost.

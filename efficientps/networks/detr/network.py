@@ -35,13 +35,13 @@ from efficientps.structures import (
 )
 
 Step: TypeAlias = Literal["detector", "masks", "joint"]
-"""What is trained."""
+"""Training step: the parts that are trained."""
 
 _MASKS_AT_A_TIME = 16
-"""Queries that the mask head works on together, on a CPU."""
+"""Queries that the mask head processes together on a CPU."""
 
 _CELLS_AT_A_TIME = 1 << 23
-"""Cells of stride 4 that it works on together on a CUDA device, at least those of 16 queries: some 2 GB of memory."""
+"""Cells of stride 4 that the mask head processes together on a CUDA device (about 2 GB), but at least 16 queries."""
 
 _QUERIES = "detector.queries.weight"
 

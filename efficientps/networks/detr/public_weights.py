@@ -55,7 +55,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"mask_head\.out_lay\.", r"mask_head.output_conv."),
     (r"mask_head\.(conv[12]|fpn_stages|output_conv)\.", r"mask_head.convolutions.\1."),
 )
-"""Beginnings of keys and what stands in their place, applied one after the other."""
+"""Beginnings of keys and their replacements, applied one after the other."""
 
 _JOINT = re.compile(r"(.*_attn\.)in_proj_(weight|bias)")
 

@@ -152,7 +152,7 @@ class EfficientPS(PanopticNetwork):
     def normalize(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
         """Return float32 images, normalised by mean and standard deviation; padding becomes 0, the mean colour."""
         x = normalized(images, image_sizes, mean=self.image_mean, std=self.image_std)
-        # Depthwise convolutions on a CPU are many times faster so; on a GPU it feeds tensor cores.
+        # Channels last: depthwise convolutions on a CPU are many times faster, and tensor cores need this layout.
         return x.contiguous(memory_format=torch.channels_last) if _is_channels_last(self) else x
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -192,7 +192,8 @@ class EfficientPS(PanopticNetwork):
         del x, pyramid, dense
         predictions = []
         for logits, image_size, size, instances in zip(semantic_logits, image_sizes, sizes, by_image, strict=True):
-            # Channels first: of a view of one image PyTorch cannot tell the layout, and takes several times as long.
+            # Channels first: PyTorch does not recognise the layout of a view of one image, and takes several times as
+            # long.
             logits = logits.float().contiguous()
             enlarged = logits_of_image(logits, canvas=canvas, image_size=image_size, size=size)
             if image_size != size:

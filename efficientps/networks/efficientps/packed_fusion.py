@@ -11,10 +11,10 @@ from efficientps.structures import HostDetections, pixel_windows
 from efficientps.structures.packed_windows import ENTRIES_AT_ONCE, PackedWindows, pack, render
 
 ROUNDS = 4
-"""Rounds of ``_drop`` before the host looks whether that was enough: as for chains of four instances."""
+"""Rounds of ``_drop`` before the host checks whether they were enough; they suffice for chains of four instances."""
 
 _NO_CODE = 2**31 - 1
-"""Stands where there is no code: above every code, for the lowest code is looked for."""
+"""Stands for no code. It is higher than every code, because the lowest code is searched."""
 
 
 def draw_packed(

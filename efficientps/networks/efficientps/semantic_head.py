@@ -27,10 +27,10 @@ class LSFE(nn.Sequential):
 
 
 Dilation: TypeAlias = tuple[int, int]
-"""Of a 3x3 convolution, (rows, columns)."""
+"""Dilation of a 3x3 convolution, (rows, columns)."""
 
 DPC_DILATIONS: tuple[Dilation, Dilation, Dilation, Dilation, Dilation] = ((1, 6), (1, 1), (6, 21), (18, 15), (6, 3))
-"""EfficientPS, Fig. 2, in the order of ``DPC``."""
+"""The published dilations (EfficientPS, Fig. 2), in the order of ``DPC``."""
 
 
 class DPC(nn.Module):

@@ -1,4 +1,4 @@
-"""From the masks of queries to a panoptic map (facebookresearch/detr:models/segmentation.py, PostProcessPanoptic)."""
+"""Turn masks of queries into a panoptic map (facebookresearch/detr:models/segmentation.py, PostProcessPanoptic)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from efficientps.networks.image_logits import ImageOnCanvas
 from efficientps.structures import IGNORE_INDEX, VOID, PanopticSegmentation, Segment
 
 MAX_DROPPED_AREA = 4
-"""Segments of at most so many pixels of the image file are dropped (the authors')."""
+"""Segments of at most this number of pixels of the image file are dropped (the authors' number)."""
 
 _MAPS_AT_A_TIME, _AREAS_AT_A_TIME, _PIXELS_AT_A_TIME = 16, 64, 2**21
 """Queries whose logits, and whose pixels, lie in memory together on a CUDA device, and in how many pixels of the image:
 128 MiB each."""
 
 _ROUNDS_AT_ONCE = 2
-"""Rounds on a CUDA device before the host looks whether one more is needed.
+"""Rounds on a CUDA device before the host checks whether one more is needed.
 
-What is left after a round only gains pixels: the second is the last. With ``first`` there can be a third, as merged
-stuff falls apart after the first.
+Segments that remain after a round only gain pixels, so the second round is the last. With ``first`` there can be a
+third round, because merged stuff is separated after the first.
 """
 
 StuffMerge = Literal["union", "first"]
-"""What becomes of several queries of one stuff class: one segment, or the first query's alone."""
+"""Treatment of several queries of one stuff class: one segment of all their pixels, or of the first query's alone."""
 
 
 def panoptic_map(

@@ -26,7 +26,7 @@ class StateMismatchError(ValueError):
 
 
 class StateDifference(NamedTuple):
-    """How the tensors of a checkpoint differ from those of a network, each as a sorted list of keys."""
+    """Differences between the tensors of a checkpoint and of a network, each as a sorted list of keys."""
 
     missing: list[str]  # in the network alone
     unexpected: list[str]  # in the checkpoint alone

@@ -13,7 +13,7 @@ from efficientps.networks.efficientps.mask_rcnn.cpu_roi_align import roi_align_c
 from efficientps.structures import STRIDES, FeaturePyramid
 
 _FAR_OUTSIDE = -1e6
-"""Pixels; more than a cell outside of every map."""
+"""Distance in pixels that moves a box more than a cell outside of every map."""
 
 
 def assign_levels(boxes: Tensor, finest_scale: float = 56.0) -> Tensor:

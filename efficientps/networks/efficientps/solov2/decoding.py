@@ -1,4 +1,4 @@
-"""From the best cells of an image to its instances: draw masks, suppress duplicates, put boxes around the rest."""
+"""Turn the best cells of an image into instances: draw masks, suppress duplicates, compute boxes."""
 
 from __future__ import annotations
 

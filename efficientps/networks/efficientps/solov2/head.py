@@ -243,7 +243,7 @@ class SOLOv2Head(InstanceHead):
         is_category = categories[..., None] == torch.arange(self.num_things, device=device)
         positives = (categories < self.num_things).sum()
         mask_loss, number = mask_loss_of_batch(kernels, features, assigned, targets, dice_smoothing=self.dice_smoothing)
-        pairs = torch.full((), float(number), device=device)  # filled there, not sent there
+        pairs = torch.full((), float(number), device=device)  # filled on the device, so that the host need not wait
         category_loss = focal_loss(logits, is_category, alpha=self.focal_alpha, gamma=self.focal_gamma)
         cells, pairs = (normalizer(count, scope=self.normalizer_scope, device=device) for count in (positives, pairs))
         return {

@@ -13,7 +13,7 @@ from efficientps.networks.efficientps.solov2.coordinates import append_maps, coo
 from efficientps.structures import FeaturePyramid
 
 LEAST_AREAS = (8, 8, 16, 32, 32)
-"""Of each level, the cells at stride 4 that a mask must exceed; as published, the strides of the levels."""
+"""For each level, the number of cells at stride 4 that a mask must exceed: the stride of the level, as published."""
 
 
 def check_levels(entries: Mapping[str, Sequence[object] | None]) -> None:

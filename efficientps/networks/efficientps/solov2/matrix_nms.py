@@ -10,7 +10,7 @@ from torch import Tensor
 _PIXELS_AT_A_TIME = 1 << 15
 
 _NUMBERS_AT_A_TIME_ON_CUDA = 1 << 26
-"""As float32 256 MB: 500 masks at a quarter of 1024x2048 in one call."""
+"""Numbers of masks converted to float32 together (256 MB); 500 masks at a quarter of 1024x2048 need one call."""
 
 
 def matrix_nms(

@@ -21,11 +21,11 @@ from efficientps.structures import InstanceTargets
 _MASKS_AT_A_TIME = 8
 
 _PIXELS_AT_A_TIME_ON_CUDA = 1 << 26
-"""As float32 numbers 256 MB."""
+"""Pixels of masks converted to float32 together (256 MB)."""
 
 
 class CellTargets(NamedTuple):
-    """What the cells of all levels learn in one image; cells are numbered row by row, level 0 first.
+    """Targets of the cells of all levels in one image; cells are numbered row by row, level 0 first.
 
     Attributes:
         categories: int64 ``[cells]``, thing_id of each cell's object, or ``num_things`` where it has none.

@@ -16,7 +16,7 @@ class Width(NamedTuple):
 
 
 WIDTHS = {"full": Width(4, 512, 256), "light": Width(2, 256, 128)}
-"""WXinlong/SOLO:configs/solov2/solov2_r50_fpn_8gpu_3x.py and solov2_light_448_r50_fpn_8gpu_3x.py."""
+"""The presets (WXinlong/SOLO:configs/solov2/solov2_r50_fpn_8gpu_3x.py, solov2_light_448_r50_fpn_8gpu_3x.py)."""
 
 
 def chosen_width(
