@@ -85,14 +85,12 @@ def comparison(
     target: PanopticSegmentation,
     colors: Sequence[Color],
     names: Sequence[str] | None = None,
-    *,
-    alpha: float = 0.55,
 ) -> Picture:
     """Show image, prediction and ground truth side by side, under their titles."""
     views = {
         "image": image,
-        "prediction": overlay(image, prediction, colors, names, alpha=alpha),
-        "ground truth": overlay(image, target, colors, names, alpha=alpha),
+        "prediction": overlay(image, prediction, colors, names),
+        "ground truth": overlay(image, target, colors, names),
     }
     return grid([_entitle(view, title) for title, view in views.items()], columns=len(views))
 

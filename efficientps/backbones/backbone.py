@@ -20,7 +20,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 """Standard deviation of the channels R, G, B of ImageNet, in [0, 255]."""
 
 _PROBE_SIZE = 64
-"""Side in pixels of the image that a backbone is tried with: its coarsest level has four cells."""
+"""Side in pixels of the image that a backbone is tested with; its coarsest level has four cells."""
 
 
 class Backbone(Constructed, nn.Module, ABC):

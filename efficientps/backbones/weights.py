@@ -176,4 +176,4 @@ class UnreachableWeightsError(OSError):
 
 
 PretrainedWeights: TypeAlias = WeightFile | HubWeights
-"""Where weights come from. Nothing is read or fetched before ``read`` is called."""
+"""Description of the source of weights. Nothing is read or fetched before ``read`` is called."""

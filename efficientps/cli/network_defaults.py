@@ -1,4 +1,4 @@
-"""Which network a command line chooses, so that options left out get the defaults of that network's class."""
+"""Find the network that a command line chooses, so that its class gives the defaults of all other options."""
 
 from __future__ import annotations
 

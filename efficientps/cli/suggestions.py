@@ -1,4 +1,4 @@
-"""Names near a misspelt one: classes of the kind that a key of the configuration takes, and keys."""
+"""Suggest names near a misspelt class or key of the configuration."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ FORMAT = 1
 """Number of the format; a file with a higher one is refused."""
 
 _PREFIX = "network."
-"""What the names of the network's tensors begin with in a checkpoint."""
+"""Prefix of the names of the network's tensors in a checkpoint."""
 
 _MOST_CATEGORIES = 255
 _LONGEST_NAME = 200

@@ -26,7 +26,7 @@ MAX_JSON_BYTES = 2**31
 
 MAX_NUMBER = 2**63 - 1
 _MAX_IMAGE_ID = 200
-"""Characters; image ids become file names, which have 255 bytes on most disks."""
+"""Largest number of characters of an image id: ids become file names, which have 255 bytes on most disks."""
 
 
 class PanopticEntry(NamedTuple):

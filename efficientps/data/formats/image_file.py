@@ -25,10 +25,10 @@ takes 1 GiB. Pillow warns from ``PIL.Image.MAX_IMAGE_PIXELS`` (89 million) and r
 asked for here."""
 
 MAX_SIDE = 65_535
-"""Pixels; the longest side that JPEG can express."""
+"""Longest side of an image in pixels: the longest that JPEG can express."""
 
 MAX_FILE_BYTES = 2**31
-"""Twice what ``MAX_PIXELS`` pixels take uncompressed with 16 bits in 4 channels."""
+"""Largest size of a file: twice that of ``MAX_PIXELS`` uncompressed pixels with 16 bits in 4 channels."""
 
 _SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""

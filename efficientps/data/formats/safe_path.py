@@ -9,7 +9,7 @@ from pathlib import PureWindowsPath
 from reprlib import Repr
 
 MAX_NAME = 4096
-"""Characters of a file name with its folders; the longest path that Linux opens."""
+"""Largest number of characters of a file name with its folders: that of the longest path that Linux opens."""
 
 _BRIEF = Repr()
 _BRIEF.maxstring, _BRIEF.maxlevel = 120, 2
