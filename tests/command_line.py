@@ -1,7 +1,10 @@
 """Runs of the command line on small trees, for tests of what a user sees."""
 
 import csv
+import os
+import sys
 
+import torch
 import yaml
 
 from efficientps.cli.train import main
@@ -33,6 +36,16 @@ def write_config(folder, root):
 
 def run(*arguments):
     return main([str(argument) for argument in arguments])
+
+
+def run_at(moment, *arguments, **environment):
+    """Run as a process of its own, once all processes that share the barrier ``moment`` are there."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    if moment is not None:
+        moment.wait(120)
+    outcome = run(*arguments)
+    sys.exit(outcome if isinstance(outcome, int) else 0)
 
 
 def refuse(capfd, *arguments):
