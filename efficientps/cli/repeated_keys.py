@@ -1,49 +1,98 @@
-"""Refuse a configuration file in which a key stands twice: the parser would drop the first one in silence."""
+"""Refuse a configuration in which a key stands twice: the parser would drop the first one in silence."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
+_ENDINGS = (".yaml", ".yml", ".json")
+_MOST_BYTES = 200_000
+"""Larger files are annotations, whose own reader refuses repeated keys."""
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 def check_repeated_keys(arguments: Sequence[str]) -> None:
-    """Check the files that ``--config`` names in a command line; what is no YAML is left to the parser.
+    """Check a command line: the files that its options name, those that are named in these files, and written values.
+
+    What is no YAML is left to the parser.
 
     Raises:
         ValueError: a key stands twice in one block.
     """
     for option, following in zip(arguments, [*arguments[1:], ""], strict=True):
         name, is_joined, value = option.partition("=")
-        if name not in ("-c", "--config"):
-            continue
-        path = Path(value if is_joined else following)
+        value = value if is_joined else following
+        if name in ("-c", "--config") or _is_configuration(Path(value)):
+            check_file(Path(value))
+        elif name.startswith("--") and value.lstrip().startswith(("{", "[")):
+            _check(value, f"The value of {name}")
+
+
+def check_file(path: Path) -> None:
+    """Check a configuration file, and the files that it names.
+
+    Raises:
+        ValueError: a key stands twice in one block.
+    """
+    waiting, known = [path], {path.resolve()}
+    while waiting:
+        path = waiting.pop()
         try:
-            root = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
-        except (OSError, ValueError, yaml.YAMLError):
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
             continue
-        for key, first, second in repeated_keys(root):
-            raise ValueError(
-                f"The file {path} has the key '{key}' twice, in line {first} and in line {second}; keep one."
-            )
+        for name in _check(text, f"The file {path}"):
+            named = path.parent / name
+            if _is_configuration(named) and named.resolve() not in known:
+                waiting.append(named)
+                known.add(named.resolve())
 
 
-def repeated_keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int, int]]:
+def _is_configuration(path: Path) -> bool:
+    return path.suffix in _ENDINGS and os.path.isfile(path) and path.stat().st_size <= _MOST_BYTES
+
+
+def _check(text: str, where: str) -> list[str]:
+    """Check YAML, and return its values that end like the name of a configuration file."""
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return []
+    for key, first, second in repeated_keys(root):
+        raise ValueError(f"{where} has the key '{key}' twice, in line {first} and in line {second}; keep one.")
+    nodes = [node for _, node in _nodes(root) if isinstance(node, yaml.ScalarNode)]
+    return [node.value for node in nodes if node.value.endswith(_ENDINGS)]
+
+
+def repeated_keys(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
     r"""Yield each key that stands twice in one block, by its dotted name, with both lines.
 
     >>> list(repeated_keys(yaml.compose("data: {root: a}\nmodel:\n  lr: 1\n  lr: 2\n")))
     [('model.lr', 3, 4)]
     """
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from repeated_keys(item, prefix)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    lines: dict[str, int] = {}
-    for key, value in node.value:
-        name, line = f"{prefix}{key.value}", key.start_mark.line + 1
-        if name in lines:
-            yield name, lines[name], line
-        lines[name] = line
-        yield from repeated_keys(value, f"{name}.")
+    for prefix, node in _nodes(root):
+        lines: dict[str, int] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            name, line = f"{prefix}{key.value}", key.start_mark.line + 1
+            if name in lines:
+                yield name, lines[name], line
+            lines[name] = line
+
+
+def _nodes(root: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
+    """Yield every node of a document with the dotted name of its block; once, however many aliases name it."""
+    waiting, known = [("", root)] if root is not None else [], {id(root)}
+    while waiting:
+        prefix, node = waiting.pop()
+        yield prefix, node
+        pairs = [(prefix, item) for item in node.value] if isinstance(node, yaml.SequenceNode) else []
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(f"{prefix}{key.value}.", value) for key, value in node.value]
+        for pair in reversed(pairs):
+            if id(pair[1]) not in known:
+                known.add(id(pair[1]))
+                waiting.append(pair)

@@ -14,6 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 import efficientps.data.sources.coco_panoptic  # noqa: F401 - a configuration names its class without the module
 from efficientps.cli.errors import explain, note_keys
 from efficientps.cli.presets import find_config, suggestion
+from efficientps.cli.repeated_keys import check_file
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.cityscapes import CityscapesDataModule
 
@@ -56,6 +57,7 @@ def configured_data(config: Path, choices: Mapping[str, Any] | None = None) -> P
 
 def _section(config: Path) -> dict[str, Any]:
     """Return the section ``data`` of a YAML file."""
+    check_file(Path(find_config(str(config))))
     try:
         content = yaml.safe_load(Path(find_config(str(config))).read_text(encoding="utf-8"))
     except FileNotFoundError:

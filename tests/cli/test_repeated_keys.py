@@ -1,0 +1,71 @@
+"""Keys that stand twice, wherever a command line takes YAML from; the lines of the messages are counted by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from efficientps.cli.data.check import main as check_data
+from efficientps.cli.repeated_keys import check_repeated_keys
+from tests.command_line import refuse, write_config
+
+TWICE = "batch_size: 2\nroot: here\nbatch_size: 4\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--config", "twice.yaml"],
+            "The file twice.yaml has the key 'batch_size' twice, in line 1 and in line 3; keep",
+        ),
+        (["-c=whole.yaml"], "The file inner/twice.yml has the key 'batch_size' twice, in line 1 and in line 3"),
+        (["--data", "twice.yaml"], "The file twice.yaml has the key 'batch_size' twice"),
+        (["--data=twice.yaml"], "The file twice.yaml has the key 'batch_size' twice"),
+        (["--data", "twice.json"], "The file twice.json has the key 'a.b' twice, in line 1 and in line 1"),
+        (["--data", '{"a": {"b": 1, "b": 2}}'], "The value of --data has the key 'a.b' twice"),
+        (
+            ["--trainer.callbacks=[{class_path: A, class_path: B}]"],
+            "callbacks has the key 'class_path' twice",
+        ),
+        (["--config", "lists.yaml"], r"The file lists.yaml has the key 'a' twice, in line 2 and in line 3"),
+    ],
+)
+def test_a_key_twice(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("inner").mkdir()
+    Path("whole.yaml").write_text("model: {a: 1}\ndata: inner/twice.yml\n")
+    Path("inner/twice.yml").write_text(TWICE)
+    Path("twice.yaml").write_text(TWICE)
+    Path("twice.json").write_text('{"a": {"b": 1, "b": 2}}')
+    Path("lists.yaml").write_text("- - b: 1\n- a: 1\n  a: 2\n")
+    with pytest.raises(ValueError, match=message):
+        check_repeated_keys(["fit", *words, "--x", "1"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [*a]\nb: {a: 1}\nc: {a: 2}\n",
+        "0: &0 [x, x]\n" + "".join(f"{n}: &{n} [*{n - 1}, *{n - 1}]\n" for n in range(1, 60)),
+        "data: other.yaml\n",
+        "? [a, b]\n: 1\n? [a, c]\n: 2\n",
+        "[unclosed",
+        "\0",
+    ],
+)
+def test_what_is_no_repetition_passes(text, tmp_path, monkeypatch):
+    """Aliases that are recursive or many, files that name each other, and what the parser refuses."""
+    monkeypatch.chdir(tmp_path)
+    Path("one.yaml").write_text(text)
+    Path("other.yaml").write_text("data: one.yaml\n")
+    check_repeated_keys(["fit", "--config", "one.yaml", "--data", "gone.yaml", f"--x={'y' * 5000}.yaml", "--y", "{"])
+
+
+def test_commands_refuse_a_key_twice(synthetic_root, tmp_path, capfd):
+    config = write_config(tmp_path, synthetic_root)
+    (tmp_path / "twice.yaml").write_text(TWICE)
+    sentence = f"The file {tmp_path / 'twice.yaml'} has the key 'batch_size' twice, in line 1 and in line 3; keep one."
+    assert sentence in refuse(capfd, "fit", "--config", config, "--data", tmp_path / "twice.yaml")
+    config.write_text(config.read_text() + "data:\n  batch_size: 4\n")
+    assert check_data(["--config", str(config)]) != 0
+    assert "has the key 'data' twice, in line 1 and in line" in capfd.readouterr().err
