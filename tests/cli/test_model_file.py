@@ -88,6 +88,9 @@ def test_a_checkpoint_that_does_not_say_what_it_is(synthetic_root, tmp_path, cap
     )
     assert type(trusted.model.network).__name__ == "TinyNetwork"
     content = torch.load(checkpoint, weights_only=True)
+    torch.save(content | {KEY: content[KEY] | {"format": 2}}, checkpoint)
+    sentence = refuse(capfd, "predict", "--ckpt_path", checkpoint, *CPU)
+    assert "last.ckpt describes itself in format 2, and this version of the package" in sentence
     content.pop(KEY)
     torch.save(content, checkpoint)
     for subcommand in ("validate", "test", "predict"):

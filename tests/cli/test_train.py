@@ -17,6 +17,7 @@ from efficientps.cli import main as command
 from efficientps.cli import train as train_net
 from efficientps.cli.arguments import with_default_config
 from efficientps.cli.train import main
+from efficientps.data.formats.coco_json import read_panoptic_json
 from tests.command_line import column, refuse, run, write_config
 from tests.tiny_network import TinyNetwork
 
@@ -168,6 +169,20 @@ def test_predict_one_image_of_odd_size(trained, tmp_path, capfd):
         assert picture.size == (517, 333)
     assert (tmp_path / "out/overlays/photo.png").is_file()
     assert "1 predictions written to" in capfd.readouterr().out
+
+
+def test_predictions_before_a_bad_image_can_be_used(trained, tmp_path, capfd):
+    """Oracle: the reader of predictions, and the names of the images; the last one is none."""
+    (tmp_path / "images").mkdir()
+    for name in "ab":
+        Image.new("RGB", (90, 60), (90, 60, 30)).save(tmp_path / f"images/{name}.jpg")
+    (tmp_path / "images/c.jpg").write_text("no image")
+    options = ["--data.predict_path", tmp_path / "images", "--predictions.output_dir", tmp_path / "out"]
+    sentence = refuse(capfd, "predict", "--ckpt_path", trained, *options)
+    assert sentence == f"error: Image '{tmp_path / 'images/c.jpg'}' is not an image file of a known kind."
+    entries = read_panoptic_json(tmp_path / "out/panoptic.json")
+    assert [entry.image_id for entry in entries] == ["a", "b"]
+    assert all((tmp_path / "out/panoptic" / entry.map_file_name).is_file() for entry in entries)
 
 
 @pytest.mark.parametrize("choice", ["last", "best"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback
 
 from efficientps.atomic_file import atomic_file
+from efficientps.data.formats.coco_json import PanopticEntry
 from efficientps.data.formats.export import PanopticWriter, write_panoptic_json
 from efficientps.training.callbacks.comparison import categories_of, legend, valid_image
 from efficientps.training.gathering import gather_items
@@ -62,7 +64,20 @@ class PredictionWriter(Callback):
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the JSON file with the images of all processes."""
-        entries = sorted(gather_items(self._writer.entries), key=lambda entry: entry.image_id)
+        entries = gather_items(self._writer.entries)
         if trainer.is_global_zero:
-            write_panoptic_json(self._writer.json_path, entries, self._categories)
-            print(f"{len(entries)} predictions written to {self._directory}.", flush=True)
+            self._write_json(entries)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Write the JSON file of what is predicted so far, without which the PNGs would not say their classes.
+
+        Of several processes, which cannot be asked now, each would write its own images alone; so none does.
+        """
+        writer = getattr(self, "_writer", None)  # the start may be what failed
+        if trainer.predicting and trainer.world_size == 1 and writer is not None and writer.entries:
+            with suppress(OSError):  # a full disk is the exception already
+                self._write_json(writer.entries)
+
+    def _write_json(self, entries: list[PanopticEntry]) -> None:
+        write_panoptic_json(self._writer.json_path, sorted(entries, key=lambda entry: entry.image_id), self._categories)
+        print(f"{len(entries)} predictions written to {self._directory}.", flush=True)
