@@ -60,6 +60,7 @@ NOT_LOADED = {
     "efficientps": {"matplotlib", "pytorch_lightning", "timm", "torch", "transformers"},
     "efficientps.structures": {"matplotlib", "pytorch_lightning", "timm", "torchvision", "transformers"},
     "efficientps.networks.efficientps.network": {"matplotlib", "pytorch_lightning", "timm", "transformers"},
+    "efficientps.inference.predictor": {"matplotlib", "pytorch_lightning", "timm", "transformers"},
 }
 """What importing one module after the other must not load."""
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import torch
-from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 from efficientps.layers.norm_act import InPlaceABN
 
-FoldableNorm: TypeAlias = InPlaceABN | _BatchNorm | FrozenBatchNorm2d | FrozenBatchNormAct2d
+if TYPE_CHECKING:  # timm is imported by the functions that need it, because it takes long
+    from timm.layers.norm_act import FrozenBatchNormAct2d
+
+FoldableNorm: TypeAlias = "InPlaceABN | _BatchNorm | FrozenBatchNorm2d | FrozenBatchNormAct2d"
 FoldableLayer: TypeAlias = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
 
@@ -47,9 +49,16 @@ def candidates(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.M
     for name, module in network.named_modules():
         if isinstance(module, FoldableLayer) and isinstance(module._parameters.get("weight"), nn.Parameter):
             layers[name] = module
-        elif isinstance(module, FoldableNorm) and getattr(module, "running_var", None) is not None:
+        elif _is_norm(module) and getattr(module, "running_var", None) is not None:
             norms[name] = module
     return layers, norms
+
+
+def _is_norm(module: nn.Module) -> TypeGuard[FoldableNorm]:
+    """Return whether a module is a norm that can be folded."""
+    from timm.layers.norm_act import FrozenBatchNormAct2d
+
+    return isinstance(module, InPlaceABN | _BatchNorm | FrozenBatchNorm2d | FrozenBatchNormAct2d)
 
 
 def fold(
@@ -70,7 +79,7 @@ def fold(
     folded, into = [], []
     for layer_name, norm_name in pairs.items():
         layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
-        assert isinstance(layer, FoldableLayer) and isinstance(norm, FoldableNorm)
+        assert isinstance(layer, FoldableLayer) and _is_norm(norm)
         if any(module._forward_hooks or module._forward_pre_hooks for module in (layer, norm)):
             continue  # a user's hook would see other values
         rest = activation_of(norm)
@@ -141,6 +150,8 @@ def affine_of(norm: FoldableNorm) -> tuple[Tensor, Tensor]:
 
 def activation_of(norm: FoldableNorm) -> nn.Module:
     """Return the activation of a norm, in place where possible: nothing else reads the folded layer's output."""
+    from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d
+
     if isinstance(norm, InPlaceABN):
         return nn.Identity() if norm.slope == 1 else nn.LeakyReLU(norm.slope, inplace=True)
     if isinstance(norm, BatchNormAct2d | FrozenBatchNormAct2d):
