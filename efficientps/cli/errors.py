@@ -103,7 +103,7 @@ def note_keys(error: BaseException, configuration: Mapping[str, object]) -> None
     They are the argument in the error's attribute ``argument``, or else all names with an underscore in its message.
 
     Args:
-        error: gets a note, as ``add_note`` of Python 3.11 makes it.
+        error: gets the note.
         configuration: every value by its dotted key.
 
     >>> error = ValueError("num_images is -1; give 0 or more.")
@@ -122,7 +122,7 @@ def note_keys(error: BaseException, configuration: Mapping[str, object]) -> None
         keys = [key.removesuffix(".class_path") for key in keys]
     found = [key for name in dict.fromkeys(names) for key in keys if key.rpartition(".")[2] == name and key not in text]
     if found and not getattr(error, "__notes__", ()):
-        error.__notes__ = [f"in the configuration: {', '.join(found)}"]  # type: ignore[attr-defined] # Python 3.10
+        error.add_note(f"in the configuration: {', '.join(found)}")
 
 
 def _explain_accelerator(message: str) -> str | None:

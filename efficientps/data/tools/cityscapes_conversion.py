@@ -25,13 +25,12 @@ DOWNLOADS = "https://www.cityscapes-dataset.com/downloads"
 
 _ANNOTATION_SUFFIX = "_gtFine_instanceIds.png"
 _IMAGE_SUFFIX = "_leftImg8bit.png"
-_MAP_SUFFIX = "_gtFine_panoptic.png"
 _CHUNK = 16
 """Images that one task of a worker converts: small enough for an even load and a smooth progress bar."""
 
 
 class _Chunk(NamedTuple):
-    """One task: some annotation files of a split, and the folder for what becomes of them."""
+    """One task: some annotation files of a split, and the folder for their results."""
 
     split: str
     files: list[Path]
