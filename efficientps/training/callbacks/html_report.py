@@ -85,7 +85,7 @@ class HtmlReport(Callback):
 
 
 def _origin(trainer: pl.Trainer, log_dir: str) -> str:
-    """Return what was validated: a checkpoint, or the run at an epoch."""
+    """Return the name of what was validated: a checkpoint, or the run at an epoch."""
     if trainer.state.fn == TrainerFn.FITTING:
         return f"{log_dir}, epoch {trainer.current_epoch}"
     return str(trainer.ckpt_path or "an untrained network")

@@ -14,8 +14,7 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 LARGEST_SCALE = 1000 / 16
-"""How many times as long as its reference's a side of a box can become (facebookresearch/detectron:
-BBOX_XFORM_CLIP)."""
+"""Largest ratio of a side of a box to that of its reference (facebookresearch/detectron: BBOX_XFORM_CLIP)."""
 
 
 def encode_boxes(boxes: Tensor, references: Tensor, *, centre_weight: float, size_weight: float) -> Tensor:
