@@ -63,6 +63,7 @@ setup(
         "dev": [
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "ruff>=0.9",
             "mypy>=1.14",
             "pre-commit>=4",

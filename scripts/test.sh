@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests. Makes .venv and installs the package where no environment is active.
-#   bash scripts/test.sh                 the default tests
+#   bash scripts/test.sh                 the default tests, in a process for each core, four at most
 #   bash scripts/test.sh -m slow         any arguments go to pytest
 #   bash scripts/test.sh --lowest        a part of the tests with the lowest versions that requirements.txt allows,
 #                                        in an environment of their own, .venv-lowest (about 7 GB)
@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "${1:-}" != "--lowest" ]; then
   source scripts/environment.sh
+  [ "$#" -gt 0 ] || set -- --numprocesses auto --maxprocesses 4 --dist worksteal
   exec python -m pytest "$@"
 fi
 shift

@@ -26,13 +26,24 @@ class RunConfig(SaveConfigCallback):
         """Tell every process the folder, and save the file, once."""
         if self.already_saved:
             return
-        self.already_saved = True
         folder = next(logger.folder for logger in trainer.loggers if isinstance(logger, MetricsCsv))
         folder.share(trainer.strategy)
         if trainer.is_global_zero:
             config = self.config.clone()
             config["ckpt_path"] = None
             write_text(folder.path / self.config_filename, self.parser.dump(config, skip_unset=False))
+        self.already_saved = True
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Remove the new folder of a run that could not begin, for instance because its data are not there."""
+        if self.already_saved:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardEvents):
+                logger.finalize("failed")  # closes its file
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCsv):
+                logger.folder.discard()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let other processes use the folder."""

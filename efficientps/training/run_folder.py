@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class RunFolder:
         self.root = Path(root)
         self._path: Path | None = None
         self._lock: int | None = None
+        self._is_new = False
 
     @property
     def path(self) -> Path:
@@ -44,6 +46,7 @@ class RunFolder:
                 return self.root
             self._path = new_folder(self.root)
             self._lock = lock(self._path)
+            self._is_new = True
         return self._path
 
     def resume(self, path: Path) -> None:
@@ -60,6 +63,13 @@ class RunFolder:
     def share(self, strategy: Strategy) -> None:
         """Tell every process the folder of the first; all of them must call this."""
         self._path = Path(strategy.broadcast(str(self.path)))
+
+    def discard(self) -> None:
+        """Remove the folder if this object has made it, because its run could not begin."""
+        if self._is_new and self._path is not None:
+            self.release()
+            shutil.rmtree(self._path, ignore_errors=True)
+            self._path, self._is_new = None, False
 
     def release(self) -> None:
         """Let other processes use the folder; the end of this process does the same."""

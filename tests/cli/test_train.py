@@ -479,6 +479,12 @@ def test_a_missing_package_is_named(root, capfd, monkeypatch):
     assert line.endswith("needs the inplace-abn package; install the extra 'inplace-abn' or choose 'in_place'.")
 
 
+@pytest.mark.parametrize("subcommand", ["fit", "validate"])
+def test_a_run_that_cannot_begin_leaves_no_folder(config, capfd, tmp_path, subcommand):
+    assert "does not exist" in refuse(capfd, subcommand, "--config", config, "--data.root", tmp_path / "nowhere")
+    assert not list(tmp_path.rglob("version_*"))
+
+
 def test_sharding_is_refused(config, capfd):
     sentence = refuse(capfd, "fit", "--config", config, "--trainer.strategy", "fsdp")
     assert "trainer.strategy is fsdp, which shards weights over GPUs" in sentence

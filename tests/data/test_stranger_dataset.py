@@ -194,7 +194,7 @@ def test_the_cache_command_reads_a_configuration(config, root, tmp_path):
             "data: {image_size: [33, 64]}",
             r"image_size is 33x64; .* \(in the configuration: data\.image_size\)\.$",
         ),
-        (None, r"The configuration '.*tiny\.yaml' cannot be read: No such file"),
+        (None, r"The configuration .*tiny\.yaml does not exist\.$"),
     ],
     ids=["no data", "no module", "no class", "no YAML", "bad value", "no file"],
 )
