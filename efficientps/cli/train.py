@@ -28,6 +28,7 @@ from efficientps.training.checkpoints.optimizer_states import ResumedOptimizer
 from efficientps.training.checkpoints.position import ExactPosition
 from efficientps.training.checkpoints.random_states import RandomStates
 from efficientps.training.module import PanopticModule
+from efficientps.training.process_group import leave_at_exit
 from efficientps.training.run_files import RunConfig
 
 
@@ -53,6 +54,7 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
         debug = debug or "--debug" in arguments
         args = [argument for argument in arguments if argument != "--debug"]
     suppress_meaningless_warnings()
+    leave_at_exit()
     torch.set_float32_matmul_precision("high")  # TF32 on CUDA under 32-true: fine for training, not for comparisons
     log = OutputLog()
     with log.recording(args if isinstance(args, list) else ()):

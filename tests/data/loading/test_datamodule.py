@@ -19,6 +19,7 @@ from efficientps.data.loading.loaders import Loading
 from efficientps.data.loading.targets import training_batch
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES, CityscapesDataModule
 from efficientps.structures import ImageBatch
+from efficientps.training.process_group import leave_at_exit
 from tests.sweep import sweep
 
 SMALL = {"image_size": (32, 64), "batch_size": 2, "num_workers": 0}
@@ -253,6 +254,7 @@ class Witness(Recorder):
         self.folder = folder
 
     def on_fit_end(self):
+        leave_at_exit()
         for stage in ("train", "val"):
             ids = [image_id for batch in self.seen[stage] for image_id in batch["image_ids"]]
             (self.folder / f"{stage}{self.trainer.global_rank}.txt").write_text("\n".join(ids))
