@@ -39,8 +39,8 @@ OWN_DESCRIPTIONS = {
     "config": "Path of a configuration file. Several are read in order; later ones override earlier ones.",
     "data": "The data module, by `class_path` and `init_args`. The sections below list the options of each.",
     "ckpt_path": (
-        "Checkpoint to go on from; or `last` for that of the newest run with this configuration, `auto` for the same "
-        "where there is one, `best` for the one with the highest quality."
+        "Path of the checkpoint to resume. `last` takes that of the newest run with this configuration. `auto` does "
+        "the same, or begins a new run if there is none. `best` takes the checkpoint with the highest quality."
     ),
 }
 """Descriptions that replace those of jsonargparse and Lightning, whose words mean something else or nothing here."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from efficientps.cli.arguments import CHECKPOINTS, CONFIG
 from efficientps.training.checkpoints.resolve import newest_first
 
 FREE = (
@@ -125,7 +126,7 @@ def read_run(checkpoint: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the folder of the run that wrote a checkpoint, and its configuration; None if there is none beside it."""
     for folder in (checkpoint.parent.parent, checkpoint.parent):
         try:
-            content = yaml.safe_load((folder / "config.yaml").read_text())
+            content = yaml.safe_load((folder / CONFIG).read_text())
         except (OSError, ValueError, yaml.YAMLError):
             continue
         if isinstance(content, dict):
@@ -173,9 +174,9 @@ class Resumption:
 
     def without_checkpoint(self, root: str | Path) -> Path | None:
         """Return the newest folder of a training with this configuration that stopped before its first checkpoint."""
-        folders = [path.parent for path in Path(root).rglob("checkpoints") if (path.parent / "config.yaml").is_file()]
+        folders = [path.parent for path in Path(root).rglob(CHECKPOINTS) if (path.parent / CONFIG).is_file()]
         for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
-            if not any(folder.rglob("*.ckpt")) and self.fits(folder / "checkpoints/last.ckpt"):
+            if not any(folder.rglob("*.ckpt")) and self.fits(folder / CHECKPOINTS / "last.ckpt"):
                 return folder
         return None
 

@@ -26,7 +26,7 @@ def maps(network, batch):
 def test_a_copy_of_a_trained_network_equals_it_in_float32(synthetic_root, tmp_path, preset, variant):
     """Oracle: the network; 1e-5 of the largest value, and 99.9 % of the panoptic maps' pixels.
 
-    Random weights do not do: float32 alone rounds their signal by more.
+    A network with random weights cannot take its place: rounding in float32 alone changes its maps by more than 1e-5.
     """
     options = {
         "data.root": synthetic_root, "data.image_size": "[128, 256]", "model.network.backbone.variant": variant,

@@ -17,18 +17,10 @@ def config(shared_cityscapes_root, tmp_path):
     return write_config(tmp_path, shared_cityscapes_root)
 
 
-@pytest.fixture(scope="module")
-def one_epoch(shared_cityscapes_root, tmp_path_factory):
-    """The folder of runs with one of one epoch."""
-    folder = tmp_path_factory.mktemp("one")
-    run("fit", "--config", write_config(folder, shared_cityscapes_root), "--trainer.max_epochs", 1)
-    return folder / "runs"
-
-
 @pytest.fixture
-def begun(one_epoch, config, tmp_path):
-    """A copy of that run below the root of ``config``."""
-    shutil.copytree(one_epoch, tmp_path / "runs")
+def begun(trained_run, config, tmp_path):
+    """A copy of a run of one epoch, below the root of ``config``."""
+    shutil.copytree(trained_run, tmp_path / "runs")
     return tmp_path / "runs/version_0"
 
 

@@ -141,14 +141,6 @@ def test_last_without_any_run_starts_anew(config, capfd):
     assert "training from the start" in capfd.readouterr().out
 
 
-@pytest.fixture(scope="module")
-def trained_run(root, tmp_path_factory):
-    """The folder of a short run of the tiny network."""
-    folder = tmp_path_factory.mktemp("trained")
-    run("fit", "--config", write_config(folder, root), "--trainer.max_epochs", 1)
-    return folder / "runs"
-
-
 @pytest.fixture
 def trained(trained_run, config, tmp_path):
     """The last checkpoint of a copy of that run, whose configuration writes into the copy."""

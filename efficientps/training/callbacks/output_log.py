@@ -45,7 +45,7 @@ class OutputLog(Callback):
         """Record what is printed inside a ``with`` statement; on other processes than the first of a run, do nothing.
 
         Args:
-            words: of the command line.
+            words: words of the command line.
         """
         if not is_first_process():
             yield
