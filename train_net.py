@@ -2,7 +2,10 @@
 
 import sys
 
-from efficientps.cli.train import run
+from efficientps.cli.imports import uncollected
+
+with uncollected():
+    from efficientps.cli.train import run
 
 if __name__ == "__main__":
     sys.exit(run())

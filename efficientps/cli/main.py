@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 
 import efficientps
+from efficientps.cli.imports import uncollected
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def _run(group: Group, words: Sequence[str], prog: str) -> int:
     chosen, prog = group.commands[words[0]], f"{prog} {words[0]}"
     if isinstance(chosen, Group):
         return _run(chosen, words[1:], prog)
-    return int(resolve_name(chosen.function)([*chosen.first, *words[1:]], prog))
+    with uncollected():
+        function = resolve_name(chosen.function)
+    return int(function([*chosen.first, *words[1:]], prog))
 
 
 def _without_command(group: Group, words: Sequence[str], prog: str) -> int:
