@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import yaml
-from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import efficientps.backbones
@@ -32,6 +31,7 @@ from efficientps.training.callbacks.html_report import HtmlReport
 from efficientps.training.callbacks.non_finite import NonFiniteGuard
 from efficientps.training.callbacks.overlays import ValidationOverlays
 from efficientps.training.callbacks.predictions import PredictionWriter
+from efficientps.training.callbacks.progress_lines import default_progress
 from efficientps.training.checkpoints.best import BestCheckpoints
 from efficientps.training.checkpoints.last import LastCheckpoint
 from efficientps.training.checkpoints.read import check_checkpoint, read_checkpoint
@@ -161,8 +161,7 @@ class PanopticCLI(LightningCLI):
             kwargs["logger"] = [*run_loggers(folder, enabled=settings.logger is not False), *users]
         callbacks: list[pl.Callback] = []
         if settings.enable_progress_bar is not False:
-            # Drawing it in every step slows down small networks on a CPU.
-            callbacks.append(RichProgressBar(refresh_rate=settings.log_every_n_steps or 10))
+            callbacks += default_progress(_as_list(settings.callbacks), refresh_rate=settings.log_every_n_steps or 10)
         if settings.benchmark is None and not settings.deterministic:
             callbacks.append(CudnnAutotuning())
         kwargs["callbacks"] = [*(settings.callbacks or []), *callbacks]

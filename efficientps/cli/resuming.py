@@ -37,8 +37,8 @@ _IMPLEMENTATION = {"foreach", "fused", "capturable", "differentiable"}
 _STARTING_WEIGHTS = ("model.init_from", "model.network.backbone.weights")
 """Files that a resumed run does not read; whether one was given tells two runs apart, its path does not."""
 
-_PASSING_CALLBACKS = ("EarlyStopping", "Timer", "Monitor", "ProgressBar", "Summary")
-"""Ends of the names of Lightning's callbacks about length and logging."""
+_PASSING_CALLBACKS = ("EarlyStopping", "Timer", "Monitor", "ProgressBar", "ProgressLines", "Summary")
+"""Ends of the names of callbacks about length and logging."""
 
 
 class Difference(NamedTuple):

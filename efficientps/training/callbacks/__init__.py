@@ -1,6 +1,7 @@
 from efficientps.training.callbacks.evaluation_report import EvaluationReport
 from efficientps.training.callbacks.overlays import ValidationOverlays
 from efficientps.training.callbacks.predictions import PredictionWriter
+from efficientps.training.callbacks.progress_lines import ProgressLines
 from efficientps.training.callbacks.throughput import ThroughputMonitor
 
-__all__ = ["EvaluationReport", "PredictionWriter", "ThroughputMonitor", "ValidationOverlays"]
+__all__ = ["EvaluationReport", "PredictionWriter", "ProgressLines", "ThroughputMonitor", "ValidationOverlays"]
