@@ -93,7 +93,7 @@ def test_a_check_counts_and_finds_a_fault(root):
     sentence = plant_a_fault(root)
     report = check_dataset(dataset(root))
     assert [problem.partition(": ")[0] for problem in report.problems] == ["Image 'train_1'"]
-    assert sentence in report.problems[0]
+    assert sentence in next(iter(report.problems))
     assert (report.images, report.bad_images, report.area, report.void) == (7, 1, 6 * 32 * 64, 0)
     ball = 6 * (16 * 16 + 20 * 20)
     assert [tuple(count) for count in report.classes] == [

@@ -9,7 +9,8 @@ The configuration of a training names a data set of any format, whose training a
 
     efficientps check --config demo_yard
 
-The exit code is 0 if training can read all of it. It is 1 if something is wrong; each problem is printed as one line.
+The exit code is 0 if training can read all of it. It is 1 if something is wrong; each kind of
+problem is printed once, with its count and the first examples.
 """
 
 from __future__ import annotations
@@ -113,10 +114,10 @@ def _report(check: Callable[..., DatasetReport]) -> DatasetReport:
         report = check(progress=show)
     seconds = time.perf_counter() - begin
     print(report.table())
-    for remark in report.remarks:
-        print(f"remark: {remark}")
-    for problem in report.problems:
-        print(f"error: {problem}", file=sys.stderr)
+    for line in report.remarks.lines("remark: "):
+        print(line)
+    for line in report.problems.lines("error: "):
+        print(line, file=sys.stderr)
     rate = report.images / max(seconds, 1e-9)
     print(
         f"{report.images} images in {seconds:.1f} s ({rate:.0f} a second): "

@@ -43,7 +43,7 @@ def check_dataset(
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         for done, found in enumerate(pool.map(look, range(len(dataset))), start=1):
             if isinstance(found, str):
-                report.problems.append(found)
+                report.problems.add(found)
                 report.bad_images += 1
             else:
                 counts.add(*found)
@@ -51,5 +51,5 @@ def check_dataset(
             if progress is not None:
                 progress(done, len(dataset))
     report.classes = counts.result()
-    report.remarks += [f"Class '{count.name}' has no segment." for count in report.classes if not count.segments]
+    report.remarks.extend(f"Class '{count.name}' has no segment." for count in report.classes if not count.segments)
     return report

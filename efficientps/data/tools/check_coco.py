@@ -78,8 +78,8 @@ def check_coco_panoptic(
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         for done, ((entry, _), found) in enumerate(zip(entries, pool.map(look, entries), strict=True), start=1):
-            report.problems += found.problems
-            report.remarks += found.remarks
+            report.problems.extend(found.problems)
+            report.remarks.extend(found.remarks)
             if found.problems:
                 bad.add(entry.image_id)
             elif entry.image_id not in bad:
@@ -89,8 +89,8 @@ def check_coco_panoptic(
                 progress(done, len(entries))
     report.images, report.bad_images = len(entries), len(bad)
     report.classes = counts.result()
-    report.remarks += [f"Class '{count.name}' has no segment." for count in report.classes if not count.segments]
-    report.remarks += _unused(map_root, {entry.map_file_name for entry, _ in entries}, "Map")
+    report.remarks.extend(f"Class '{count.name}' has no segment." for count in report.classes if not count.segments)
+    report.remarks.extend(_unused(map_root, {entry.map_file_name for entry, _ in entries}, "Map"))
     return report
 
 
@@ -112,48 +112,48 @@ def _entries(
             image_id, file_name, size = read_image_entry(path, item, f"images[{number}].")
             inside(image_root, file_name, path)
         except ValueError as error:
-            report.problems.append(str(error))
+            report.problems.add(str(error))
             continue
         if image_id in images:
-            report.problems.append(f"Annotation file '{path}' has the image id '{image_id}' twice in 'images'.")
+            report.problems.add(f"Annotation file '{path}' has the image id '{image_id}' twice in 'images'.")
         images[image_id] = (file_name, size)
     for name, times in Counter(os.path.normpath(name) for name, _ in images.values()).items():
         if times > 1:
-            report.problems.append(f"Annotation file '{path}' names the image '{name}' {times} times, under other ids.")
+            report.problems.add(f"Annotation file '{path}' names the image '{name}' {times} times, under other ids.")
     seen: set[str] = set()
     users: dict[str, str] = {}
     for number, item in enumerate(document["annotations"]):
         try:
             entry = read_annotation(path, item, f"annotations[{number}].", None)
         except ValueError as error:
-            report.problems.append(str(error))
+            report.problems.add(str(error))
             if isinstance(item, dict):
                 seen.add(str(item.get("image_id")))
             continue
         if entry.image_id in seen:
-            report.problems.append(f"Annotation file '{path}' has two annotations for the image id '{entry.image_id}'.")
+            report.problems.add(f"Annotation file '{path}' has two annotations for the image id '{entry.image_id}'.")
             continue
         seen.add(entry.image_id)
         if entry.image_id not in images:
-            report.problems.append(
+            report.problems.add(
                 f"Annotation file '{path}' has no entry in 'images' for the image id '{entry.image_id}'."
             )
             continue
         name, size = images[entry.image_id]
         map_name = os.path.normpath(entry.map_file_name)
         if map_name in users:
-            report.problems.append(
+            report.problems.add(
                 f"Annotation file '{path}' gives the images '{users[map_name]}' and '{entry.image_id}' the same map "
                 f"'{entry.map_file_name}'."
             )
         users[map_name] = entry.image_id
         problems, remarks = _check_segments(entry, path, categories)
-        report.problems += problems
-        report.remarks += remarks
+        report.problems.extend(problems)
+        report.remarks.extend(remarks)
         yield entry._replace(image_file_name=name, size=size), bool(problems)
     for image_id in images:
         if image_id not in seen:
-            report.problems.append(f"Annotation file '{path}' has no annotation for the image id '{image_id}'.")
+            report.problems.add(f"Annotation file '{path}' has no annotation for the image id '{image_id}'.")
 
 
 def _check_segments(entry: PanopticEntry, path: PathLike, categories: Categories) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from efficientps.data.entries import SegmentEntry
+from efficientps.data.problems import Problems
 from efficientps.structures import VOID
 from efficientps.structures.categories import Categories
 
@@ -29,8 +30,8 @@ class DatasetReport:
     """Result of checking a data set.
 
     Attributes:
-        problems: faults that would stop training or evaluation or be counted wrongly, one sentence each.
-        remarks: what is allowed but probably a mistake, one sentence each.
+        problems: faults that would stop training or evaluation or be counted wrongly.
+        remarks: what is allowed but probably a mistake.
         classes: what the good images hold, in the order of train ids.
         images: number of images that were looked at.
         bad_images: how many of them have a problem.
@@ -38,8 +39,8 @@ class DatasetReport:
         area: pixels in all.
     """
 
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
+    remarks: Problems = field(default_factory=Problems)
     classes: list[ClassCount] = field(default_factory=list)
     images: int = 0
     bad_images: int = 0
@@ -64,8 +65,8 @@ class DatasetReport:
     def as_dict(self) -> dict[str, Any]:
         """Return everything in plain types (for JSON)."""
         return {
-            "problems": self.problems,
-            "remarks": self.remarks,
+            "problems": self.problems.as_dict(),
+            "remarks": self.remarks.as_dict(),
             "classes": [count._asdict() for count in self.classes],
             "images": self.images,
             "bad_images": self.bad_images,

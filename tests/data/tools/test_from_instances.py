@@ -219,7 +219,7 @@ def test_what_is_written_is_a_good_data_set(site):
     """Oracle: the check of data sets."""
     site.semantic(background="rest")
     report = check_coco_panoptic(site.out / "panoptic.json", site.out / "panoptic", site.root / "images")
-    assert report.problems == [] and report.images == 2 and report.void == 0
+    assert not report.problems and report.images == 2 and report.void == 0
 
 
 def spoiled(change):
