@@ -20,6 +20,7 @@ from benchmarks.networks import load_weights
 from benchmarks.report import Report
 from benchmarks.timing import alternate
 from efficientps.data.formats.image_file import read_image
+from efficientps.data.hidden_files import visible
 from efficientps.data.sources.cityscapes import CITYSCAPES_CATEGORIES
 from efficientps.metrics.evaluator import Evaluator
 from efficientps.metrics.panoptic_quality import PanopticQuality
@@ -188,7 +189,8 @@ def _predict(network: PanopticNetwork, batch: ImageBatch, side: str) -> list[Pre
 
 
 def _map_files(root: Path, split: str) -> list[Path]:
-    files = sorted((root / "gtFine" / split).glob(f"*/*{_MAPS}"))
+    folder = root / "gtFine" / split
+    files = sorted(visible(folder.glob(f"*/*{_MAPS}"), folder))
     if not files:
         raise FileNotFoundError(f"'{root / 'gtFine' / split}' has no folder with files *{_MAPS}.")
     return files

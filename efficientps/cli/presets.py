@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from efficientps.data.hidden_files import visible
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _INSTALLED = _PACKAGE / "presets"  # setup.py copies config.yaml and configs/ into it when it builds a wheel
 _IS_CHECKOUT = not _INSTALLED.is_dir()
@@ -16,7 +18,7 @@ REFERENCE = (_PACKAGE.parent if _IS_CHECKOUT else _INSTALLED) / "config.yaml"
 def presets() -> dict[str, Path]:
     """Return the file of each preset by its name, such as ``cityscapes_paper``; ``config`` is the reference."""
     folder = _PACKAGE.parent / "configs" if _IS_CHECKOUT else _INSTALLED
-    return {path.stem: path for path in sorted({REFERENCE, *folder.glob("*.yaml")})}
+    return {path.stem: path for path in sorted({REFERENCE, *visible(folder.glob("*.yaml"), folder)})}
 
 
 def find_config(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from efficientps.cli.arguments import CHECKPOINTS, CONFIG
+from efficientps.data.hidden_files import visible
 from efficientps.training.checkpoints.resolve import newest_first
 
 FREE = (
@@ -176,7 +177,7 @@ class Resumption:
         """Return the newest folder of a training with this configuration that stopped before its first checkpoint."""
         folders = [path.parent for path in Path(root).rglob(CHECKPOINTS) if (path.parent / CONFIG).is_file()]
         for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
-            if not any(folder.rglob("*.ckpt")) and self.fits(folder / CHECKPOINTS / "last.ckpt"):
+            if not any(visible(folder.rglob("*.ckpt"), folder)) and self.fits(folder / CHECKPOINTS / "last.ckpt"):
                 return folder
         return None
 

@@ -9,8 +9,8 @@ The configuration of a training names a data set of any format, whose training a
 
     efficientps check --config demo_yard
 
-The exit code is 0 if training can read all of it. It is 1 if something is wrong; each kind of
-problem is printed once, with its count and the first examples.
+The exit code is 0 if training can read all of it. It is 1 if something is wrong; each kind of problem is printed once,
+with its count and the first examples.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -168,7 +169,10 @@ def open_image(
         raise FileNotFoundError(f"{noun} '{path}' does not exist.") from None
     except UnidentifiedImageError:
         kind = "a PNG file" if tuple(formats) == ("PNG",) else "an image file of a known kind"
-        raise UnusableImageError(f"{noun} '{path}' is not {kind}.") from None
+        twin = (
+            "; macOS wrote it beside another file, and it holds no pixels" if Path(path).name.startswith("._") else ""
+        )
+        raise UnusableImageError(f"{noun} '{path}' is not {kind}{twin}.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnusableImageError(
             f"{noun} '{path}' has more pixels than Pillow reads, and at most {max_pixels} are read; cut it into tiles."

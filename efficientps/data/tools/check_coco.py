@@ -20,6 +20,7 @@ from efficientps.data.formats.coco_json import PanopticEntry, read_annotation, r
 from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import MAX_PIXELS, exif_orientation, image_size, open_image
 from efficientps.data.formats.safe_path import inside
+from efficientps.data.hidden_files import is_hidden
 from efficientps.data.tools.report import ClassCounts, DatasetReport
 from efficientps.structures import VOID
 from efficientps.structures.categories import Categories
@@ -252,7 +253,11 @@ def _check_image(path: Path, size: tuple[int, int], upright: bool, max_pixels: i
 def _unused(root: PathLike, used: set[str], noun: str) -> list[str]:
     """Return a remark about the PNG files of a folder that no annotation names, if there are any."""
     files = {os.path.relpath(Path(folder, name), root) for folder, _, names in os.walk(root) for name in names}
-    unused = sorted(name for name in files - {os.path.normpath(name) for name in used} if name.lower().endswith(".png"))
+    unused = sorted(
+        name
+        for name in files - {os.path.normpath(name) for name in used}
+        if name.lower().endswith(".png") and not is_hidden(name)
+    )
     if not unused:
         return []
     return [f"{noun}s that no annotation names: {len(unused)}, the first is '{Path(root, unused[0])}'."]

@@ -1,6 +1,6 @@
 """Make the panoptic maps of Cityscapes with the official converter, in parallel, either all or none.
 
-Imports neither torch nor the rest of the package: worker processes start in half a second.
+Imports no torch: worker processes start in half a second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
+
+from efficientps.data.hidden_files import visible
 
 IMAGE_PACKAGE = "leftImg8bit_trainvaltest.zip"
 LABEL_PACKAGE = "gtFine_trainvaltest.zip"
@@ -107,7 +110,7 @@ def check_tree(root: str | os.PathLike[str], split: str) -> list[Path]:
             raise FileNotFoundError(
                 f"Cityscapes folder '{root}' lacks '{part}/{split}'; unpack {package} from {DOWNLOADS} there."
             )
-    files = sorted(Path(root, "gtFine", split).glob(f"*/*{_ANNOTATION_SUFFIX}"))
+    files = sorted(_files(root, "gtFine", split, _ANNOTATION_SUFFIX))
     if not files:
         raise FileNotFoundError(
             f"Folder '{Path(root, 'gtFine', split)}' holds no '*/*{_ANNOTATION_SUFFIX}'; "
@@ -116,7 +119,7 @@ def check_tree(root: str | os.PathLike[str], split: str) -> list[Path]:
     annotated = {f"{file.parent.name}/{_image_id(file)}" for file in files}
     images = {
         f"{file.parent.name}/{file.name.removesuffix(_IMAGE_SUFFIX)}"
-        for file in Path(root, "leftImg8bit", split).glob(f"*/*{_IMAGE_SUFFIX}")
+        for file in _files(root, "leftImg8bit", split, _IMAGE_SUFFIX)
     }
     for present, wanted, part, suffix, package in (
         (images, annotated, "leftImg8bit", _IMAGE_SUFFIX, IMAGE_PACKAGE),
@@ -139,8 +142,14 @@ def is_complete(root: str | os.PathLike[str], split: str) -> bool:
         images = {image["id"] for image in document["images"]}
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    wanted = {_image_id(file) for file in Path(root, "gtFine", split).glob(f"*/*{_ANNOTATION_SUFFIX}")}
+    wanted = {_image_id(file) for file in _files(root, "gtFine", split, _ANNOTATION_SUFFIX)}
     return wanted == maps.keys() == images and all(file.is_file() and file.stat().st_size for file in maps.values())
+
+
+def _files(root: str | os.PathLike[str], part: str, split: str, suffix: str) -> Iterator[Path]:
+    """Yield the files of the cities of a split; names that begin with a dot are none of Cityscapes."""
+    folder = Path(root, part, split)
+    return visible(folder.glob(f"*/*{suffix}"), folder)
 
 
 def _image_id(annotation_file: Path) -> str:
@@ -189,7 +198,7 @@ def _convert(chunk: _Chunk) -> _Chunk:
         try:
             with redirect_stdout(io.StringIO()):
                 convert2panoptic(labels, str(chunk.output), useTrainId=False, setNames=[chunk.split])
-        except (ValueError, LookupError, SyntaxError, OSError) as error:
+        except (ValueError, LookupError, SyntaxError, OSError, SystemExit) as error:
             raise _culprit(chunk.files, error) from None
     return chunk
 
@@ -202,19 +211,30 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _culprit(files: list[Path], error: Exception) -> Exception:
+def _culprit(files: list[Path], error: BaseException) -> Exception:
     """Return an error that names the file that made the converter fail."""
+    from cityscapesscripts.helpers.labels import id2label
+
     for file in files:
         try:
             with Image.open(file) as image:
-                image.load()
+                values = np.unique(np.asarray(image)) if len(image.getbands()) == 1 else None
         except (OSError, SyntaxError) as reason:
             return ValueError(
                 f"Annotation '{file}' cannot be decoded ({reason}); unpack {LABEL_PACKAGE} from {DOWNLOADS} again."
             )
+        if values is None:
+            return ValueError(f"Annotation '{file}' has colours where one number for each pixel is read.")
+        for value in values.tolist():
+            label = value if value < 1000 else value // 1000
+            if label not in id2label:
+                return ValueError(
+                    f"Annotation '{file}' has the value {value}, whose label {label} is none of Cityscapes' "
+                    f"(0 to {max(id2label)}); convert masks of other classes by their own table of classes."
+                )
     if isinstance(error, OSError):
         return error
-    return ValueError(f"One of the annotations '{files[0]}' to '{files[-1]}' holds unknown labels ({error!r}).")
+    return ValueError(f"One of the annotations '{files[0]}' to '{files[-1]}' cannot be converted ({error!r}).")
 
 
 def _merge(documents: list[dict[str, Any]]) -> dict[str, Any]:

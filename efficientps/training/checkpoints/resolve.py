@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_info
 
+from efficientps.data.hidden_files import visible
 from efficientps.training.checkpoints.read import read_checkpoint
 
 CHECKPOINT_NAME = "epoch{epoch:03d}_PQ{val/PQ:.4f}"
@@ -64,7 +65,7 @@ def _first_whole(paths: Iterable[Path]) -> Path | None:
 
 def newest_first(root: str | Path) -> list[Path]:
     """Return the checkpoints below a folder: each ``last.ckpt`` by its age, then all others by theirs."""
-    return sorted(Path(root).rglob("*.ckpt"), key=_recency, reverse=True)
+    return sorted(visible(Path(root).rglob("*.ckpt"), root), key=_recency, reverse=True)
 
 
 def _recency(path: Path) -> tuple[bool, float]:
@@ -77,7 +78,7 @@ def is_rated(path: Path) -> bool:
 
 
 def _rated(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.ckpt") if is_rated(path)]
+    return [path for path in visible(folder.rglob("*.ckpt"), folder) if is_rated(path)]
 
 
 def _quality(path: Path) -> tuple[float, float]:

@@ -1,8 +1,10 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
+from PIL import Image
 
 from efficientps.data.tools import cityscapes_conversion
 from efficientps.data.tools.cityscapes_conversion import check_tree, is_complete, prepare_split
@@ -147,6 +149,34 @@ def test_a_damaged_annotation_is_named(raw_root, workers):
     with pytest.raises(ValueError, match=r"bochum_000007_000019_gtFine_instanceIds\.png' cannot be decoded"):
         prepare_split(raw_root, "train", workers=workers)
     assert contents(raw_root) == ["train"]
+
+
+UNKNOWN = {
+    "a label with instances": (np.uint16, 65_001, "has the value 65001, whose label 65 is none"),
+    "a label without instances": (np.uint8, 200, "has the value 200, whose label 200 is none"),
+    "the ignore value of train ids": (np.uint8, 255, "has the value 255, whose label 255 is none"),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_an_unknown_label_names_its_file(case, raw_root):
+    """One of 40 files, in the middle of a task."""
+    kind, value, message = UNKNOWN[case]
+    file = raw_root / "gtFine" / "train" / "bochum" / "bochum_000007_000019_gtFine_instanceIds.png"
+    with Image.open(file) as image:
+        ids = np.zeros((image.height, image.width), dtype=kind)
+    ids[1, 2] = value
+    Image.fromarray(ids).save(file)
+    with pytest.raises(ValueError, match=rf"'[^']*bochum_000007_000019_gtFine_instanceIds\.png' {message}"):
+        prepare_split(raw_root, "train")
+    assert contents(raw_root) == ["train"]
+
+
+def test_an_annotation_in_colours_is_named(raw_root):
+    file = raw_root / "gtFine" / "train" / "bochum" / "bochum_000007_000019_gtFine_instanceIds.png"
+    Image.new("RGB", (5, 4)).save(file)
+    with pytest.raises(ValueError, match=r"bochum_000007_000019_gtFine_instanceIds\.png' has colours where one number"):
+        prepare_split(raw_root, "train")
 
 
 def test_a_folder_without_permission_is_named(raw_root, monkeypatch):
