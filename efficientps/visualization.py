@@ -13,8 +13,9 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from efficientps.lettering import draw_text, text_width, warn_of_missing
 from efficientps.structures import VOID, PanopticSegmentation, Segment
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -187,7 +188,7 @@ def _write_names(
     """
     height, width = index.shape
     size = max(11, round(min(height, width / 2) / 36))
-    font = ImageFont.load_default(size=size)
+    warn_of_missing(tuple(names))
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas, "RGBA")
     areas = np.bincount(index.ravel(), minlength=len(segments) + 1)
@@ -197,12 +198,12 @@ def _write_names(
             break
         segment = segments[position - 1]
         name = names[segment.train_id]
-        label = (round(draw.textlength(name, font=font)) + size // 2 * 2, round(1.45 * size))
+        label = (round(text_width(name, size)) + size // 2 * 2, round(1.45 * size))
         for box in _places_for(label, index == position, beside=segment.is_thing):
             if not any(_overlap(box, other) for other in written):
                 written.append(box)
                 draw.rounded_rectangle(box, radius=size / 3, fill=(*_darken(colors[segment.train_id]), 200))
-                draw.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), name, font=font, fill=_TEXT, anchor="mm")
+                draw_text(draw, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), name, size, _TEXT)
                 break
     return np.asarray(canvas)
 
@@ -249,8 +250,7 @@ def _entitle(picture: Picture, title: str) -> Picture:
     """Add a strip with a title above a picture."""
     size = max(12, round(min(picture.shape[0], picture.shape[1] / 2) / 22))
     strip = Image.new("RGB", (picture.shape[1], round(1.7 * size)), _BACKGROUND)
-    font = ImageFont.load_default(size=size)
-    ImageDraw.Draw(strip).text((strip.width / 2, strip.height / 2), title, font=font, fill=_TEXT, anchor="mm")
+    draw_text(ImageDraw.Draw(strip), (strip.width / 2, strip.height / 2), title, size, _TEXT)
     return np.concatenate([np.asarray(strip), picture])
 
 

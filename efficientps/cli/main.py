@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 
 import efficientps
 from efficientps.cli.imports import uncollected
+from efficientps.cli.output_encoding import escape_what_cannot_be_encoded
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: that of the command, or 2 where no command is named.
     """
+    escape_what_cannot_be_encoded()
     return _run(PROGRAM, list(sys.argv[1:] if arguments is None else arguments), "efficientps")
 
 

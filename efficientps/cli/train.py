@@ -17,9 +17,11 @@ from pytorch_lightning.cli import ArgsType
 
 from efficientps.cli.arguments import DEFAULT_CONFIG, RUNS, with_default_config
 from efficientps.cli.errors import explain
+from efficientps.cli.output_encoding import escape_what_cannot_be_encoded
 from efficientps.cli.panoptic_cli import SECTIONS, PanopticCLI
 from efficientps.cli.warning_filters import suppress_meaningless_warnings
 from efficientps.data.loading.datamodule import PanopticDataModule
+from efficientps.lettering import check_fonts
 from efficientps.training.callbacks.continued_log import ContinuedLog
 from efficientps.training.callbacks.output_log import OutputLog
 from efficientps.training.callbacks.throughput import ThroughputMonitor
@@ -53,6 +55,7 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
         arguments = sys.argv[1:] if args is None else args
         debug = debug or "--debug" in arguments
         args = [argument for argument in arguments if argument != "--debug"]
+    escape_what_cannot_be_encoded()
     suppress_meaningless_warnings()
     leave_at_exit()
     torch.set_float32_matmul_precision("high")  # TF32 on CUDA under 32-true: fine for training, not for comparisons
@@ -82,6 +85,7 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
 
 def _command_line(args: ArgsType, prog: str | None, log: OutputLog) -> PanopticCLI:
     """Build the command line and run its command."""
+    check_fonts()
     own = [ThroughputMonitor(), RandomStates(), ResumedOptimizer(), ExactPosition(), ContinuedLog(), log]
     return PanopticCLI(
         PanopticModule,

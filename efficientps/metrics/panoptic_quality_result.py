@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from rich.cells import cell_len, set_cell_size
 
 
 class PanopticAverage(NamedTuple):
@@ -87,11 +88,11 @@ class PanopticQualityResult(NamedTuple):
         Stuff    80.0   80.0  100.0      1
         """
         averages = {"All": self.all, "Things": self.things, "Stuff": self.stuff}
-        width = max(map(len, [*averages, *(names or ())]))
+        width = max(map(cell_len, [*averages, *(names or ())]))  # a Chinese character takes two cells of a terminal
 
         def line(title: str, qualities: Sequence[float], counts: Sequence[int]) -> str:
             percentages = "".join(f"{100 * quality:7.1f}" for quality in qualities)
-            return f"{title:{width}}{percentages}" + "".join(f"{count:7d}" for count in counts)
+            return f"{set_cell_size(title, width)}{percentages}" + "".join(f"{count:7d}" for count in counts)
 
         def header(title: str, columns: str) -> str:
             return f"{title:{width}}" + "".join(f"{column:>7}" for column in columns.split())

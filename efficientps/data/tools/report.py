@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.cells import cell_len, set_cell_size
 
 from efficientps.data.entries import SegmentEntry
 from efficientps.data.problems import Problems
@@ -49,12 +50,12 @@ class DatasetReport:
 
     def table(self) -> str:
         """Lay out the classes as text; areas in percent of all pixels."""
-        width = max(len("Class"), *(len(count.name) for count in self.classes)) if self.classes else 5
+        width = max(len("Class"), *(cell_len(count.name) for count in self.classes)) if self.classes else 5
         lines = [f"{'Class':{width}}  kind   segments  crowds  images   area %"]
         for name, is_thing, segments, crowds, images, area in self.classes:
             kind = "thing" if is_thing else "stuff"
             share = 100 * area / max(1, self.area)
-            lines.append(f"{name:{width}}  {kind}  {segments:8d}  {crowds:6d}  {images:6d}  {share:7.3f}")
+            lines.append(f"{set_cell_size(name, width)}  {kind}  {segments:8d}  {crowds:6d}  {images:6d}  {share:7.3f}")
         return "\n".join([*lines, f"{'(void)':{width}}{'':34}{100 * self.void / max(1, self.area):7.3f}"])
 
     def count(self, areas: dict[int, int]) -> None:
