@@ -120,7 +120,7 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         """Check precision, network and data; for evaluation, load the weights of ``init_from``."""
         settle_precision(self.trainer.strategy)
         datamodule = getattr(self.trainer, "datamodule", None)
-        self.eval_size = getattr(datamodule, "eval_size", self.eval_size)
+        self.take_reading_of(datamodule)
         data = getattr(datamodule, "train_dataset", None)
         if stage == "fit" and isinstance(data, PanopticDataset) and (most := data.largest_segment_count()) is not None:
             self.network.check_data(most)

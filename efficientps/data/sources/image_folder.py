@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from efficientps.data.entries import Entry
-from efficientps.data.formats.image_file import MAX_PIXELS, read_image
+from efficientps.data.formats.image_file import MAX_PIXELS, check_grey_range, read_image
 from efficientps.data.image_dataset import ImageDataset
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -27,7 +27,12 @@ class ImageFolder(ImageDataset):
     """
 
     def __init__(
-        self, *, path: str | os.PathLike[str], size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
+        self,
+        *,
+        path: str | os.PathLike[str],
+        size: tuple[int, int] | None = None,
+        max_pixels: int = MAX_PIXELS,
+        grey_range: tuple[int, int] | None = None,
     ) -> None:
         """List the images.
 
@@ -35,11 +40,13 @@ class ImageFolder(ImageDataset):
             path: an image file or a folder.
             size: (h, w) that each image is fitted in, with its aspect ratio kept; None leaves images as they are.
             max_pixels: larger images are refused before anything is decoded.
+            grey_range: the values of 16-bit grey images that become 0 and 255; by default 0 and 65535.
 
         Raises:
             FileNotFoundError: if there is nothing at ``path``, or the folder holds no image.
             ValueError: if two images would have the same id.
         """
+        check_grey_range(grey_range)
         root = Path(path)
         if root.is_dir():
             files = _image_files(root)
@@ -54,11 +61,11 @@ class ImageFolder(ImageDataset):
         else:
             raise FileNotFoundError(f"There is neither an image nor a folder at '{path}'.")
         entries = [Entry(image_id, (str(file),)) for image_id, file in zip(image_ids, files, strict=True)]
-        super().__init__(entries, partial(_read_upright, max_pixels=max_pixels), size=size)
+        super().__init__(entries, partial(_read_upright, max_pixels=max_pixels, grey_range=grey_range), size=size)
 
 
-def _read_upright(entry: Entry, *, max_pixels: int) -> Tensor:
-    return read_image(entry.files[0], upright=True, max_pixels=max_pixels)
+def _read_upright(entry: Entry, *, max_pixels: int, grey_range: tuple[int, int] | None) -> Tensor:
+    return read_image(entry.files[0], upright=True, max_pixels=max_pixels, grey_range=grey_range)
 
 
 def _image_files(root: Path) -> list[Path]:
