@@ -172,9 +172,8 @@ def open_image(
         raise FileNotFoundError(f"{noun} '{path}' does not exist.") from None
     except UnidentifiedImageError:
         kind = "a PNG file" if tuple(formats) == ("PNG",) else "an image file of a known kind"
-        twin = (
-            "; macOS wrote it beside another file, and it holds no pixels" if Path(path).name.startswith("._") else ""
-        )
+        is_twin = Path(path).name.startswith("._")
+        twin = "; macOS wrote it beside another file, and it holds no pixels" if is_twin else ""
         raise UnusableImageError(f"{noun} '{path}' is not {kind}{twin}.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnusableImageError(
