@@ -43,7 +43,7 @@ def paint_instances(
         instances: the annotations in the order of the file.
         overlap: the rule for the order of the instances.
         things: ids of the classes with instances; all annotations of another class become one segment.
-        behind: int64 ``[h, w]``, the background: class of each pixel, 0 or less where void. Pixels of a thing class
+        behind: int64 ``[h, w]``, the background: class of each pixel, negative where void. Pixels of a thing class
             become a crowd region of that class, because the number of their instances is not known.
 
     Returns:
@@ -73,7 +73,7 @@ def paint_instances(
         return shared[category_id]
 
     if behind is not None:
-        for category_id in np.unique(behind[behind > 0]).tolist():
+        for category_id in np.unique(behind[behind >= 0]).tolist():
             segment_ids[behind == category_id] = region(category_id)
     counted: list[Instance] = []
     for instance in instances:

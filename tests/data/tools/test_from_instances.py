@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from efficientps.data.formats.coco_instances import InvalidAnnotationsError, read_instances
 from efficientps.data.formats.coco_segmentation import decode_segmentation
 from efficientps.data.tools.check_coco import check_coco_panoptic
 from efficientps.data.tools.from_instances import convert_instances
@@ -36,7 +37,7 @@ def random_instances(seed, number=8):
 def test_each_pixel_belongs_to_the_topmost(overlap, seed):
     """Oracle: a loop over pixels that looks for the best claim, in the words of the rule."""
     instances = random_instances(seed)
-    behind = np.random.default_rng(seed).choice([-1, 0, 2, 7, 8], SIZE)
+    behind = np.random.default_rng(seed).choice([-1, -5, 0, 2, 7, 8], SIZE)
     segment_ids, segments = paint_instances(SIZE, instances, overlap=overlap, things=THINGS, behind=behind)
     kind = {segment.id: (segment.category_id, segment.is_crowd) for segment in segments}
     owners = {}
@@ -54,7 +55,7 @@ def test_each_pixel_belongs_to_the_topmost(overlap, seed):
             elif regions:
                 label = regions[-1].category_id
                 assert kind[found] == (label, label in THINGS)
-            elif behind[row, column] > 0:
+            elif behind[row, column] >= 0:
                 label = int(behind[row, column])
                 assert kind[found] == (label, label in THINGS)
             else:
@@ -109,13 +110,15 @@ def test_polygons_are_united():
 @sweep(
     "segmentation, message",
     [
-        (None, "neither a list of polygons nor run lengths"),
+        (None, "has no 'segmentation': a box does not say which pixels"),
         ("text", "neither a list of polygons nor run lengths"),
         ([], "an empty list of polygons"),
-        ([[1, 2, 3, 4]], "a polygon that is not a list of x, y"),
-        ([[1, 2, 3, 4, 5, 6, 7]], "a polygon that is not a list of x, y"),
-        ([[1, 2, 3, 4, 5, "6"]], "a polygon that is not a list of x, y"),
-        ([[1, 2, 3, 4, 5, 1e9]], "a polygon that is not a list of x, y"),
+        ([[]], "a polygon of fewer than three points"),
+        ([[1, 2, 3, 4]], "a polygon of fewer than three points"),
+        ([[1, 2, 3, 4, 5, 6, 7]], "a polygon with an x that lacks its y"),
+        ([[1, 2, 3, 4, 5, "6"]], "a polygon with a coordinate that is no number"),
+        ([[1, 2, 3, 4, 5, 1e9]], "a polygon with a coordinate that is no number, or is out of range"),
+        ([[1, 2, 3, 4, 5, float("nan")]], "a polygon with a coordinate that is no number"),
         ([1, 2, 3, 4, 5, 6], "a polygon that is not a list of x, y"),
         ({"size": [17, 12], "counts": [204]}, r"run lengths for the size \[17, 12\] where the image has \[12, 17\]"),
         ({"size": [12, 17], "counts": [205]}, "run lengths that do not add up to the 204 pixels"),
@@ -162,7 +165,7 @@ class Site:
     def convert(self, **choices):
         (self.root / "instances.json").write_text(json.dumps(self.document))
         (self.root / "stuff.json").write_text(json.dumps(self.stuff))
-        return list(convert_instances(self.root / "instances.json", self.out, **choices))
+        return list(convert_instances(read_instances(self.root / "instances.json"), self.out, **choices))
 
     def semantic(self, **choices):
         return self.convert(semantic_root=self.root / "semantic", stuff_file=self.root / "stuff.json", **choices)
@@ -228,8 +231,9 @@ def spoiled(change):
 
 FAULTS = {
     "no categories": (spoiled(lambda d: d.pop("categories")), "has no list 'categories' whose entries say 'id'"),
-    "category 0": (spoiled(lambda d: d["categories"][0].update(id=0)), "has no list 'categories' whose entries"),
-    "category twice": (spoiled(lambda d: d["categories"][0].update(id=20)), "have one id or one name"),
+    "category -1": (spoiled(lambda d: d["categories"][0].update(id=-1)), "has no list 'categories' whose entries"),
+    "category too large": (spoiled(lambda d: d["categories"][0].update(id=2**70)), "has no list 'categories' whose"),
+    "category twice": (lambda s: s.stuff["categories"][0].update(id=9), "have one id or one name"),
     "no images": (spoiled(lambda d: d.update(images=[])), "has no image in a list 'images'"),
     "no size": (spoiled(lambda d: d["images"][0].pop("width")), r"has None as 'images\[0\]\.width'"),
     "too large": (spoiled(lambda d: d["images"][0].update(width=65000, height=65000)), "cut it into tiles"),
@@ -241,11 +245,11 @@ FAULTS = {
     ),
     "unknown category": (
         spoiled(lambda d: d["annotations"][1].update(category_id=6)),
-        r"annotations\[1\] is of the category 6, which is not",
+        r"annotations\[1\] of image '5' is of the category 6, which is not",
     ),
     "broken mask": (
         spoiled(lambda d: d["annotations"][1].update(segmentation=[])),
-        r"instances\.json': annotations\[1\] of image '5' has an empty list of polygons\.",
+        r"1 of 3 annotations of .* cannot be used; .*json': annotations\[1\] of image '5' has an empty list of poly",
     ),
     "no semantic map": (lambda s: (s.root / "semantic/b.png").unlink(), r"Semantic map '.*b\.png' does not exist"),
     "semantic map in colours": (
@@ -277,13 +281,179 @@ def test_bad_input_is_one_sentence(case, site, capsys):
     assert error.count("error: ") == 1 and error.rstrip().endswith(".")
 
 
+def run(*words):
+    """Run the command in this process; return its exit code."""
+    return runpy.run_path(str(SCRIPT))["main"]([str(word) for word in words])
+
+
+INVALID = {
+    "has an empty list of polygons": {"segmentation": []},
+    "has a polygon of fewer than three points": {"segmentation": [[1, 2, 3, 4]]},
+    "has a polygon with an x that lacks its y": {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]},
+    "has no '…': a box does not say which pixels are the object's": {"segmentation": None},
+    "has run lengths for the size […, …] where the image has […, …]": {"segmentation": {"size": [3, 4], "counts": []}},
+    "is of no image of the file": {"image_id": 77},
+    "is of the category …, which is not in '…'": {"category_id": 77},
+    "has iscrowd = …, where it is … or …": {"iscrowd": 2},
+}  # fmt: skip
+
+
+def test_unusable_annotations_are_counted_by_kind_and_left_out_on_request(site, capsys):
+    """Oracle: the faults that were made; each kind in another number of annotations, then the result without them."""
+    site.convert()
+    expected = (site.out / "panoptic/5.png").read_bytes(), (site.out / "panoptic.json").read_bytes()
+    good = site.document["annotations"]
+    bad = [good[0] | change for times, change in enumerate(INVALID.values(), start=1) for _ in range(times)]
+    site.document["annotations"] = [*bad, *good]
+    site.out = site.root / "refused"
+    with pytest.raises(InvalidAnnotationsError, match=r"36 of 39 annotations of .* cannot be used; the first: "):
+        site.convert()
+    words = (site.root / "instances.json", "--output", site.root / "again")
+    assert run(*words) == 1
+    assert not (site.root / "again/panoptic.json").exists()
+    error = capsys.readouterr().err
+    assert error.count("error: ") == len(INVALID) and "leave them out with --skip-invalid" in error
+    assert "8 of this kind" in error
+    assert run(*words, "--skip-invalid") == 0
+    output = capsys.readouterr().out
+    assert "36 of 39 annotations have a fault" in output
+    lines = [f"  {times}  {kind}" for times, kind in enumerate(INVALID, start=1)]
+    assert [line for line in output.splitlines() if line.startswith("  ")] == lines[::-1]
+    again = site.root / "again"
+    assert ((again / "panoptic/5.png").read_bytes(), (again / "panoptic.json").read_bytes()) == expected
+
+
+def test_the_good_polygons_of_an_annotation_stay(site):
+    """Oracle: the result of the same annotation without its bad polygon."""
+    site.convert()
+    expected = (site.out / "panoptic/5.png").read_bytes()
+    site.document["annotations"][0]["segmentation"].insert(0, [1, 1, 2, 2])
+    site.out = site.root / "again"
+    site.convert(skip_invalid=True)
+    assert (site.out / "panoptic/5.png").read_bytes() == expected
+
+
+def test_crowds_of_masks_are_said_and_taken_as_instances(site, capsys):
+    """Oracle: hand-worked; all helmets and workers say iscrowd 1, as masks exported from CVAT do."""
+    for annotation in site.document["annotations"]:
+        annotation["iscrowd"] = 1
+    assert [conversion.crowds for conversion in site.convert()] == [3, 0]
+    words = (site.root / "instances.json", "--output")
+    assert run(*words, site.root / "crowds") == 0
+    done = capsys.readouterr()
+    assert "2 images with 0 instances" in done.out and "3 annotations are crowd regions" in done.out
+    assert "Class 'worker' has no instance: each of its 1 annotations says iscrowd 1." in done.err
+    assert "2 of this kind" in done.err and "give --crowd-as-instances" in done.err
+    assert run(*words, site.root / "instances", "--crowd-as-instances") == 0
+    done = capsys.readouterr()
+    assert "2 images with 3 instances" in done.out and "iscrowd" not in done.err
+    site.out = site.root / "instances"
+    _, segments = classes_of_pixels(site, 0)
+    assert [(s["category_id"], s["iscrowd"]) for s in segments] == [(3, 0), (9, 0), (9, 0)]
+
+
+def test_a_class_of_crowds_beside_another_is_said(site, capsys):
+    """Polygons are instances and masks are crowds, as CVAT exports them together."""
+    site.document["annotations"].pop(1)
+    site.convert()
+    assert run(site.root / "instances.json", "--output", site.root / "again") == 0
+    error = capsys.readouterr().err
+    assert "Class 'helmet' has no instance" in error and "worker" not in error
+
+
+def test_names_with_backslashes(site, capsys):
+    """Read with "/" where there is such an image, refused at once where there is none."""
+    site.document["images"][0]["file_name"] = "north\\a.jpg"
+    with pytest.raises(ValueError, match=r"names the file 'north\\\\a.jpg' with backslashes, and no folder of images"):
+        site.convert()
+    words = (site.root / "instances.json", "--output")
+    assert run(*words, site.root / "found") == 0  # in the folder 'images' beside the JSON
+    document = json.loads((site.root / "found/panoptic.json").read_text())
+    assert document["images"][0]["file_name"] == "north/a.jpg"
+    assert not check_coco_panoptic(
+        site.root / "found/panoptic.json", site.root / "found/panoptic", site.root / "images"
+    ).problems
+    assert run(*words, site.root / "given", "--images", site.root / "images") == 0
+    capsys.readouterr()
+    assert run(*words, site.root / "nowhere", "--images", site.root / "semantic") == 1
+    assert "with backslashes" in capsys.readouterr().err and not (site.root / "nowhere").exists()
+
+
+NAMES = {
+    "drive": ("C:\\data\\b.png", "with backslashes"),
+    "up and back": ("..\\images\\b.png", "with backslashes"),
+    "absolute": ("/data/upload/b.png", "is not a relative path inside"),
+    "drive with slashes": ("C:/data/b.png", "is not a relative path inside"),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_names_that_nothing_would_read_are_refused_at_once(case, site):
+    name, message = NAMES[case]
+    site.document["images"][1]["file_name"] = name
+    with pytest.raises(ValueError, match=message):
+        site.convert()
+    assert not site.out.exists()
+
+
+def test_a_folder_of_images_must_hold_each(site, capsys):
+    site.convert()
+    (site.root / "images/b.png").unlink()
+    words = (site.root / "instances.json", "--output", site.root / "again", "--images", site.root / "images")
+    assert run(*words) == 1
+    assert "b.png', which annotation file" in (error := capsys.readouterr().err) and "does not exist" in error
+
+
+def test_category_0(site):
+    """Oracle: hand-worked; the check of data sets, and the classes of pixels."""
+    site.document["categories"][0]["id"] = site.document["annotations"][0]["category_id"] = 0
+    site.semantic()
+    pixels, segments = classes_of_pixels(site, 0)
+    assert (
+        pixels[8, 8] == "worker" and pixels[0, 15] == "void" and [s["category_id"] for s in segments][2:] == [9, 0, 9]
+    )
+    assert not check_coco_panoptic(site.out / "panoptic.json", site.out / "panoptic", site.root / "images").problems
+
+
+def test_category_0_of_a_semantic_map_is_no_void(site):
+    """Oracle: hand-worked; the file of the stuff classes has a class 0, and so 0 is that class in the maps."""
+    site.stuff["categories"][0]["id"] = 0
+    for name in ("north/a", "b"):
+        with Image.open(site.root / f"semantic/{name}.png") as image:
+            values = np.array(image)
+        Image.fromarray(np.where(values == 20, 0, values)).save(site.root / f"semantic/{name}.png")
+    site.semantic()
+    pixels, _ = classes_of_pixels(site, 1)
+    assert pixels[8, 12] == "earth" and pixels[1, 12] == "sky" and pixels[0, 15] == "void"
+
+
+@pytest.mark.parametrize("name", ["protection", "helmet"])
+def test_the_unused_parent_of_all_classes_is_left_out(name, site, capsys):
+    """Roboflow writes a class 0 that heads the others; it may have the name of one of them."""
+    for item in site.document["categories"]:
+        item["supercategory"] = name
+    site.document["categories"].insert(0, {"id": 0, "name": name, "supercategory": "none"})
+    site.convert()
+    document = json.loads((site.out / "panoptic.json").read_text())
+    assert [item["id"] for item in document["categories"]] == [3, 9]
+    assert run(site.root / "instances.json", "--output", site.root / "again") == 0
+    assert f"Class '{name}' was left out: it is the parent of other classes" in capsys.readouterr().err
+    site.document["annotations"][0]["category_id"] = 0
+    if name != "helmet":
+        site.out = site.root / "used"
+        site.convert()
+        document = json.loads((site.out / "panoptic.json").read_text())
+        assert [item["id"] for item in document["categories"]] == [0, 3, 9]
+
+
 def test_command_line_and_its_refusal_to_overwrite(site, capsys):
     site.convert()
     words = [str(site.root / "instances.json"), "--output", str(site.root / "again"), "--background", "ground"]
     main = runpy.run_path(str(SCRIPT))["main"]
     assert main(words) == 0
     assert (
-        "2 images written to" in (output := capsys.readouterr().out) and "0 instances have no visible pixel" in output
+        "2 images with 2 instances written to" in (output := capsys.readouterr().out)
+        and "0 instances have no visible pixel" in output
     )
     assert main(words) == 1
     assert "panoptic.json' exists already; choose another folder" in capsys.readouterr().err
