@@ -70,11 +70,13 @@ setup(
             "psutil>=6",
             "efficientnet-pytorch>=0.7.1",  # the numerical oracle of the backbone
             "blosc2>=4",
+            "av>=14",
         ],
         "docs": ["sphinx>=8.1", "furo>=2024.8.6", "myst-parser>=4"],
         "albumentations": ["albumentations>=2.0.8"],
         "inplace-abn": ["inplace-abn>=1.1.0"],
         "cache": ["blosc2>=4"],
+        "video": ["av>=14"],
         "bench": ["blosc2>=4"],
     },
 )

@@ -104,10 +104,8 @@ def _default(subcommand: str, checkpoint: Path | None, default: Path) -> list[st
     print(f"Taking the network that {checkpoint} describes.{others}")
     network = ["--model.network", f"{SavedNetwork.__module__}.{SavedNetwork.__name__}"]
     network.append(f"--model.network.path={checkpoint}")
-    for key, pair in (("eval_size", described.eval_size), ("grey_range", described.grey_range)):
-        if pair is not None:
-            network.append(f"--data.{key}={list(pair)}")
-    return network
+    size = described.eval_size
+    return network if size is None else [*network, f"--data.eval_size={list(size)}"]
 
 
 def _described(checkpoint: Path) -> ModelDescription | None:

@@ -51,6 +51,7 @@ REQUIRED = {
 OPTIONAL = {
     "blosc2": "data.cache needs it; pip install blosc2",
     "albumentations": "data.albumentations needs it; pip install albumentations",
+    "av": "predicting on a video needs it; pip install av",
     "triton": "torch_compile and norm_implementation triton need it; PyTorch for CUDA brings it",
     "inplace_abn": "norm_implementation compiled needs it; pip install inplace-abn",
 }

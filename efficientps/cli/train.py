@@ -24,6 +24,7 @@ from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.lettering import check_fonts
 from efficientps.training.callbacks.continued_log import ContinuedLog
 from efficientps.training.callbacks.output_log import OutputLog
+from efficientps.training.callbacks.predictions import PredictionWriter
 from efficientps.training.callbacks.throughput import ThroughputMonitor
 from efficientps.training.checkpoints.last import INTERRUPTED_EXIT_CODE, Preempted
 from efficientps.training.checkpoints.optimizer_states import ResumedOptimizer
@@ -32,6 +33,9 @@ from efficientps.training.checkpoints.random_states import RandomStates
 from efficientps.training.module import PanopticModule
 from efficientps.training.process_group import leave_at_exit
 from efficientps.training.run_files import RunConfig
+
+LEFT_OUT_EXIT_CODE = 3
+"""Exit code of a prediction that is complete but for images that cannot be read, which it has named."""
 
 
 def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path | None = None) -> PanopticCLI | int:
@@ -45,8 +49,8 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
 
     Returns:
         The command line object, with its ``trainer``, ``model`` and ``datamodule``; or a non-zero exit code, after an
-        error has been printed to stderr as one sentence. With the option ``--debug``, or the environment variable
-        ``EFFICIENTPS_DEBUG=1``, the error is raised instead.
+        error has been printed to stderr as one sentence, or ``LEFT_OUT_EXIT_CODE``. With the option ``--debug``, or the
+        environment variable ``EFFICIENTPS_DEBUG=1``, the error is raised instead.
     """
     if os.getcwd() not in sys.path:  # a configuration can name classes of files in the working directory
         sys.path.append(os.getcwd())
@@ -64,7 +68,8 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
         try:
             if isinstance(args, list):
                 args = with_default_config(args, default_config)
-            return _command_line(args, prog, log)
+            cli = _command_line(args, prog, log)
+            return LEFT_OUT_EXIT_CODE if _left_out(cli) else cli
         except Preempted as exit_:
             print("Continue the run with --ckpt_path last.", file=sys.stderr)
             return exit_.code if isinstance(exit_.code, int) else 1
@@ -81,6 +86,12 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
                 raise
             print(f"error: {sentence}", file=sys.stderr)
             return 1
+
+
+def _left_out(cli: PanopticCLI) -> bool:
+    """Return whether a prediction had to leave out images; only the first process knows."""
+    callbacks = cli.trainer.callbacks  # type: ignore[attr-defined] # set outside the class
+    return any(callback.left_out for callback in callbacks if isinstance(callback, PredictionWriter))
 
 
 def _command_line(args: ArgsType, prog: str | None, log: OutputLog) -> PanopticCLI:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,12 +38,20 @@ class Entry(NamedTuple):
             cache compares their sizes and times of change.
         segments: the segments of its map; None if they are known only after the map was read.
         size: (h, w) of the image; None if it is not known before the image is read.
+        image_name: the image's own name, with the folders below that of the data set; empty stands for the name of its
+            file.
     """
 
     image_id: str
     files: tuple[str, ...]
     segments: tuple[SegmentEntry, ...] | None = None
     size: tuple[int, int] | None = None
+    image_name: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """The name that exports give for the image."""
+        return self.image_name or os.path.basename(self.files[0])
 
 
 class Reading(NamedTuple):

@@ -1,6 +1,7 @@
 """Files whose names begin with a dot: no listing of a folder takes them for data.
 
-macOS writes a file ``._a.png`` beside each ``a.png`` in archives and on disks of other systems.
+macOS writes a file ``._a.png`` beside each ``a.png`` on disks that are not its own, and in archives; editors and
+desktops write others.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from efficientps.metrics.coco_ap import CocoAP, annotation
-from efficientps.metrics.run_length import encode_segments
 from efficientps.structures import BoxPredictions, PanopticSegmentation
+from efficientps.structures.run_length import encode_segments
 
 
 class BoxAP(CocoAP):

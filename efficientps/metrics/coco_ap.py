@@ -15,7 +15,7 @@ from faster_coco_eval.core import mask as mask_api
 from torch import Tensor
 from torchmetrics import Metric
 
-from efficientps.metrics.run_length import RunLengths
+from efficientps.structures.run_length import RunLengths
 
 _logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from efficientps.metrics.coco_ap import CocoAP, annotation
-from efficientps.metrics.run_length import encode_segments, encode_window
 from efficientps.structures import HostDetections, InstancePredictions, PanopticSegmentation, pixel_windows
 from efficientps.structures.packed_windows import pack, render
+from efficientps.structures.run_length import encode_segments, encode_window
 
 _Mask: TypeAlias = tuple[int, tuple[int, int, int, int], npt.NDArray[np.bool_]]
 """Index of an instance, its window ``(x0, y0, x1, y1)``, and its mask inside the window."""

@@ -1,4 +1,4 @@
-"""Group images by their padded size, and set padding to zero."""
+"""Group images by their padded size, and normalise them; padding becomes zero."""
 
 from __future__ import annotations
 
@@ -54,17 +54,20 @@ def predict_by_canvas(
     return [predictions[i] for i in range(len(predictions))]
 
 
-def clear_padding(images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Return the images, in which everything outside of each valid size has become 0, in place.
+def normalized(images: Tensor, image_sizes: Sequence[tuple[int, int]], *, mean: Tensor, std: Tensor) -> Tensor:
+    """Return float32 images ``(images - mean) / std``; padding becomes 0, the mean colour.
 
     Args:
-        images: ``[B, C, H, W]``, changed in place.
+        images: uint8 ``[B, 3, H, W]``.
         image_sizes: valid ``(h, w)`` of each.
+        mean: mean of each channel, float32 ``[3, 1, 1]``.
+        std: standard deviation of each channel, float32 ``[3, 1, 1]``.
     """
-    for image, (height, width) in zip(images, image_sizes, strict=True):
+    x = (images - mean) / std
+    for image, (height, width) in zip(x, image_sizes, strict=True):
         # Nothing is launched where there is no padding, and one kernel where an assignment launches two.
         if height < image.shape[1]:
             image[:, height:].zero_()
         if width < image.shape[2]:
             image[:, :, width:].zero_()
-    return images
+    return x

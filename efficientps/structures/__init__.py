@@ -11,7 +11,14 @@ Three id spaces are never mixed:
 * ``thing_id`` - 0 .. num_things - 1; ``train_id == num_stuff + thing_id``. There is no background slot.
 """
 
-from efficientps.structures.batches import ImageBatch, ImageSample, PanopticBatch, PanopticSample, TrainingBatch
+from efficientps.structures.batches import (
+    ImageBatch,
+    ImageSample,
+    PanopticBatch,
+    PanopticSample,
+    TrainingBatch,
+    UnreadableImage,
+)
 from efficientps.structures.categories import Categories, Category
 from efficientps.structures.feature_pyramid import COARSEST_STRIDE, STRIDES, FeaturePyramid
 from efficientps.structures.instances import (
@@ -44,5 +51,6 @@ __all__ = [
     "Prediction",
     "Segment",
     "TrainingBatch",
+    "UnreadableImage",
     "pixel_windows",
 ]

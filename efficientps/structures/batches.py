@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -17,6 +17,21 @@ class ImageSample(TypedDict):
     image: Tensor  # uint8 [3, h, w], RGB
     image_id: str
     original_size: tuple[int, int]  # (h, w) of the image file
+    file_name: NotRequired[str]  # the image's own name, as exports give it
+
+
+class UnreadableImage(NamedTuple):
+    """Stands for an image that cannot be read, where prediction goes on without it.
+
+    Attributes:
+        file_name: the image's own name, as exports would give it.
+        kind: what is wrong with it, in a few words that images with the same fault share.
+        reason: one sentence that names the file.
+    """
+
+    file_name: str
+    kind: str
+    reason: str
 
 
 class PanopticSample(ImageSample):
@@ -33,6 +48,8 @@ class ImageBatch(TypedDict):
     image_sizes: list[tuple[int, int]]  # valid (h, w) of each image
     original_sizes: list[tuple[int, int]]  # (h, w) of each image file
     image_ids: list[str]
+    file_names: NotRequired[list[str]]  # the images' own names; only for prediction
+    unreadable: NotRequired[list[UnreadableImage]]  # what is missing from the batch
 
 
 class PanopticBatch(ImageBatch):

@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any, TypedDict, cast
 
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.plugins.precision import MixedPrecision
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -23,9 +25,8 @@ from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentati
 from efficientps.structures.categories import Categories
 from efficientps.structures.construction import EmptyArgumentError, check_factory
 from efficientps.training.initial_weights import start_network
-from efficientps.training.mixed_precision import AUTOCAST_DTYPES, MixedPrecisionModule
+from efficientps.training.mixed_precision import AUTOCAST_DTYPES, clip_gradients, unscaling_closure
 from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
-from efficientps.training.precision import settle_precision
 from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps, lengths_of_run
 from efficientps.training.self_described import SelfDescribedModule
 
@@ -41,7 +42,7 @@ class EvaluatedBatch(TypedDict):
     counts: list[PanopticCounts]
 
 
-class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
+class PanopticModule(SelfDescribedModule):
     """Trains, evaluates and runs a panoptic network.
 
     Args:
@@ -117,10 +118,9 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         self._shown_loss: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
-        """Check precision, network and data; for evaluation, load the weights of ``init_from``."""
-        settle_precision(self.trainer.strategy)
+        """Check that network and data fit; for evaluation, load the weights of ``init_from``."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        self.take_reading_of(datamodule)
+        self.eval_size = getattr(datamodule, "eval_size", self.eval_size)
         data = getattr(datamodule, "train_dataset", None)
         if stage == "fit" and isinstance(data, PanopticDataset) and (most := data.largest_segment_count()) is not None:
             self.network.check_data(most)
@@ -229,7 +229,7 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
 
     def predict_step(self, batch: PanopticBatch, batch_idx: int) -> list[Prediction]:
         """Return one prediction for each image of the batch, at the size of its image file."""
-        return self._predict(batch)
+        return self._predict(batch) if batch["image_ids"] else []
 
     def on_predict_epoch_end(self) -> None:
         """Drop the inference copy."""
@@ -274,3 +274,27 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         scale_learning_rates(optimizer, linear_scale(total_batch=total_batch, reference_batch=self.scale_lr))
         scheduler = self.schedule.scheduler(optimizer, **lengths_of_run(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Make an optimizer step; with a loss scale, a fused optimizer's gradients are unscaled before clipping."""
+        closure = unscaling_closure(self.trainer.precision_plugin, optimizer, optimizer_closure)
+        super().optimizer_step(epoch, batch_idx, optimizer, closure)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients, also those of a fused optimizer in mixed precision, which Lightning refuses to clip."""
+        plugin = self.trainer.precision_plugin
+        if gradient_clip_val and isinstance(plugin, MixedPrecision):
+            clip_gradients(plugin, optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)

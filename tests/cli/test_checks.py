@@ -70,7 +70,7 @@ def test_what_is_missing_is_said_with_what_to_do(monkeypatch):
     lines = [str(finding) for finding in checks.optional_parts() if finding.state == "missing"]
     assert lines[0] == "missing  blosc2, optional: data.cache needs it; pip install blosc2"
     assert lines[-1] == "missing  C compiler, optional: torch_compile and Triton need one; install gcc"
-    assert len(lines) == 5
+    assert len(lines) == 6
 
 
 def test_a_network_that_does_not_learn_is_noticed(monkeypatch):

@@ -164,13 +164,13 @@ def test_predict_one_image_of_odd_size(trained, tmp_path, capfd):
 
 
 def test_predictions_before_a_bad_image_can_be_used(trained, tmp_path, capfd):
-    """Oracle: the reader of predictions, and the names of the images; the last one is none."""
+    """Oracle: the reader of predictions, and the names of the images; the last one is none, which ends a strict run."""
     (tmp_path / "images").mkdir()
     for name in "ab":
         Image.new("RGB", (90, 60), (90, 60, 30)).save(tmp_path / f"images/{name}.jpg")
     (tmp_path / "images/c.jpg").write_text("no image")
     options = ["--data.predict_path", tmp_path / "images", "--predictions.output_dir", tmp_path / "out"]
-    sentence = refuse(capfd, "predict", "--ckpt_path", trained, *options)
+    sentence = refuse(capfd, "predict", "--ckpt_path", trained, *options, "--predictions.strict=true")
     assert sentence == f"error: Image '{tmp_path / 'images/c.jpg'}' is not an image file of a known kind."
     entries = read_panoptic_json(tmp_path / "out/panoptic.json")
     assert [entry.image_id for entry in entries] == ["a", "b"]

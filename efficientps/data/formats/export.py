@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from efficientps.atomic_file import atomic_file
 from efficientps.data.entries import SegmentEntry
-from efficientps.data.formats.coco_json import MAX_NUMBER, PanopticEntry
+from efficientps.data.formats.coco_json import PanopticEntry
 from efficientps.data.formats.id_map import MAX_SEGMENT_ID, write_id_map
-from efficientps.data.formats.segment_measures import measure_segments
+from efficientps.data.formats.instance_export import (
+    INSTANCE_FILES,
+    InstanceEntry,
+    InstanceFormat,
+    instances_of,
+    write_instances_json,
+)
+from efficientps.data.formats.panoptic_json import write_panoptic_json
+from efficientps.data.formats.segment_measures import areas_and_boxes, renumbered
 from efficientps.structures import VOID, PanopticSegmentation, Segment
-from efficientps.structures.categories import Categories, Category
+from efficientps.structures.categories import Categories
 
 INSTANCES_PER_CLASS = 1000
 """Distance of the ids of one class's instances from those of the next (Cityscapes)."""
+
+
+class WrittenImage(NamedTuple):
+    """What JSON files say about an image whose map is written.
+
+    Attributes:
+        entry: the image and its segments.
+        instances: its instances, where they are exported as such.
+    """
+
+    entry: PanopticEntry
+    instances: tuple[InstanceEntry, ...] = ()
 
 
 class PanopticWriter:
@@ -35,17 +54,27 @@ class PanopticWriter:
     Args:
         directory: where to write; made if it does not exist.
         categories: the classes, whose label ids the files will name.
+        instances: if given, the instances are written as a COCO instance JSON of this format, too.
 
     Raises:
-        ValueError: if the directory cannot be written to.
+        ValueError: if the directory cannot be written to, or there is no such format.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], categories: Categories) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        categories: Categories,
+        *,
+        instances: InstanceFormat | None = None,
+    ) -> None:
         """Make the directory."""
+        if instances is not None and instances not in INSTANCE_FILES:
+            raise ValueError(f"instances is {instances!r}; give {' or '.join(map(repr, INSTANCE_FILES))}, or nothing.")
+        self.instances = instances
         self.json_path = Path(directory) / "panoptic.json"
         self.map_directory = Path(directory) / "panoptic"
         self._categories = categories
-        self._entries: dict[str, PanopticEntry] = {}
+        self._written: dict[str, WrittenImage] = {}
         try:
             self.map_directory.mkdir(parents=True, exist_ok=True)
             probe = self.map_directory / f"{uuid.uuid4().hex}.partial"
@@ -68,7 +97,12 @@ class PanopticWriter:
     @property
     def entries(self) -> list[PanopticEntry]:
         """Entries written so far, in the order of writing."""
-        return list(self._entries.values())
+        return [image.entry for image in self._written.values()]
+
+    @property
+    def written(self) -> list[WrittenImage]:
+        """What was written so far, in the order of writing."""
+        return list(self._written.values())
 
     def write(self, image_id: str, panoptic: PanopticSegmentation, *, image_file_name: str | None = None) -> Path:
         """Write the panoptic map of one image; return the path of its PNG.
@@ -82,15 +116,16 @@ class PanopticWriter:
             ValueError: if the image id occurs twice or is no file name, map and segments do not fit each other, or
                 the file cannot be written.
         """
-        if image_id in self._entries:
+        if image_id in self._written:
             raise ValueError(f"Image id '{image_id}' is written twice to '{self.json_path}'; ids must be unique.")
         if not image_id or Path(image_id).name != image_id:
             raise ValueError(f"Image id '{image_id}' cannot be part of a file name.")
         segment_ids = panoptic.segment_ids.cpu().numpy()
-        index, areas, boxes = measure_segments(segment_ids, [segment.id for segment in panoptic.segments])
+        ids = [segment.id for segment in panoptic.segments]
+        areas, boxes = areas_and_boxes(segment_ids, ids)
         file_ids = export_ids(panoptic.segments, self._categories)
         path = self.map_directory / f"{image_id}_panoptic.png"
-        self._write_map(path, np.array([VOID, *file_ids], dtype=np.int32)[index])
+        self._write_map(path, renumbered(segment_ids, ids, file_ids))
         segments = tuple(
             SegmentEntry(
                 id=file_id,
@@ -104,17 +139,30 @@ class PanopticWriter:
         )
         size = (segment_ids.shape[0], segment_ids.shape[1])
         file_name = image_file_name or f"{image_id}.png"
-        self._entries[image_id] = PanopticEntry(image_id, path.name, segments, file_name, size)
+        entry = PanopticEntry(image_id, path.name, segments, file_name, size)
+        instances: tuple[InstanceEntry, ...] = ()
+        if self.instances is not None:
+            instances = instances_of(image_id, segment_ids, panoptic.segments, (areas, boxes), self._categories)
+        self._written[image_id] = WrittenImage(entry, instances)
         return path
 
-    def close(self) -> None:
-        """Write the JSON file for all images written so far.
+    def close(self, images: Sequence[WrittenImage] | None = None) -> None:
+        """Write the JSON files.
+
+        Args:
+            images: what they say; by default all images that this writer has written.
 
         Raises:
-            ValueError: if it cannot be written.
+            ValueError: if one cannot be written.
         """
+        images = self.written if images is None else images
+        entries = [image.entry for image in images]
         try:
-            write_panoptic_json(self.json_path, self._entries.values(), self._categories)
+            write_panoptic_json(self.json_path, entries, self._categories)
+            if self.instances is not None:
+                path = self.json_path.with_name(INSTANCE_FILES[self.instances])
+                found = [instance for image in images for instance in image.instances]
+                write_instances_json(path, self.instances, entries, found, self._categories)
         except OSError as error:
             raise self._refusal(error) from None
 
@@ -157,58 +205,3 @@ def export_ids(segments: Sequence[Segment], categories: Categories) -> list[int]
         ids.append(next(candidate for candidate in candidates if candidate not in used))
         used.add(ids[-1])
     return ids
-
-
-def write_panoptic_json(
-    path: str | os.PathLike[str], entries: Iterable[PanopticEntry], categories: Iterable[Category]
-) -> None:
-    """Write entries as a COCO panoptic JSON file; the file appears whole or not at all.
-
-    Image ids that are plain numbers are written as numbers, as COCO's own are, so that other readers find each image.
-    """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for entry in entries:
-        if entry.size is not None:
-            height, width = entry.size
-            image = {
-                "id": _written_id(entry.image_id),
-                "file_name": entry.image_file_name,
-                "height": height,
-                "width": width,
-            }
-            images.append(image)
-        segments = [_segment_info(item) for item in entry.segments]
-        annotation = {
-            "image_id": _written_id(entry.image_id),
-            "file_name": entry.map_file_name,
-            "segments_info": segments,
-        }
-        annotations.append(annotation)
-    table = [
-        {"id": item.label_id, "name": item.name, "color": list(item.color), "isthing": int(item.is_thing)}
-        for item in categories
-    ]
-    with atomic_file(path, concurrent=True) as temporary, temporary.open("w", encoding="utf-8") as file:
-        json.dump({"images": images, "annotations": annotations, "categories": table}, file)
-
-
-def _written_id(image_id: str) -> str | int:
-    """Return an image id as JSON files have it.
-
-    >>> _written_id("139"), _written_id("0139"), _written_id("aachen_000000_000019")
-    (139, '0139', 'aachen_000000_000019')
-    """
-    is_number = image_id.isdecimal() and image_id.isascii() and str(int(image_id[:20])) == image_id
-    return int(image_id) if is_number and int(image_id) <= MAX_NUMBER else image_id
-
-
-def _segment_info(segment: SegmentEntry) -> dict[str, Any]:
-    """Return a segment as ``segments_info`` has it; what is not known is left out."""
-    info: dict[str, Any] = {"id": segment.id, "category_id": segment.category_id, "iscrowd": int(segment.is_crowd)}
-    info["area"] = segment.area
-    if segment.bbox is not None:
-        info["bbox"] = list(segment.bbox)
-    if segment.score is not None:
-        info["score"] = segment.score
-    return info

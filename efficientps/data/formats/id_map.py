@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from efficientps.data.formats.image_file import MAX_PIXELS, UnusableImageError, open_image
+from efficientps.data.formats.segment_measures import stripes
 
 MAX_SEGMENT_ID = 256**3 - 1
 """The largest segment id that three bytes hold."""
@@ -71,4 +72,8 @@ def read_id_map(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -
 
 def write_id_map(path: str | os.PathLike[str], segment_ids: NDArray[np.int32]) -> None:
     """Write segment ids int32 ``[h, w]`` as a PNG file."""
-    Image.fromarray(id_to_rgb(segment_ids)).save(path, format="PNG", compress_level=1)
+    size = (segment_ids.shape[0], segment_ids.shape[1])
+    picture = Image.new("RGB", (size[1], size[0]))
+    for rows in stripes(size):  # a large map as a whole would take ten times its memory
+        picture.paste(Image.fromarray(id_to_rgb(segment_ids[rows])), (0, rows.start))
+    picture.save(path, format="PNG", compress_level=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +23,16 @@ FORMATS = ("PNG", "JPEG", "PPM", "BMP", "TIFF", "WEBP")
 
 MAX_PIXELS = 2**27
 """134 million pixels, 16384x8192, by default: Cityscapes has 2 million, large aerial tiles have 60. Decoding as many
-takes 1 GiB. Pillow warns from ``PIL.Image.MAX_IMAGE_PIXELS`` (89 million) and refuses from twice that, whatever is
-asked for here."""
+takes 1 GiB. Pillow refuses from twice ``PIL.Image.MAX_IMAGE_PIXELS`` (179 million), whatever is asked for here."""
 
 MAX_SIDE = 65_535
 """Longest side of an image in pixels: the longest that JPEG can express."""
 
 MAX_FILE_BYTES = 2**31
 """Largest size of a file: twice that of ``MAX_PIXELS`` uncompressed pixels with 16 bits in 4 channels."""
+
+NO_IMAGE, TOO_LARGE = "is not an image file of a known kind", "is too large"
+"""Kinds of faults of an image file, as ``UnusableImageError`` has them."""
 
 _SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
@@ -51,7 +54,16 @@ _OF_THE_MACHINE = frozenset(
 
 
 class UnusableImageError(ValueError):
-    """An image file that is damaged, too large or not what it should be: one sentence that names the file."""
+    """An image file that is damaged, too large or not what it should be: one sentence that names the file.
+
+    Attributes:
+        kind: what is wrong, in a few words that files with the same fault share.
+    """
+
+    def __init__(self, message: str, *, kind: str = "is damaged") -> None:
+        """Store the sentence and the kind of the fault."""
+        super().__init__(message)
+        self.kind = kind
 
 
 class TurnedImageError(UnusableImageError):
@@ -70,7 +82,6 @@ def read_image(
     size: tuple[int, int] | None = None,
     upright: bool = False,
     max_pixels: int = MAX_PIXELS,
-    grey_range: tuple[int, int] | None = None,
 ) -> Tensor:
     """Read an image as uint8 ``[3, h, w]`` in RGB; grey, palette, alpha, CMYK and 16-bit images are converted.
 
@@ -82,7 +93,6 @@ def read_image(
         size: if given, the (h, w) that the image must have; checked before anything is decoded.
         upright: whether to turn the image as its EXIF orientation says; ``size`` is then that of the turned image.
         max_pixels: larger images are refused before anything is decoded.
-        grey_range: the values of 16-bit grey pixels that become 0 and 255; by default 0 and 65535.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -98,24 +108,24 @@ def read_image(
             how = f", {turned}" if other != found else ""
             raise (TurnedImageError if hint else UnusableImageError)(
                 f"Image '{path}' is {found[0]}x{found[1]} pixels (height x width{how}) where its annotation says "
-                f"{size[0]}x{size[1]}; image and label must have one size{hint}."
+                f"{size[0]}x{size[1]}; image and label must have one size{hint}.",
+                kind="has another size than its annotation says",
             )
-        return image_tensor(image, name=f"Image '{path}'", upright=upright, grey_range=grey_range)
+        return image_tensor(image, name=f"Image '{path}'", upright=upright)
 
 
-def image_tensor(image: Image.Image, *, name: str, upright: bool, grey_range: tuple[int, int] | None = None) -> Tensor:
+def image_tensor(image: Image.Image, *, name: str, upright: bool) -> Tensor:
     """Convert an image of Pillow, as ``read_image`` converts what it reads, to uint8 ``[3, h, w]`` in RGB.
 
     Args:
         image: an image of any mode but floating-point pixels.
         name: what messages call the image.
         upright: whether to turn the image as its EXIF orientation says.
-        grey_range: the values of 16-bit grey pixels that become 0 and 255; by default 0 and 65535.
 
     Raises:
         UnusableImageError: if the image has floating-point pixels.
     """
-    array = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, name, grey_range))
+    array = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, name))
     return torch.from_numpy(array).permute(2, 0, 1)
 
 
@@ -156,15 +166,16 @@ def open_image(
     """
     try:
         _check_file(path, noun)
-        with Image.open(path, formats=list(formats)) as image:
+        with _open(path, formats) as image:
             height, width = image.height, image.width
             if not 0 < height <= MAX_SIDE or not 0 < width <= MAX_SIDE or height * width > max_pixels:
                 raise UnusableImageError(
                     f"{noun} '{path}' is {height}x{width} pixels (height x width) where 1 to {MAX_SIDE} on each side "
-                    f"and {max_pixels} in all are read; cut it into tiles."
+                    f"and {max_pixels} in all are read; cut it into tiles.",
+                    kind=TOO_LARGE,
                 )
             image.verify()  # compares the checksums of a PNG, those of the pixels too, and ends the use of the object
-        with Image.open(path, formats=list(formats)) as image:
+        with _open(path, formats) as image:
             yield image
     except UnusableImageError:
         raise
@@ -172,12 +183,14 @@ def open_image(
         raise FileNotFoundError(f"{noun} '{path}' does not exist.") from None
     except UnidentifiedImageError:
         kind = "a PNG file" if tuple(formats) == ("PNG",) else "an image file of a known kind"
-        is_twin = Path(path).name.startswith("._")
-        twin = "; macOS wrote it beside another file, and it holds no pixels" if is_twin else ""
-        raise UnusableImageError(f"{noun} '{path}' is not {kind}{twin}.") from None
+        twin = (
+            "; macOS wrote it beside another file, and it holds no pixels" if Path(path).name.startswith("._") else ""
+        )
+        raise UnusableImageError(f"{noun} '{path}' is not {kind}{twin}.", kind=NO_IMAGE) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnusableImageError(
-            f"{noun} '{path}' has more pixels than Pillow reads, and at most {max_pixels} are read; cut it into tiles."
+            f"{noun} '{path}' has more pixels than Pillow reads, and at most {max_pixels} are read; cut it into tiles.",
+            kind=TOO_LARGE,
         ) from None
     except MemoryError:
         raise MemoryError(f"There is not enough memory to decode {noun.lower()} '{path}'.") from None
@@ -188,42 +201,35 @@ def open_image(
         raise UnusableImageError(f"{noun} '{path}' cannot be decoded ({reason}); replace the file.") from None
 
 
+def _open(path: str | os.PathLike[str], formats: Sequence[str]) -> ImageFile.ImageFile:
+    """Open a file without Pillow's warning of a large image: the limit of this module is the one that counts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=list(formats))
+
+
 def _check_file(path: str | os.PathLike[str], noun: str) -> None:
     """Refuse what is no regular file (opening a pipe would wait for ever), and files too large to be an image."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise UnusableImageError(f"{noun} '{path}' is not a regular file.")
+        raise UnusableImageError(f"{noun} '{path}' is not a regular file.", kind="is not a regular file")
     if status.st_size > MAX_FILE_BYTES:
         raise UnusableImageError(
-            f"{noun} '{path}' has {status.st_size} bytes where at most {MAX_FILE_BYTES} are read; cut it into tiles."
+            f"{noun} '{path}' has {status.st_size} bytes where at most {MAX_FILE_BYTES} are read; cut it into tiles.",
+            kind=TOO_LARGE,
         )
 
 
-def check_grey_range(grey_range: Sequence[int] | None) -> None:
-    """Check the values of 16-bit grey pixels that become 0 and 255.
-
-    Raises:
-        ValueError: they are not two whole numbers from 0 on, the first of them the smaller one.
-    """
-    if grey_range is not None and (len(grey_range) != 2 or not 0 <= grey_range[0] < grey_range[1]):
-        raise ValueError(
-            f"grey_range is {list(grey_range)}; give the value that becomes black and a greater one that becomes "
-            "white, such as 0 and 4095 for 12 bits."
-        )
-
-
-def _to_rgb(image: Image.Image, name: str, grey_range: tuple[int, int] | None) -> Image.Image:
-    """Convert any pixels to RGB bytes; 16-bit grey keeps its upper byte, or what ``grey_range`` says."""
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Convert any pixels to RGB bytes; 16-bit grey keeps its upper byte."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if grey_range is None:
-            levels = values >> 8
-        else:
-            low, high = grey_range
-            levels = (510 * (values - low) + high - low) // (2 * (high - low))  # rounded
-        return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGB")
+        upper = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(upper).convert("RGB")
     if image.mode == "F":
-        raise UnusableImageError(f"{name} has floating-point pixels; convert it to 8 or 16 bits per channel.")
+        raise UnusableImageError(
+            f"{name} has floating-point pixels; convert it to 8 or 16 bits per channel.",
+            kind="has floating-point pixels",
+        )
     return image.convert("RGB")

@@ -1,8 +1,8 @@
-"""Areas and boxes of the segments of a map, as JSON files state them."""
+"""Areas and boxes of the segments of a map, as JSON files state them; maps are visited in stripes, to bound memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,24 @@ from numpy.typing import NDArray
 from efficientps.structures import VOID
 from efficientps.structures.segment_runs import run_starts
 
+PIXELS_AT_ONCE = 2**21
+"""Pixels of a stripe: those of an image of Cityscapes."""
+
+Box = tuple[int, int, int, int]
+"""``(x, y, width, height)`` in pixels."""
+
+
+def stripes(size: tuple[int, int]) -> Iterator[slice]:
+    """Split an image of a size ``(h, w)`` into stripes of whole rows, of at most ``PIXELS_AT_ONCE`` or of one row."""
+    height, width = size
+    step = max(1, PIXELS_AT_ONCE // max(1, width))
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
+
 
 def measure_segments(
     segment_ids: NDArray[np.int32], ids: Sequence[int]
-) -> tuple[NDArray[np.int64], list[int], list[tuple[int, int, int, int]]]:
+) -> tuple[NDArray[np.int64], list[int], list[Box]]:
     """Number the segments of a map and measure them, run of pixels by run of pixels.
 
     Args:
@@ -27,28 +41,60 @@ def measure_segments(
         int64 ``[h, w]``, 0 where void and else 1 + the segment's position in the list; for each segment its area in
         pixels and its box ``(x, y, width, height)``.
     """
-    flat, width = segment_ids.ravel(), segment_ids.shape[1]
-    starts = run_starts(flat, row_length=width)
-    lengths = np.diff(starts, append=flat.size)
-    positions = _positions(flat[starts], ids)
-    row, left = np.divmod(starts, width)
+    areas, boxes = areas_and_boxes(segment_ids, ids)
+    numbered = renumbered(segment_ids, ids, range(1, len(ids) + 1))
+    return numbered.astype(np.int64), areas, boxes
 
+
+def areas_and_boxes(segment_ids: NDArray[np.int32], ids: Sequence[int]) -> tuple[list[int], list[Box]]:
+    """Return the area in pixels and the box of each segment; arguments and errors are those of ``measure_segments``."""
     number = len(ids) + 1
-    areas = np.bincount(positions, weights=lengths, minlength=number).astype(np.int64)
-    low = np.full((number, 2), max(segment_ids.shape))
+    areas = np.zeros(number, dtype=np.int64)
+    low = np.full((number, 2), max(segment_ids.shape, default=0))
     high = np.zeros((number, 2), dtype=np.int64)
-    np.minimum.at(low, positions, np.stack([left, row], axis=1))
-    np.maximum.at(high, positions, np.stack([left + lengths, row + 1], axis=1))
+    for rows, starts, lengths, positions in _runs(segment_ids, ids):
+        row, left = np.divmod(starts, segment_ids.shape[1])
+        row += rows.start
+        areas += np.bincount(positions, weights=lengths, minlength=number).astype(np.int64)
+        np.minimum.at(low, positions, np.stack([left, row], axis=1))
+        np.maximum.at(high, positions, np.stack([left + lengths, row + 1], axis=1))
+    if (empty := np.flatnonzero(areas[1:] == 0)).size:
+        missing = min(ids[position] for position in empty.tolist())
+        raise ValueError(f"The panoptic map has no pixel of segment {missing}, which is in its segments.")
     boxes = [(x, y, width, height) for x, y, width, height in np.hstack([low, high - low])[1:].tolist()]
-    return np.repeat(positions, lengths).reshape(segment_ids.shape), areas[1:].tolist(), boxes
+    return areas[1:].tolist(), boxes
 
 
-def _positions(values: NDArray[np.int32], ids: Sequence[int]) -> NDArray[np.int64]:
-    """Return 0 for void and 1 + the position in the list for each segment id; refuse lists that do not fit the map."""
-    position_of = {VOID: 0} | {segment_id: position for position, segment_id in enumerate(ids, start=1)}
-    present, inverse = np.unique(values, return_inverse=True)
-    if unlisted := sorted(set(present.tolist()) - position_of.keys()):
-        raise ValueError(f"The panoptic map has pixels of segment {unlisted[0]}, which is not in its segments.")
-    if missing := sorted(position_of.keys() - set(present.tolist()) - {VOID}):
-        raise ValueError(f"The panoptic map has no pixel of segment {missing[0]}, which is in its segments.")
-    return np.array([position_of[i] for i in present.tolist()], dtype=np.int64)[inverse.reshape(-1)]
+def renumbered(segment_ids: NDArray[np.int32], ids: Sequence[int], new_ids: Sequence[int]) -> NDArray[np.int32]:
+    """Return the map with other ids, int32 ``[h, w]``; void stays.
+
+    Args:
+        segment_ids: the map ``[h, w]``.
+        ids: the id of each segment.
+        new_ids: the one that it gets.
+
+    Raises:
+        ValueError: if an id is in the map and not in the list.
+    """
+    table = np.array([VOID, *new_ids], dtype=np.int32)
+    result = np.empty(segment_ids.shape, dtype=np.int32)
+    for rows, _, lengths, positions in _runs(segment_ids, ids):
+        result[rows] = np.repeat(table[positions], lengths).reshape(-1, segment_ids.shape[1])
+    return result
+
+
+def _runs(
+    segment_ids: NDArray[np.int32], ids: Sequence[int]
+) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield stripes of rows with their runs: where each starts in the stripe, its length, and 1 + its position."""
+    known = np.array([VOID, *ids], dtype=np.int64)
+    order = np.argsort(known, kind="stable")
+    for rows in stripes((segment_ids.shape[0], segment_ids.shape[1])):
+        flat = segment_ids[rows].ravel()
+        starts = run_starts(flat, row_length=segment_ids.shape[1])
+        values = flat[starts]
+        places = np.searchsorted(known, values, sorter=order).clip(max=len(known) - 1)
+        positions = order[places]
+        if (unlisted := values[known[positions] != values]).size:
+            raise ValueError(f"The panoptic map has pixels of segment {unlisted.min()}, which is not in its segments.")
+        yield rows, starts, np.diff(starts, append=flat.size), positions

@@ -8,9 +8,29 @@ from typing import TypeAlias, cast, overload
 
 import torch
 
-from efficientps.structures import ImageBatch, ImageSample, PanopticBatch, PanopticSample
+from efficientps.structures import ImageBatch, ImageSample, PanopticBatch, PanopticSample, UnreadableImage
 
 Sample: TypeAlias = ImageSample | PanopticSample
+
+
+def collate_readable(
+    samples: Sequence[Sample | UnreadableImage], *, canvas: tuple[int, int] | None = None, multiple: int = 32
+) -> ImageBatch | PanopticBatch:
+    """Stack the images that could be read, as ``collate`` does, and list the others in ``unreadable``.
+
+    The batch has no image where none could be read.
+    """
+    readable = [sample for sample in samples if not isinstance(sample, UnreadableImage)]
+    unreadable = [sample for sample in samples if isinstance(sample, UnreadableImage)]
+    if not unreadable:
+        return collate(readable, canvas=canvas, multiple=multiple)
+    if readable:
+        batch = collate(readable, canvas=canvas, multiple=multiple)
+    else:
+        images = torch.zeros(0, 3, multiple, multiple, dtype=torch.uint8)
+        batch = ImageBatch(images=images, image_sizes=[], original_sizes=[], image_ids=[], file_names=[])
+    batch["unreadable"] = unreadable
+    return batch
 
 
 @overload
@@ -58,6 +78,8 @@ def collate(
         image_ids=[sample["image_id"] for sample in samples],
     )
     if "segment_ids" not in samples[0]:
+        if all("file_name" in sample for sample in samples):
+            batch["file_names"] = [sample["file_name"] for sample in samples]
         return batch
     annotated = cast(Sequence[PanopticSample], samples)
     return PanopticBatch(

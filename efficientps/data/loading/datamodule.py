@@ -1,4 +1,4 @@
-"""The data of a run for Lightning (long: each argument of the constructor is a key of the configuration)."""
+"""The data of a run for Lightning: training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -20,15 +20,13 @@ from efficientps.data.augmentation.recipe import Augmentation
 from efficientps.data.augmentation.transform import Transform
 from efficientps.data.bad_samples import BadSamplePolicy, OnBadSample
 from efficientps.data.dataset import DatasetOptions, PanopticDataset
-from efficientps.data.formats.image_file import check_grey_range
-from efficientps.data.grey_values import remark_on_samples
 from efficientps.data.image_dataset import ImageDataset
 from efficientps.data.loading.canvas_sizes import check_sizes, count_canvases
 from efficientps.data.loading.loaders import Loading, make_loader
 from efficientps.data.loading.samplers import EvaluationSampler, TrainingSampler, rank_and_world_size
 from efficientps.data.loading.targets import training_batch
 from efficientps.data.loading.worker_count import available_cores, workers_for
-from efficientps.data.sources.image_folder import ImageFolder
+from efficientps.data.sources.images_at import images_at
 from efficientps.structures import ImageBatch, PanopticBatch, TrainingBatch
 from efficientps.structures.categories import Categories
 
@@ -67,13 +65,13 @@ class PanopticDataModule(LightningDataModule, ABC):
         transforms: further augmentation of training images: transforms of ``torchvision.transforms.v2``.
         albumentations: YAML or JSON file with an Albumentations pipeline, applied after the other augmentation.
         seed: seed of shuffling and augmentation.
-        predict_path: an image, a folder of images, or the name of a split ("train" or "val").
+        predict_path: an image, a folder of images, a COCO JSON that lists images (annotations are not needed), a video,
+            or the name of a split ("train" or "val").
+        predict_images: folder of the images that a JSON in ``predict_path`` lists; by default that of the JSON.
         on_bad_sample: treatment of a training image or map that cannot be read: "raise" ends the run, "skip" names it
-            and takes the next one in order instead. Evaluation and prediction leave nothing out.
+            and takes the next one in order instead. Evaluation leaves nothing out.
         max_bad_samples: largest number of skipped samples; by default one in a hundred, and at least one.
         cache: folder with the decoded samples of each split (``SampleCache``), read instead of the image files.
-        grey_range: the values of 16-bit grey images that become black and white, such as 0, 4095 for 12 bits; by
-            default 0, 65535. Prediction reads images in the same way.
 
     Raises:
         ValueError: if a size is not positive, ``image_size`` is no multiple of 32, or a number is out of range.
@@ -93,17 +91,16 @@ class PanopticDataModule(LightningDataModule, ABC):
     albumentations: str | None = Augmentation.albumentations
     seed: int = Loading.seed
     predict_path: str = "val"
+    predict_images: str | None = None
     on_bad_sample: OnBadSample = BadSamplePolicy.on_bad_sample
     max_bad_samples: int | None = BadSamplePolicy.max_bad_samples
     cache: str | None = None
-    grey_range: tuple[int, int] | None = None
     categories: Categories = field(init=False)
 
     def __post_init__(self) -> None:
         """Check the choices; nothing is read yet."""
         super().__init__()
         check_sizes(self.image_size, self.train_size, self.eval_size)
-        check_grey_range(self.grey_range)
         self.image_size = (self.image_size[0], self.image_size[1])
         self.train_size = self.train_size or self.image_size
         self.eval_size = self.eval_size or self.train_size
@@ -163,7 +160,6 @@ class PanopticDataModule(LightningDataModule, ABC):
             seed=self.seed,
             bad_samples=self.bad_samples,
             cache=None if self.cache is None else Path(self.cache, split),
-            grey_range=self.grey_range,
         )
 
     def images_to_predict(self) -> ImageDataset:
@@ -171,14 +167,11 @@ class PanopticDataModule(LightningDataModule, ABC):
 
         Raises:
             FileNotFoundError: if it is neither an image nor a folder nor a split.
+            ValueError: if a JSON or a video is not usable.
         """
         if self.predict_path in SPLITS:
-            return self.dataset(self.predict_path, DatasetOptions(grey_range=self.grey_range)).images(self.eval_size)
-        path = Path(self.predict_path)
-        if not path.exists():
-            what = f"neither an image nor a folder nor a split of '{self.root}'"
-            raise FileNotFoundError(f"predict_path is '{self.predict_path}', which is {what}.")
-        return ImageFolder(path=path, size=self.eval_size, grey_range=self.grey_range)
+            return self.dataset(self.predict_path, DatasetOptions()).images(self.eval_size)
+        return images_at(self.predict_path, image_root=self.predict_images, size=self.eval_size, not_split_of=self.root)
 
     def setup(self, stage: str) -> None:
         """Open what a stage needs, so that bad paths are reported before anything runs.
@@ -189,8 +182,6 @@ class PanopticDataModule(LightningDataModule, ABC):
         """
         if stage == "fit":
             self.train_dataset = self.dataset("train", self.options("train"))
-            if remark := remark_on_samples(self.train_dataset):
-                rank_zero_warn(remark)
         if stage in ("fit", "validate", "test"):
             self.eval_dataset = self.dataset("val", self.options("val"))
         if stage == "predict":

@@ -12,9 +12,9 @@ from typing import Any, Literal, cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from efficientps.data.loading.collate import Sample, collate
+from efficientps.data.loading.collate import Sample, collate_readable
 from efficientps.data.loading.samplers import EvaluationSampler, TrainingSampler
-from efficientps.structures import COARSEST_STRIDE
+from efficientps.structures import COARSEST_STRIDE, UnreadableImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,8 @@ def make_loader(
     )
 
 
-def _collate(samples: Sequence[Sample], *, canvas: tuple[int, int] | None) -> PinnableBatch:
-    return PinnableBatch(collate(samples, canvas=canvas, multiple=COARSEST_STRIDE))
+def _collate(samples: Sequence[Sample | UnreadableImage], *, canvas: tuple[int, int] | None) -> PinnableBatch:
+    return PinnableBatch(collate_readable(samples, canvas=canvas, multiple=COARSEST_STRIDE))
 
 
 def _init_worker(worker_id: int) -> None:

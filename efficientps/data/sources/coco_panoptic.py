@@ -70,6 +70,7 @@ class CocoPanoptic(PanopticDataset):
                 ),
                 segments=item.segments,
                 size=item.size,
+                image_name=self.image_path(item),
             )
             for item in annotations
         ]
@@ -86,18 +87,12 @@ class CocoPanoptic(PanopticDataset):
         image_file, map_file = entry.files
         segment_ids = read_id_map(map_file, max_pixels=self.options.max_pixels)
         size = entry.size or (segment_ids.shape[0], segment_ids.shape[1])
-        image = self._read_image_file(image_file, size)
+        image = read_image(image_file, size=size, upright=self.upright, max_pixels=self.options.max_pixels)
         return Reading(image, torch.from_numpy(segment_ids), entry.segments or ())
 
     def read_image(self, entry: Entry) -> Tensor:
         """Read the image alone."""
-        return self._read_image_file(entry.files[0], entry.size)
-
-    def _read_image_file(self, path: str, size: tuple[int, int] | None) -> Tensor:
-        options = self.options
-        return read_image(
-            path, size=size, upright=self.upright, max_pixels=options.max_pixels, grey_range=options.grey_range
-        )
+        return read_image(entry.files[0], size=entry.size, upright=self.upright, max_pixels=self.options.max_pixels)
 
 
 @dataclass(frozen=True, kw_only=True)

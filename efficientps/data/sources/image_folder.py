@@ -3,107 +3,120 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from torch import Tensor
 
 from efficientps.data.entries import Entry
-from efficientps.data.formats.image_file import MAX_PIXELS, check_grey_range, read_image
+from efficientps.data.formats.image_file import MAX_PIXELS, read_image
 from efficientps.data.image_dataset import ImageDataset
+from efficientps.data.problems import Problem
+from efficientps.data.sources.image_ids import unique_ids
 
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGE_EXTENSIONS = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"),
+)
 """Files of a folder with these extensions (in either case) are images."""
 
-_CITYSCAPES_SUFFIX = "_leftImg8bit"
+OTHER_IMAGE_EXTENSIONS = (
+    *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".gif", ".ico", ".icns", ".svg", ".psd"),
+    *(".tga", ".exr", ".hdr", ".dds", ".pcx", ".xcf", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2"),
+    *(".raw", ".dcm", ".fits"),
+)
+"""Files with these extensions are images of kinds that are not read."""
+
+VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
+"""Files with these extensions are videos."""
 
 
 class ImageFolder(ImageDataset):
     """An image file, or all images of a folder and its subfolders in sorted order.
 
     Images are turned upright as their EXIF data says. Image ids name the outputs: the path within the folder without
-    its extension, its parts joined by "_"; Cityscapes images keep the ids of their data set.
+    its extension, its parts joined by "_"; Cityscapes images keep the ids of their data set. Files and folders whose
+    names begin with a dot are no data: macOS writes a "._photo.jpg" beside each "photo.jpg" on a foreign disk.
     """
 
     def __init__(
-        self,
-        *,
-        path: str | os.PathLike[str],
-        size: tuple[int, int] | None = None,
-        max_pixels: int = MAX_PIXELS,
-        grey_range: tuple[int, int] | None = None,
+        self, *, path: str | os.PathLike[str], size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
     ) -> None:
-        """List the images.
+        """List the images, and in ``left_out`` and ``skipped`` what else there is.
 
         Args:
             path: an image file or a folder.
             size: (h, w) that each image is fitted in, with its aspect ratio kept; None leaves images as they are.
             max_pixels: larger images are refused before anything is decoded.
-            grey_range: the values of 16-bit grey images that become 0 and 255; by default 0 and 65535.
 
         Raises:
             FileNotFoundError: if there is nothing at ``path``, or the folder holds no image.
-            ValueError: if two images would have the same id.
         """
-        check_grey_range(grey_range)
         root = Path(path)
+        left_out: list[Problem] = []
+        skipped: list[Problem] = []
         if root.is_dir():
-            files = _image_files(root)
-            if not files:
+            names = sorted(_image_names(root, left_out, skipped))
+            if not names:
+                seen = f" ('{left_out[0].where}' is {left_out[0].kind})" if left_out else ""
                 raise FileNotFoundError(
-                    f"Folder '{path}' holds no image; files that end in {', '.join(IMAGE_EXTENSIONS)} are looked for."
+                    f"Folder '{path}' holds no image{seen}; files that end in {', '.join(IMAGE_EXTENSIONS)} are looked "
+                    "for."
                 )
-            image_ids = _image_ids([file.relative_to(root) for file in files])
+            files = [root / name for name in names]
         elif root.exists():
-            files = [root]
-            image_ids = _image_ids([Path(root.name)])
+            names, files = [PurePath(root.name)], [root]
         else:
             raise FileNotFoundError(f"There is neither an image nor a folder at '{path}'.")
-        entries = [Entry(image_id, (str(file),)) for image_id, file in zip(image_ids, files, strict=True)]
-        super().__init__(entries, partial(_read_upright, max_pixels=max_pixels, grey_range=grey_range), size=size)
+        entries = [
+            Entry(image_id, (str(file),), image_name=name.as_posix())
+            for image_id, name, file in zip(unique_ids(names), names, files, strict=True)
+        ]
+        super().__init__(entries, partial(_read_upright, max_pixels=max_pixels), size=size)
+        self.left_out, self.skipped = left_out, skipped
 
 
-def _read_upright(entry: Entry, *, max_pixels: int, grey_range: tuple[int, int] | None) -> Tensor:
-    return read_image(entry.files[0], upright=True, max_pixels=max_pixels, grey_range=grey_range)
+def _read_upright(entry: Entry, *, max_pixels: int) -> Tensor:
+    return read_image(entry.files[0], upright=True, max_pixels=max_pixels)
 
 
-def _image_files(root: Path) -> list[Path]:
-    """Return the images under a folder, following links to folders but none twice."""
-    files: list[Path] = []
+def _image_names(root: Path, left_out: list[Problem], skipped: list[Problem]) -> Iterator[PurePath]:
+    """Yield the images under a folder, relative to it; follow links to folders, but none twice.
+
+    Args:
+        root: the folder.
+        left_out: gets a problem for each image of another kind, and for each folder that cannot be opened.
+        skipped: gets a problem for each file that is no image, and for each hidden file or folder.
+    """
+
+    def closed(error: OSError) -> None:
+        where = os.path.relpath(error.filename, root) if error.filename else str(root)
+        left_out.append(Problem("a folder that cannot be opened", where, "change its rights"))
+
     visited: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=closed):
         real = os.path.realpath(folder)
         if real in visited:
             subfolders.clear()
             continue
         visited.add(real)
-        files += [Path(folder, name) for name in names if name.lower().endswith(IMAGE_EXTENSIONS)]
-    return sorted(files)
-
-
-def image_id_of(path: Path) -> str:
-    """Return the id of one image, given its relative path; a Cityscapes image has its city in its name already.
-
-    >>> image_id_of(Path("site/3.jpg")), image_id_of(Path("bonn/bonn_1_leftImg8bit.png"))
-    ('site_3', 'bonn_1')
-    """
-    if path.stem.endswith(_CITYSCAPES_SUFFIX):
-        return path.stem.removesuffix(_CITYSCAPES_SUFFIX)
-    return "_".join(path.with_suffix("").parts)
-
-
-def _image_ids(paths: list[Path]) -> list[str]:
-    """Return one id for each relative path; where two differ in their extension alone, it becomes part of the id."""
-    ids = [image_id_of(path) for path in paths]
-    count = Counter(ids)
-    ids = [
-        f"{image_id}_{path.suffix[1:]}" if count[image_id] > 1 else image_id
-        for image_id, path in zip(ids, paths, strict=True)
-    ]
-    first: dict[str, Path] = {}
-    for image_id, path in zip(ids, paths, strict=True):
-        if image_id in first:
-            raise ValueError(f"Images '{first[image_id]}' and '{path}' would both be called '{image_id}'; rename one.")
-        first[image_id] = path
-    return ids
+        relative = PurePath(folder).relative_to(root)
+        hidden = [f"{name}/" for name in subfolders if name.startswith(".")]
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in [*hidden, *names]:
+            where, extension = os.path.join(*relative.parts, name), os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                skipped.append(Problem("hidden, its name begins with a dot", where, "rename it if it is an image"))
+            elif extension in IMAGE_EXTENSIONS:
+                yield relative / name
+            elif extension in OTHER_IMAGE_EXTENSIONS:
+                kind = f"an image of a kind that is not read ({extension})"
+                left_out.append(Problem(kind, where, "convert it to JPEG or PNG"))
+            elif extension in VIDEO_EXTENSIONS:
+                skipped.append(Problem("a video", where, "predict on it by itself"))
+            else:
+                skipped.append(
+                    Problem(
+                        "no image by the ending of its name", where, "give it the ending of its kind if it is an image"
+                    )
+                )

@@ -21,9 +21,9 @@ from efficientps.data.formats.coco_instances import (
 )
 from efficientps.data.formats.coco_json import PanopticEntry, read_json
 from efficientps.data.formats.coco_segmentation import decode_segmentation
-from efficientps.data.formats.export import write_panoptic_json
 from efficientps.data.formats.id_map import write_id_map
 from efficientps.data.formats.label_map import read_label_map
+from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.formats.safe_path import inside
 from efficientps.data.tools.overlap import Instance, Overlap, paint_instances
 from efficientps.structures.categories import Category

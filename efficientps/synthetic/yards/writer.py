@@ -11,8 +11,8 @@ from PIL import Image
 
 from efficientps.data.entries import SegmentEntry
 from efficientps.data.formats.coco_json import PanopticEntry
-from efficientps.data.formats.export import write_panoptic_json
 from efficientps.data.formats.id_map import MAX_SEGMENT_ID, write_id_map
+from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.formats.segment_measures import measure_segments
 from efficientps.synthetic.yards.scene import MIN_SIDE, YARD_CATEGORIES, YardScene, render_yard
 

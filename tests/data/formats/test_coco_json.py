@@ -9,8 +9,8 @@ from PIL import Image
 
 from efficientps.data.formats import coco_json
 from efficientps.data.formats.coco_json import PanopticEntry, SegmentEntry, read_json, read_panoptic_json
-from efficientps.data.formats.export import write_panoptic_json
 from efficientps.data.formats.id_map import id_to_rgb, read_id_map, rgb_to_id, write_id_map
+from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.formats.safe_path import inside
 from efficientps.structures.categories import Categories, Category
 from efficientps.structures.segment_runs import present_ids

@@ -6,7 +6,6 @@ from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-from faster_coco_eval.core import mask as mask_api
 
 from efficientps.structures.segment_runs import run_starts
 
@@ -49,6 +48,8 @@ def encode_segments(segment_ids: npt.NDArray[np.int32]) -> dict[int, RunLengths]
 
 def _encode(changes: npt.NDArray[np.integer[Any]], image_size: tuple[int, int]) -> RunLengths:
     """Encode a mask from the sorted column-major positions at which its runs alternately start and end."""
+    from faster_coco_eval.core import mask as mask_api  # loads OpenCV
+
     height, width = image_size
     # If a run ends where the next one starts, the position occurs twice and the two runs are joined.
     changes, occurrences = np.unique(changes, return_counts=True)

@@ -1,7 +1,7 @@
 import numpy as np
 from pycocotools import mask as pycocotools_mask
 
-from efficientps.metrics.run_length import encode_segments, encode_window
+from efficientps.structures.run_length import encode_segments, encode_window
 from tests.sweep import sweep
 
 

@@ -1,0 +1,66 @@
+"""Images to predict on that a COCO JSON lists, with or without annotations: test-dev of COCO, for instance."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from efficientps.data.entries import Entry
+from efficientps.data.formats.coco_json import read_image_entry, read_json
+from efficientps.data.formats.image_file import MAX_PIXELS, TurnedImageError, read_image
+from efficientps.data.formats.safe_path import inside
+from efficientps.data.image_dataset import ImageDataset
+
+
+class ListedImages(ImageDataset):
+    """The images that the list ``images`` of a COCO JSON names; their ids and names are those of the JSON.
+
+    Annotations may be missing, and are not read. An image is taken as it is stored, as COCO's are, or turned as its
+    EXIF orientation says where it has the size that the JSON states only then.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | os.PathLike[str],
+        image_root: str | os.PathLike[str] | None = None,
+        size: tuple[int, int] | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        """Read the list.
+
+        Args:
+            path: the JSON file.
+            image_root: folder that the names of the images are relative to; by default that of the JSON.
+            size: (h, w) that each image is fitted in, with its aspect ratio kept; None leaves images as they are.
+            max_pixels: larger images are refused before anything is decoded.
+
+        Raises:
+            FileNotFoundError: if the file or the folder does not exist.
+            ValueError: if the file is not JSON, lists no image or one id twice, or names a file outside the folder.
+        """
+        root = Path(path).parent if image_root is None else Path(image_root)
+        if not root.is_dir():
+            raise FileNotFoundError(f"Folder '{root}' does not exist; the images that '{path}' lists are read from it.")
+        document = read_json(path)
+        images = document.get("images") if isinstance(document, dict) else None
+        if not isinstance(images, list) or not images:
+            raise ValueError(f"'{path}' has no list 'images' with one image at least, as a COCO JSON has it.")
+        entries: dict[str, Entry] = {}
+        for number, item in enumerate(images):
+            image_id, file_name, image_size = read_image_entry(path, item, f"images[{number}].")
+            if image_id in entries:
+                raise ValueError(f"'{path}' has the image id '{image_id}' twice.")
+            file = inside(root, file_name, path)
+            entries[image_id] = Entry(image_id, (file,), size=image_size, image_name=file_name)
+        super().__init__(list(entries.values()), partial(_read_listed, max_pixels=max_pixels), size=size)
+
+
+def _read_listed(entry: Entry, *, max_pixels: int) -> Tensor:
+    try:
+        return read_image(entry.files[0], size=entry.size, max_pixels=max_pixels)
+    except TurnedImageError:
+        return read_image(entry.files[0], size=entry.size, upright=True, max_pixels=max_pixels)
