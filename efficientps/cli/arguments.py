@@ -104,8 +104,10 @@ def _default(subcommand: str, checkpoint: Path | None, default: Path) -> list[st
     print(f"Taking the network that {checkpoint} describes.{others}")
     network = ["--model.network", f"{SavedNetwork.__module__}.{SavedNetwork.__name__}"]
     network.append(f"--model.network.path={checkpoint}")
-    size = described.eval_size
-    return network if size is None else [*network, f"--data.eval_size={list(size)}"]
+    for key, pair in (("eval_size", described.eval_size), ("grey_range", described.grey_range)):
+        if pair is not None:
+            network.append(f"--data.{key}={list(pair)}")
+    return network
 
 
 def _described(checkpoint: Path) -> ModelDescription | None:

@@ -18,7 +18,7 @@ from efficientps.data.augmentation.transform import Transform
 from efficientps.data.bad_samples import BadSamplePolicy, TooManyBadSamplesError
 from efficientps.data.cache import SampleCache
 from efficientps.data.entries import Entry, Reading, SegmentEntry
-from efficientps.data.formats.image_file import MAX_PIXELS
+from efficientps.data.formats.image_file import MAX_PIXELS, check_grey_range
 from efficientps.data.image_dataset import ImageDataset
 from efficientps.data.loading.samplers import SampleIndex
 from efficientps.structures import PanopticSample, Segment
@@ -40,6 +40,7 @@ class DatasetOptions:
         cache: folder of decoded samples that ``PanopticDataset.write_cache`` filled; samples are then read from it
             alone.
         max_pixels: larger images and maps are refused before anything is decoded.
+        grey_range: the values of 16-bit grey images that become 0 and 255; by default 0 and 65535.
     """
 
     transform: Transform | None = None
@@ -47,6 +48,11 @@ class DatasetOptions:
     bad_samples: BadSamplePolicy = field(default_factory=BadSamplePolicy)
     cache: str | os.PathLike[str] | None = None
     max_pixels: int = MAX_PIXELS
+    grey_range: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the range of grey values."""
+        check_grey_range(self.grey_range)
 
 
 class PanopticDataset(Dataset[PanopticSample], ABC):
@@ -172,7 +178,7 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
         if self._cache is None:
             reading = self._read(entry)
         else:
-            image, segment_ids, segments = self._cache.read(entry.image_id, entry.files, variant=self.variant)
+            image, segment_ids, segments = self._cache.read(entry.image_id, entry.files, variant=self._variant)
             reading = Reading(image, segment_ids, segments if entry.segments is None else entry.segments)
         _check(entry, reading)
         return reading
@@ -185,13 +191,19 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
             ValueError: a file of the sample cannot be read, or does not fit the annotations.
         """
         entry = self.entries[index]
-        if cache.has(entry.image_id, entry.files, variant=self.variant):
+        if cache.has(entry.image_id, entry.files, variant=self._variant):
             return 0
         reading = self.checked(index)
         segments = reading.segments if entry.segments is None else ()
         return cache.write(
-            entry.image_id, reading.image, reading.segment_ids, entry.files, segments=segments, variant=self.variant
+            entry.image_id, reading.image, reading.segment_ids, entry.files, segments=segments, variant=self._variant
         )
+
+    @property
+    def _variant(self) -> str:
+        """All choices that change the pixels of an image, for the cache."""
+        grey = self.options.grey_range
+        return self.variant if grey is None else f"{self.variant} grey {grey[0]} to {grey[1]}".strip()
 
     def largest_segment_count(self) -> int | None:
         """Return the most segments, crowd regions aside, that one image has; None where entries do not list them."""

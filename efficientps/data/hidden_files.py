@@ -1,7 +1,6 @@
 """Files whose names begin with a dot: no listing of a folder takes them for data.
 
-macOS writes a file ``._a.png`` beside each ``a.png`` on disks that are not its own, and in archives; editors and
-desktops write others.
+macOS writes a file ``._a.png`` beside each ``a.png`` in archives and on disks of other systems.
 """
 
 from __future__ import annotations

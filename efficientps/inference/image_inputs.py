@@ -56,7 +56,7 @@ def check_input(image: Any, name: str) -> None:
         raise TypeError(f"{name} is of type {type(image).__name__}; give {_KINDS}, or a list of these.")
 
 
-def read_input(image: Any, name: str) -> Tensor:
+def read_input(image: Any, name: str, *, grey_range: tuple[int, int] | None = None) -> Tensor:
     """Return an image as uint8 ``[3, h, w]`` in RGB, in CPU memory; files and PIL images are turned upright.
 
     The bytes of a pixel lie side by side, whatever the image was: resizing then rounds alike for all types of input.
@@ -64,6 +64,7 @@ def read_input(image: Any, name: str) -> Tensor:
     Args:
         image: one of the types of ``ImageInput``.
         name: what messages call an image that is no path.
+        grey_range: the values of 16-bit grey files and PIL images that become 0 and 255; by default 0 and 65535.
 
     Raises:
         FileNotFoundError: if there is no file at a path.
@@ -72,13 +73,13 @@ def read_input(image: Any, name: str) -> Tensor:
         OSError: if disk, network or rights keep the file from being read.
     """
     if isinstance(image, str | os.PathLike):
-        return read_image(image, upright=True)
+        return read_image(image, upright=True, grey_range=grey_range)
     check_input(image, name)
     if isinstance(image, Tensor):
         return _from_tensor(image, name)
     if isinstance(image, Image.Image):
         try:
-            return image_tensor(image, name=name, upright=True)
+            return image_tensor(image, name=name, upright=True, grey_range=grey_range)
         except UnusableImageError:
             raise
         except (OSError, SyntaxError, ValueError) as error:  # an image of Pillow may not be decoded yet

@@ -152,6 +152,9 @@ def fold_norms(network: PanopticNetwork, *, dtype: torch.dtype | None = None) ->
 
 def _frozen_copy(network: PanopticNetwork, *, channels_last: bool) -> PanopticNetwork:
     copy = deepcopy(network).eval().requires_grad_(False)
+    for parameter in copy.parameters():  # a training may store weights in bfloat16; norms are folded in float32
+        if parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.float()
     set_norm_implementation(copy, "eager")  # with fixed statistics, this is one operation and the activation
     if channels_last:
         copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

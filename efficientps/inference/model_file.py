@@ -1,8 +1,8 @@
-"""The model file: what a checkpoint says of itself, so that it can be used without its configuration and its data.
+"""What a checkpoint says of itself, to be used alone (long: how it is written, read and built belongs together).
 
 A checkpoint has one more key, ``model_file``, of plain types: the number of this format, the version of the package,
 the network as the class and the arguments that it was built of (``efficientps.structures.construction``), the classes
-of the data, and the size that images fit in for evaluation. Whoever reads one treats it as an untrusted file: it never
+of the data, and how images are read for evaluation. Whoever reads one treats it as an untrusted file: it never
 decides which code runs.
 """
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 import efficientps
 from efficientps.backbones.weights import read_file, state_dict_in
+from efficientps.data.formats.image_file import check_grey_range
 from efficientps.inference.building import ModelFileError, build, check_description, excerpt
 from efficientps.networks.network import PanopticNetwork
 from efficientps.structures.categories import Categories, Category
@@ -61,6 +62,7 @@ class ModelFile:
             ``None``: unknown.
         version: version of the package that wrote the file.
         channels_last: whether the network is stored channels last, as it was in its training.
+        grey_range: the values of 16-bit grey images that became 0 and 255 in its training; ``None``: 0 and 65535.
     """
 
     network: PanopticNetwork
@@ -68,6 +70,7 @@ class ModelFile:
     eval_size: tuple[int, int] | None
     version: str
     channels_last: bool = False
+    grey_range: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class ModelDescription:
         eval_size: (height, width) in pixels that images fit in for evaluation; ``None``: unknown.
         channels_last: the memory format that the network was trained in.
         version: version of the package that wrote the file.
+        grey_range: the values of 16-bit grey images that became 0 and 255; ``None``: 0 and 65535.
     """
 
     network: Description
@@ -87,6 +91,7 @@ class ModelDescription:
     eval_size: tuple[int, int] | None
     channels_last: bool
     version: str
+    grey_range: tuple[int, int] | None
 
 
 class SavedNetwork(PanopticNetwork):
@@ -121,6 +126,7 @@ def description_of(
     *,
     eval_size: tuple[int, int] | None = None,
     channels_last: bool = False,
+    grey_range: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Return what a checkpoint of a network says of itself, in plain types, for the key ``KEY`` of the checkpoint."""
     construction = dict(network.construction)
@@ -137,6 +143,7 @@ def description_of(
         ],
         "eval_size": None if eval_size is None else list(eval_size),
         "channels_last": channels_last,
+        "grey_range": None if grey_range is None else list(grey_range),
     }
 
 
@@ -160,7 +167,14 @@ def read_model_file(path: str | Path, trust: Sequence[str] = ()) -> ModelFile:
     content = _read(path)
     described = _described(content, path)
     network = _network(described, content, path, trust)
-    return ModelFile(network, described.categories, described.eval_size, described.version, described.channels_last)
+    return ModelFile(
+        network,
+        described.categories,
+        described.eval_size,
+        described.version,
+        described.channels_last,
+        described.grey_range,
+    )
 
 
 def read_description(path: str | Path) -> ModelDescription:
@@ -209,6 +223,7 @@ def _described(content: Mapping[str, Any], path: str | Path) -> ModelDescription
         check_description(given.get("network"))
         categories = _categories(given.get("categories"))
         eval_size = _size(given.get("eval_size"))
+        grey_range = _range(given.get("grey_range"))
     except ValueError as error:
         raise ModelFileError(f"{where}: {error}") from None
     version = given.get("version")
@@ -217,6 +232,7 @@ def _described(content: Mapping[str, Any], path: str | Path) -> ModelDescription
         categories=categories,
         eval_size=eval_size,
         channels_last=given.get("channels_last") is True,
+        grey_range=grey_range,
         version=version if isinstance(version, str) and len(version) <= _LONGEST_NAME else "unknown",
     )
 
@@ -285,6 +301,15 @@ def _size(given: object) -> tuple[int, int] | None:
         raise ValueError("the evaluation size is no pair of numbers.")
     if not all(1 <= side <= _LARGEST_SIDE for side in given):
         raise ValueError(f"the evaluation size is {excerpt(given)}; both are 1 to {_LARGEST_SIDE}.")
+    return given[0], given[1]
+
+
+def _range(given: object) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list) or not all(_is_int(value) for value in given):
+        raise ValueError("the range of grey values is no pair of numbers.")
+    check_grey_range(given)
     return given[0], given[1]
 
 

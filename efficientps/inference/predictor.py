@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from efficientps.data.augmentation.geometry import resize_within
+from efficientps.data.formats.image_file import check_grey_range
 from efficientps.data.loading.collate import collate
 from efficientps.data.sources.image_ids import image_id_of
 from efficientps.inference.image_inputs import ImageInput, check_input, is_one_image, read_input
@@ -49,6 +50,7 @@ class Predictor:
         device: where the network runs.
         precision: "32", "bf16" or "16".
         batch_size: images per call of the network.
+        grey_range: the values of 16-bit grey images that become 0 and 255; None: 0 and 65535.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Predictor:
         device: str | torch.device = "auto",
         precision: Precision = "auto",
         batch_size: int = 1,
+        grey_range: tuple[int, int] | None = None,
     ) -> None:
         """Copy the network to the device.
 
@@ -72,6 +75,8 @@ class Predictor:
                 units for it, else "32".
             batch_size: images per call of the network; those of one call have one size of canvas. A larger number
                 occupies a GPU better and takes more memory.
+            grey_range: the values of 16-bit grey files and PIL images that become 0 and 255, as in the training of the
+                network; None: 0 and 65535.
 
         Raises:
             ValueError: if the device is not there, or another argument is none of those above.
@@ -82,6 +87,8 @@ class Predictor:
             raise ValueError(f"eval_size is {tuple(eval_size)}; give height and width, both positive.")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give 1 or more.")
+        check_grey_range(grey_range)
+        self.grey_range = grey_range
         self.categories = categories
         self.eval_size = eval_size
         self.batch_size = batch_size
@@ -150,7 +157,7 @@ class Predictor:
 
     def _read(self, image: Any, *, image_id: str, name: str) -> _Item:
         """Read an image and resize it for the network; a file gives its own name as the id."""
-        pixels = read_input(image, name)
+        pixels = read_input(image, name, grey_range=self.grey_range)
         file_name = os.path.basename(os.fspath(image)) if isinstance(image, str | os.PathLike) else None
         if file_name is not None:
             image_id = image_id_of(Path(file_name))
@@ -224,6 +231,7 @@ def load(
         model.network,
         model.categories,
         eval_size=model.eval_size,
+        grey_range=model.grey_range,
         device=found,
         precision=precision,
         batch_size=batch_size,

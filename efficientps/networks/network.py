@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from efficientps.backbones import Backbone
@@ -13,6 +14,21 @@ from efficientps.structures import ImageBatch, Prediction, TrainingBatch
 from efficientps.structures.construction import Constructed
 
 T = TypeVar("T")
+
+
+def check_dtype(name: str, dtype: torch.dtype) -> None:
+    """Refuse to convert a network to a floating-point dtype of less than 32 bits.
+
+    Raises:
+        ValueError: saying which precisions there are.
+    """
+    if torch.finfo(dtype).bits < 32:
+        raise ValueError(
+            f"{name} cannot be converted to {str(dtype).removeprefix('torch.')}: its boxes, losses and running "
+            "statistics need float32. Leave its weights as they are and compute in half precision: 16-mixed or "
+            "bf16-mixed as the trainer's precision, torch.autocast in a loop of your own, or the precision of "
+            "efficientps.load."
+        )
 
 
 class Replay(Protocol):
@@ -82,6 +98,31 @@ class PanopticNetwork(Constructed, nn.Module, ABC):
     def adapt_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict with this network's keys; a family that can read other layouts renames their keys."""
         return dict(state)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or convert every tensor; what would leave the network with wrong values is refused.
+
+        Raises:
+            ValueError: a dtype of less than 32 bits is asked for; or tensors that no state dict holds come from the
+                meta device, where they had no values.
+        """
+        parameter = next(self.parameters(), None)
+        if parameter is not None:
+            check_dtype(type(self).__name__, fn(torch.empty(0, device=parameter.device)).dtype)
+        before = self._without_values()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if lost := before - self._without_values():
+            raise ValueError(
+                f"{type(self).__name__} computes {min(lost)} when it is built, and no state dict holds it (nor "
+                f"{len(lost) - 1} others like it): on the meta device its values are gone. Build the network anew, on "
+                "the CPU, and load the state dict then."
+            )
+        return self
+
+    def _without_values(self) -> set[str]:
+        """Return the names of the buffers on the meta device that no state dict holds."""
+        names = {name for name, buffer in self.named_buffers() if buffer.is_meta}
+        return names - self.state_dict().keys() if names else names
 
     def compile_again(self) -> None:
         """Compile the same parts again, for a deep copy, which has no compiled code. By default no part is compiled."""

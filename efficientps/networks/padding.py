@@ -1,4 +1,4 @@
-"""Group images by their padded size, and normalise them; padding becomes zero."""
+"""Group images by their padded size, and set padding to zero."""
 
 from __future__ import annotations
 
@@ -54,20 +54,17 @@ def predict_by_canvas(
     return [predictions[i] for i in range(len(predictions))]
 
 
-def normalized(images: Tensor, image_sizes: Sequence[tuple[int, int]], *, mean: Tensor, std: Tensor) -> Tensor:
-    """Return float32 images ``(images - mean) / std``; padding becomes 0, the mean colour.
+def clear_padding(images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Return the images, in which everything outside of each valid size has become 0, in place.
 
     Args:
-        images: uint8 ``[B, 3, H, W]``.
+        images: ``[B, C, H, W]``, changed in place.
         image_sizes: valid ``(h, w)`` of each.
-        mean: mean of each channel, float32 ``[3, 1, 1]``.
-        std: standard deviation of each channel, float32 ``[3, 1, 1]``.
     """
-    x = (images - mean) / std
-    for image, (height, width) in zip(x, image_sizes, strict=True):
+    for image, (height, width) in zip(images, image_sizes, strict=True):
         # Nothing is launched where there is no padding, and one kernel where an assignment launches two.
         if height < image.shape[1]:
             image[:, height:].zero_()
         if width < image.shape[2]:
             image[:, :, width:].zero_()
-    return x
+    return images

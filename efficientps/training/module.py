@@ -7,8 +7,6 @@ from functools import partial
 from typing import Any, TypedDict, cast
 
 import torch
-from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.plugins.precision import MixedPrecision
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -25,8 +23,9 @@ from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentati
 from efficientps.structures.categories import Categories
 from efficientps.structures.construction import EmptyArgumentError, check_factory
 from efficientps.training.initial_weights import start_network
-from efficientps.training.mixed_precision import AUTOCAST_DTYPES, clip_gradients, unscaling_closure
+from efficientps.training.mixed_precision import AUTOCAST_DTYPES, MixedPrecisionModule
 from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
+from efficientps.training.precision import settle_precision
 from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps, lengths_of_run
 from efficientps.training.self_described import SelfDescribedModule
 
@@ -42,7 +41,7 @@ class EvaluatedBatch(TypedDict):
     counts: list[PanopticCounts]
 
 
-class PanopticModule(SelfDescribedModule):
+class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
     """Trains, evaluates and runs a panoptic network.
 
     Args:
@@ -118,9 +117,10 @@ class PanopticModule(SelfDescribedModule):
         self._shown_loss: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
-        """Check that network and data fit; for evaluation, load the weights of ``init_from``."""
+        """Check precision, network and data; for evaluation, load the weights of ``init_from``."""
+        settle_precision(self.trainer.strategy)
         datamodule = getattr(self.trainer, "datamodule", None)
-        self.eval_size = getattr(datamodule, "eval_size", self.eval_size)
+        self.take_reading_of(datamodule)
         data = getattr(datamodule, "train_dataset", None)
         if stage == "fit" and isinstance(data, PanopticDataset) and (most := data.largest_segment_count()) is not None:
             self.network.check_data(most)
@@ -274,27 +274,3 @@ class PanopticModule(SelfDescribedModule):
         scale_learning_rates(optimizer, linear_scale(total_batch=total_batch, reference_batch=self.scale_lr))
         scheduler = self.schedule.scheduler(optimizer, **lengths_of_run(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Make an optimizer step; with a loss scale, a fused optimizer's gradients are unscaled before clipping."""
-        closure = unscaling_closure(self.trainer.precision_plugin, optimizer, optimizer_closure)
-        super().optimizer_step(epoch, batch_idx, optimizer, closure)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradients, also those of a fused optimizer in mixed precision, which Lightning refuses to clip."""
-        plugin = self.trainer.precision_plugin
-        if gradient_clip_val and isinstance(plugin, MixedPrecision):
-            clip_gradients(plugin, optimizer, gradient_clip_val, gradient_clip_algorithm)
-        else:
-            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)

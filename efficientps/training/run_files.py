@@ -20,7 +20,12 @@ class RunConfig(SaveConfigCallback):
 
     The path of a resumed checkpoint is left out, so that the saved file starts a new run. A run that goes on replaces
     the file.
+
+    Attributes:
+        has_begun: whether the run has come to its first batches; the folder of one that fails before is removed.
     """
+
+    has_begun = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Tell every process the folder, and save the file, once."""
@@ -34,9 +39,15 @@ class RunConfig(SaveConfigCallback):
             write_text(folder.path / self.config_filename, self.parser.dump(config, skip_unset=False))
         self.already_saved = True
 
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that the run has begun."""
+        self.has_begun = True
+
+    on_train_start = on_validation_start = on_test_start = on_predict_start = on_sanity_check_start
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Remove the new folder of a run that could not begin, for instance because its data are not there."""
-        if self.already_saved:
+        if self.has_begun:
             return
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardEvents):

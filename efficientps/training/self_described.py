@@ -27,18 +27,29 @@ class SelfDescribedModule(pl.LightningModule):
         categories: the classes of the data.
         eval_size: (height, width) in pixels that images fit in for evaluation; ``None`` until the data tells.
         channels_last: whether the network is stored channels last.
+        grey_range: the values of 16-bit grey images that become 0 and 255; ``None``: 0 and 65535.
     """
 
     network: PanopticNetwork
     categories: Categories
     eval_size: tuple[int, int] | None = None
     channels_last: bool = False
+    grey_range: tuple[int, int] | None = None
     _said_unknown: bool = False
+
+    def take_reading_of(self, data: object) -> None:
+        """Take over how a data module reads images for evaluation, where it says so."""
+        self.eval_size = getattr(data, "eval_size", self.eval_size)
+        self.grey_range = getattr(data, "grey_range", self.grey_range)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description of this model; warn once if a part of the network cannot be described."""
         described = description_of(
-            self.network, self.categories, eval_size=self.eval_size, channels_last=self.channels_last
+            self.network,
+            self.categories,
+            eval_size=self.eval_size,
+            channels_last=self.channels_last,
+            grey_range=self.grey_range,
         )
         unknown = unknown_parts(described["network"])
         if unknown and not self._said_unknown:
@@ -88,6 +99,6 @@ class SelfDescribedModule(pl.LightningModule):
         model = read_model_file(checkpoint_path, trust)
         given = {"channels_last": model.channels_last} | arguments
         module = cls(network=lambda _stuff, _things: model.network, categories=model.categories, **given)
-        module.eval_size = model.eval_size
+        module.eval_size, module.grey_range = model.eval_size, model.grey_range
         module.train()
         return module if map_location is None else module.to(map_location)

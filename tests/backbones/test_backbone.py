@@ -95,9 +95,9 @@ def test_the_network_normalises_as_its_backbone_wants():
     backbone = Pooled()
     backbone.image_mean, backbone.image_std = (10.0, 20.0, 30.0), (1.0, 2.0, 3.0)
     network = EfficientPS(11, 8, backbone=backbone, instance_head=SOLOv2Head)
-    assert network.image_mean.flatten().tolist() == [10, 20, 30] and network.image_std.flatten().tolist() == [1, 2, 3]
+    assert network.normalization.mean == (10, 20, 30) and network.normalization.std == (1, 2, 3)
     network = EfficientPS(11, 8, backbone=backbone, instance_head=SOLOv2Head, image_mean=(1.0, 1.0, 1.0))
-    assert network.image_mean.flatten().tolist() == [1, 1, 1]
+    assert network.normalization.mean == (1, 1, 1)
 
 
 @sweep(

@@ -99,7 +99,10 @@ def _datasets(options: argparse.Namespace) -> dict[Path, PanopticDataset]:
         folder = options.cache or data.cache
         if folder is None:
             raise ValueError(f"'{options.config}' has no data.cache; give the folder of the cache as --cache.")
-        return {Path(folder, split): data.dataset(split, DatasetOptions()) for split in options.splits}
+        return {
+            Path(folder, split): data.dataset(split, DatasetOptions(grey_range=data.grey_range))
+            for split in options.splits
+        }
     dataset = CocoPanoptic(
         annotation_file=options.annotations,
         map_root=options.maps or options.annotations.with_suffix(""),

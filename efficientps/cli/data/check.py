@@ -48,12 +48,19 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         action="store_true",
         help="the annotations belong to images turned upright as their EXIF orientation says",
     )
+    parser.add_argument(
+        "--grey-range", type=int, nargs=2, help="values of 16-bit grey images that become black and white"
+    )
     parser.add_argument("--config", type=Path, help="configuration of a training, instead of the options above")
     parser.add_argument("--threads", type=int, help="number of files read at a time; one for each core if not given")
     parser.add_argument("--json", type=Path, help="also write everything that was found to this file")
     options = parser.parse_args(arguments)
-    if options.config is not None and (options.images or options.annotations or options.maps or options.upright):
-        parser.error("--config takes the place of --images, --annotations, --maps and --upright; give one or the other")
+    others = (options.images, options.annotations, options.maps, options.upright, options.grey_range)
+    if options.config is not None and any(others):
+        parser.error(
+            "--config takes the place of --images, --annotations, --maps, --upright and --grey-range; give one or the "
+            "other"
+        )
     if options.config is None and (options.images is None or options.annotations is None):
         parser.error("give either --images and --annotations, or --config")
     from efficientps.cli.data.data_section import configured_data
@@ -65,7 +72,11 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             found: dict[str, Any] = {split: report.as_dict() for split, report in reports.items()}
         else:
             place = CocoPanopticSplit(images=options.images, annotations=str(options.annotations), maps=options.maps)
-            reports = {"": _report(_check_of(place, upright=options.upright, threads=options.threads))}
+            reports = {
+                "": _report(
+                    _check_of(place, upright=options.upright, grey_range=options.grey_range, threads=options.threads)
+                )
+            }
             found = reports[""].as_dict()
         if options.json is not None:
             write_text(options.json, json.dumps(found, indent=2) + "\n")
@@ -83,23 +94,36 @@ def _check_configured(data: PanopticDataModule, threads: int | None) -> dict[str
     from efficientps.data.tools.check import check_dataset
 
     reports: dict[str, DatasetReport] = {}
+    as_stored = DatasetOptions(grey_range=data.grey_range)
     for split in SPLITS:
         print(f"{split}:", flush=True)
         if type(data) is CocoPanopticDataModule:  # of this format every fault of the annotations is found, too
-            reports[split] = _report(_check_of(data.place(split), upright=data.upright, threads=threads))
+            reports[split] = _report(
+                _check_of(data.place(split), upright=data.upright, grey_range=data.grey_range, threads=threads)
+            )
             if not reports[split].problems:
-                data.dataset(split, DatasetOptions())  # refuses classes that are not those of the other split
+                data.dataset(split, as_stored)  # refuses classes that are not those of the other split
         else:
-            reports[split] = _report(partial(check_dataset, data.dataset(split, DatasetOptions()), threads=threads))
+            reports[split] = _report(partial(check_dataset, data.dataset(split, as_stored), threads=threads))
     return reports
 
 
-def _check_of(place: CocoPanopticSplit, *, upright: bool, threads: int | None) -> Callable[..., DatasetReport]:
+def _check_of(
+    place: CocoPanopticSplit, *, upright: bool, grey_range: tuple[int, int] | None, threads: int | None
+) -> Callable[..., DatasetReport]:
     """Return the check of a split in the COCO panoptic format, which takes ``progress``."""
     from efficientps.data.tools.check_coco import check_coco_panoptic
 
     maps = place.maps or Path(place.annotations).with_suffix("")
-    return partial(check_coco_panoptic, place.annotations, maps, place.images, upright=upright, threads=threads)
+    return partial(
+        check_coco_panoptic,
+        place.annotations,
+        maps,
+        place.images,
+        upright=upright,
+        grey_range=grey_range,
+        threads=threads,
+    )
 
 
 def _report(check: Callable[..., DatasetReport]) -> DatasetReport:

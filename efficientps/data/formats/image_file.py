@@ -82,6 +82,7 @@ def read_image(
     size: tuple[int, int] | None = None,
     upright: bool = False,
     max_pixels: int = MAX_PIXELS,
+    grey_range: tuple[int, int] | None = None,
 ) -> Tensor:
     """Read an image as uint8 ``[3, h, w]`` in RGB; grey, palette, alpha, CMYK and 16-bit images are converted.
 
@@ -93,6 +94,7 @@ def read_image(
         size: if given, the (h, w) that the image must have; checked before anything is decoded.
         upright: whether to turn the image as its EXIF orientation says; ``size`` is then that of the turned image.
         max_pixels: larger images are refused before anything is decoded.
+        grey_range: the values of 16-bit grey pixels that become 0 and 255; by default 0 and 65535.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -111,21 +113,22 @@ def read_image(
                 f"{size[0]}x{size[1]}; image and label must have one size{hint}.",
                 kind="has another size than its annotation says",
             )
-        return image_tensor(image, name=f"Image '{path}'", upright=upright)
+        return image_tensor(image, name=f"Image '{path}'", upright=upright, grey_range=grey_range)
 
 
-def image_tensor(image: Image.Image, *, name: str, upright: bool) -> Tensor:
+def image_tensor(image: Image.Image, *, name: str, upright: bool, grey_range: tuple[int, int] | None = None) -> Tensor:
     """Convert an image of Pillow, as ``read_image`` converts what it reads, to uint8 ``[3, h, w]`` in RGB.
 
     Args:
         image: an image of any mode but floating-point pixels.
         name: what messages call the image.
         upright: whether to turn the image as its EXIF orientation says.
+        grey_range: the values of 16-bit grey pixels that become 0 and 255; by default 0 and 65535.
 
     Raises:
         UnusableImageError: if the image has floating-point pixels.
     """
-    array = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, name))
+    array = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, name, grey_range))
     return torch.from_numpy(array).permute(2, 0, 1)
 
 
@@ -183,9 +186,8 @@ def open_image(
         raise FileNotFoundError(f"{noun} '{path}' does not exist.") from None
     except UnidentifiedImageError:
         kind = "a PNG file" if tuple(formats) == ("PNG",) else "an image file of a known kind"
-        twin = (
-            "; macOS wrote it beside another file, and it holds no pixels" if Path(path).name.startswith("._") else ""
-        )
+        is_twin = Path(path).name.startswith("._")
+        twin = "; macOS wrote it beside another file, and it holds no pixels" if is_twin else ""
         raise UnusableImageError(f"{noun} '{path}' is not {kind}{twin}.", kind=NO_IMAGE) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnusableImageError(
@@ -220,13 +222,31 @@ def _check_file(path: str | os.PathLike[str], noun: str) -> None:
         )
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Convert any pixels to RGB bytes; 16-bit grey keeps its upper byte."""
+def check_grey_range(grey_range: Sequence[int] | None) -> None:
+    """Check the values of 16-bit grey pixels that become 0 and 255.
+
+    Raises:
+        ValueError: they are not two whole numbers from 0 on, the first of them the smaller one.
+    """
+    if grey_range is not None and (len(grey_range) != 2 or not 0 <= grey_range[0] < grey_range[1]):
+        raise ValueError(
+            f"grey_range is {list(grey_range)}; give the value that becomes black and a greater one that becomes "
+            "white, such as 0 and 4095 for 12 bits."
+        )
+
+
+def _to_rgb(image: Image.Image, name: str, grey_range: tuple[int, int] | None) -> Image.Image:
+    """Convert any pixels to RGB bytes; 16-bit grey keeps its upper byte, or what ``grey_range`` says."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
-        upper = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return Image.fromarray(upper).convert("RGB")
+        values = np.asarray(image).astype(np.int64)
+        if grey_range is None:
+            levels = values >> 8
+        else:
+            low, high = grey_range
+            levels = (510 * (values - low) + high - low) // (2 * (high - low))  # rounded
+        return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise UnusableImageError(
             f"{name} has floating-point pixels; convert it to 8 or 16 bits per channel.",

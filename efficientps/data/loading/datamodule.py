@@ -1,4 +1,4 @@
-"""The data of a run for Lightning: training, evaluation and prediction."""
+"""The data of a run for Lightning (long: each argument of the constructor is a key of the configuration)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from efficientps.data.augmentation.recipe import Augmentation
 from efficientps.data.augmentation.transform import Transform
 from efficientps.data.bad_samples import BadSamplePolicy, OnBadSample
 from efficientps.data.dataset import DatasetOptions, PanopticDataset
+from efficientps.data.formats.image_file import check_grey_range
+from efficientps.data.grey_values import remark_on_samples
 from efficientps.data.image_dataset import ImageDataset
 from efficientps.data.loading.canvas_sizes import check_sizes, count_canvases
 from efficientps.data.loading.loaders import Loading, make_loader
@@ -72,6 +74,8 @@ class PanopticDataModule(LightningDataModule, ABC):
             and takes the next one in order instead. Evaluation leaves nothing out.
         max_bad_samples: largest number of skipped samples; by default one in a hundred, and at least one.
         cache: folder with the decoded samples of each split (``SampleCache``), read instead of the image files.
+        grey_range: the values of 16-bit grey images that become black and white, such as 0, 4095 for 12 bits; by
+            default 0, 65535. Prediction reads images in the same way.
 
     Raises:
         ValueError: if a size is not positive, ``image_size`` is no multiple of 32, or a number is out of range.
@@ -95,12 +99,14 @@ class PanopticDataModule(LightningDataModule, ABC):
     on_bad_sample: OnBadSample = BadSamplePolicy.on_bad_sample
     max_bad_samples: int | None = BadSamplePolicy.max_bad_samples
     cache: str | None = None
+    grey_range: tuple[int, int] | None = None
     categories: Categories = field(init=False)
 
     def __post_init__(self) -> None:
         """Check the choices; nothing is read yet."""
         super().__init__()
         check_sizes(self.image_size, self.train_size, self.eval_size)
+        check_grey_range(self.grey_range)
         self.image_size = (self.image_size[0], self.image_size[1])
         self.train_size = self.train_size or self.image_size
         self.eval_size = self.eval_size or self.train_size
@@ -160,6 +166,7 @@ class PanopticDataModule(LightningDataModule, ABC):
             seed=self.seed,
             bad_samples=self.bad_samples,
             cache=None if self.cache is None else Path(self.cache, split),
+            grey_range=self.grey_range,
         )
 
     def images_to_predict(self) -> ImageDataset:
@@ -170,8 +177,14 @@ class PanopticDataModule(LightningDataModule, ABC):
             ValueError: if a JSON or a video is not usable.
         """
         if self.predict_path in SPLITS:
-            return self.dataset(self.predict_path, DatasetOptions()).images(self.eval_size)
-        return images_at(self.predict_path, image_root=self.predict_images, size=self.eval_size, not_split_of=self.root)
+            return self.dataset(self.predict_path, DatasetOptions(grey_range=self.grey_range)).images(self.eval_size)
+        return images_at(
+            self.predict_path,
+            image_root=self.predict_images,
+            size=self.eval_size,
+            grey_range=self.grey_range,
+            not_split_of=self.root,
+        )
 
     def setup(self, stage: str) -> None:
         """Open what a stage needs, so that bad paths are reported before anything runs.
@@ -182,6 +195,8 @@ class PanopticDataModule(LightningDataModule, ABC):
         """
         if stage == "fit":
             self.train_dataset = self.dataset("train", self.options("train"))
+            if remark := remark_on_samples(self.train_dataset):
+                rank_zero_warn(remark)
         if stage in ("fit", "validate", "test"):
             self.eval_dataset = self.dataset("val", self.options("val"))
         if stage == "predict":

@@ -126,5 +126,5 @@ class CityscapesDataModule(PanopticDataModule):
         """Return the images that ``predict_path`` names; a split needs no annotations."""
         split = Path(self.root, "leftImg8bit", self.predict_path)
         if len(Path(self.predict_path).parts) == 1 and split.is_dir():
-            return ImageFolder(path=split, size=self.eval_size)
+            return ImageFolder(path=split, size=self.eval_size, grey_range=self.grey_range)
         return super().images_to_predict()

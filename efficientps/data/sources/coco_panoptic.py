@@ -87,12 +87,18 @@ class CocoPanoptic(PanopticDataset):
         image_file, map_file = entry.files
         segment_ids = read_id_map(map_file, max_pixels=self.options.max_pixels)
         size = entry.size or (segment_ids.shape[0], segment_ids.shape[1])
-        image = read_image(image_file, size=size, upright=self.upright, max_pixels=self.options.max_pixels)
+        image = self._read_image_file(image_file, size)
         return Reading(image, torch.from_numpy(segment_ids), entry.segments or ())
 
     def read_image(self, entry: Entry) -> Tensor:
         """Read the image alone."""
-        return read_image(entry.files[0], size=entry.size, upright=self.upright, max_pixels=self.options.max_pixels)
+        return self._read_image_file(entry.files[0], entry.size)
+
+    def _read_image_file(self, path: str, size: tuple[int, int] | None) -> Tensor:
+        options = self.options
+        return read_image(
+            path, size=size, upright=self.upright, max_pixels=options.max_pixels, grey_range=options.grey_range
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from torch import Tensor
 
 from efficientps.data.entries import Entry
-from efficientps.data.formats.image_file import MAX_PIXELS, read_image
+from efficientps.data.formats.image_file import MAX_PIXELS, check_grey_range, read_image
 from efficientps.data.image_dataset import ImageDataset
 from efficientps.data.problems import Problem
 from efficientps.data.sources.image_ids import unique_ids
@@ -40,7 +40,12 @@ class ImageFolder(ImageDataset):
     """
 
     def __init__(
-        self, *, path: str | os.PathLike[str], size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
+        self,
+        *,
+        path: str | os.PathLike[str],
+        size: tuple[int, int] | None = None,
+        max_pixels: int = MAX_PIXELS,
+        grey_range: tuple[int, int] | None = None,
     ) -> None:
         """List the images, and in ``left_out`` and ``skipped`` what else there is.
 
@@ -48,10 +53,12 @@ class ImageFolder(ImageDataset):
             path: an image file or a folder.
             size: (h, w) that each image is fitted in, with its aspect ratio kept; None leaves images as they are.
             max_pixels: larger images are refused before anything is decoded.
+            grey_range: the values of 16-bit grey images that become 0 and 255; by default 0 and 65535.
 
         Raises:
             FileNotFoundError: if there is nothing at ``path``, or the folder holds no image.
         """
+        check_grey_range(grey_range)
         root = Path(path)
         left_out: list[Problem] = []
         skipped: list[Problem] = []
@@ -72,12 +79,12 @@ class ImageFolder(ImageDataset):
             Entry(image_id, (str(file),), image_name=name.as_posix())
             for image_id, name, file in zip(unique_ids(names), names, files, strict=True)
         ]
-        super().__init__(entries, partial(_read_upright, max_pixels=max_pixels), size=size)
+        super().__init__(entries, partial(_read_upright, max_pixels=max_pixels, grey_range=grey_range), size=size)
         self.left_out, self.skipped = left_out, skipped
 
 
-def _read_upright(entry: Entry, *, max_pixels: int) -> Tensor:
-    return read_image(entry.files[0], upright=True, max_pixels=max_pixels)
+def _read_upright(entry: Entry, *, max_pixels: int, grey_range: tuple[int, int] | None) -> Tensor:
+    return read_image(entry.files[0], upright=True, max_pixels=max_pixels, grey_range=grey_range)
 
 
 def _image_names(root: Path, left_out: list[Problem], skipped: list[Problem]) -> Iterator[PurePath]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from efficientps.data.entries import Entry
 from efficientps.data.formats.coco_json import read_image_entry, read_json
-from efficientps.data.formats.image_file import MAX_PIXELS, TurnedImageError, read_image
+from efficientps.data.formats.image_file import MAX_PIXELS, TurnedImageError, check_grey_range, read_image
 from efficientps.data.formats.safe_path import inside
 from efficientps.data.image_dataset import ImageDataset
 
@@ -29,6 +29,7 @@ class ListedImages(ImageDataset):
         image_root: str | os.PathLike[str] | None = None,
         size: tuple[int, int] | None = None,
         max_pixels: int = MAX_PIXELS,
+        grey_range: tuple[int, int] | None = None,
     ) -> None:
         """Read the list.
 
@@ -37,11 +38,13 @@ class ListedImages(ImageDataset):
             image_root: folder that the names of the images are relative to; by default that of the JSON.
             size: (h, w) that each image is fitted in, with its aspect ratio kept; None leaves images as they are.
             max_pixels: larger images are refused before anything is decoded.
+            grey_range: the values of 16-bit grey images that become black and white, as ``read_image`` has it.
 
         Raises:
             FileNotFoundError: if the file or the folder does not exist.
             ValueError: if the file is not JSON, lists no image or one id twice, or names a file outside the folder.
         """
+        check_grey_range(grey_range)
         root = Path(path).parent if image_root is None else Path(image_root)
         if not root.is_dir():
             raise FileNotFoundError(f"Folder '{root}' does not exist; the images that '{path}' lists are read from it.")
@@ -56,11 +59,14 @@ class ListedImages(ImageDataset):
                 raise ValueError(f"'{path}' has the image id '{image_id}' twice.")
             file = inside(root, file_name, path)
             entries[image_id] = Entry(image_id, (file,), size=image_size, image_name=file_name)
-        super().__init__(list(entries.values()), partial(_read_listed, max_pixels=max_pixels), size=size)
+        super().__init__(
+            list(entries.values()), partial(_read_listed, max_pixels=max_pixels, grey_range=grey_range), size=size
+        )
 
 
-def _read_listed(entry: Entry, *, max_pixels: int) -> Tensor:
+def _read_listed(entry: Entry, *, max_pixels: int, grey_range: tuple[int, int] | None) -> Tensor:
+    read = partial(read_image, entry.files[0], size=entry.size, max_pixels=max_pixels, grey_range=grey_range)
     try:
-        return read_image(entry.files[0], size=entry.size, max_pixels=max_pixels)
+        return read()
     except TurnedImageError:
-        return read_image(entry.files[0], size=entry.size, upright=True, max_pixels=max_pixels)
+        return read(upright=True)

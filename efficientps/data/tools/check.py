@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from efficientps.data.dataset import PanopticDataset
 from efficientps.data.entries import SegmentEntry
+from efficientps.data.grey_values import GreyValues, grey_values, remark_on_range
 from efficientps.data.tools.report import ClassCounts, DatasetReport
 from efficientps.structures.segment_runs import areas_of
 
@@ -31,6 +32,8 @@ def check_dataset(
     report = DatasetReport(images=len(dataset))
     counts = ClassCounts(dataset.categories)
 
+    grey: list[GreyValues] = []
+
     def look(index: int) -> tuple[list[SegmentEntry], dict[int, int]] | str:
         try:
             reading = dataset.checked(index)
@@ -38,6 +41,9 @@ def check_dataset(
                 dataset.categories.train_id(segment.category_id)
         except (OSError, ValueError) as error:
             return f"Image '{dataset.entries[index].image_id}': {error}"
+        files = dataset.entries[index].files
+        if files and (values := grey_values(files[0])):
+            grey.append(values)
         return list(reading.segments), areas_of(reading.segment_ids.numpy())
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
@@ -52,4 +58,6 @@ def check_dataset(
                 progress(done, len(dataset))
     report.classes = counts.result()
     report.remarks.extend(f"Class '{count.name}' has no segment." for count in report.classes if not count.segments)
+    if remark := remark_on_range(grey, grey_range=dataset.options.grey_range):
+        report.remarks.add(remark)
     return report

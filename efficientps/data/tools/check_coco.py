@@ -18,8 +18,9 @@ from efficientps.data.entries import SegmentEntry
 from efficientps.data.formats.coco_categories import categories_of
 from efficientps.data.formats.coco_json import PanopticEntry, read_annotation, read_image_entry, read_json
 from efficientps.data.formats.id_map import read_id_map
-from efficientps.data.formats.image_file import MAX_PIXELS, exif_orientation, image_size, open_image
+from efficientps.data.formats.image_file import MAX_PIXELS, check_grey_range, exif_orientation, image_size, open_image
 from efficientps.data.formats.safe_path import inside
+from efficientps.data.grey_values import GreyValues, grey_values, remark_on_range
 from efficientps.data.hidden_files import is_hidden
 from efficientps.data.tools.report import ClassCounts, DatasetReport
 from efficientps.structures import VOID
@@ -36,6 +37,7 @@ class _Found:
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     areas: dict[int, int] = field(default_factory=dict)  # by segment id
+    grey: GreyValues | None = None
     void: int = 0
 
 
@@ -46,6 +48,7 @@ def check_coco_panoptic(
     *,
     upright: bool = False,
     max_pixels: int = MAX_PIXELS,
+    grey_range: tuple[int, int] | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DatasetReport:
@@ -57,6 +60,7 @@ def check_coco_panoptic(
         image_root: folder that the file names of the images are relative to.
         upright: whether images are turned as their EXIF orientation says, as ``CocoPanopticDataModule`` has it.
         max_pixels: larger images and maps are problems.
+        grey_range: the values of 16-bit grey images that become black and white, as the data module has it.
         threads: how many files are read at a time; by default one for each core.
         progress: called with (images done, images in all).
 
@@ -64,6 +68,7 @@ def check_coco_panoptic(
         FileNotFoundError: if the annotation file or a folder does not exist.
         ValueError: if the file is no JSON, or lacks one of its three lists: nothing more can be said then.
     """
+    check_grey_range(grey_range)
     document = read_json(annotation_file)
     categories = categories_of(document, annotation_file)
     for folder in (map_root, image_root):
@@ -78,9 +83,11 @@ def check_coco_panoptic(
         return _check_files(item[0], map_root, image_root, upright, max_pixels)
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        grey: list[GreyValues] = []
         for done, ((entry, _), found) in enumerate(zip(entries, pool.map(look, entries), strict=True), start=1):
             report.problems.extend(found.problems)
             report.remarks.extend(found.remarks)
+            grey += [found.grey] if found.grey is not None else []
             if found.problems:
                 bad.add(entry.image_id)
             elif entry.image_id not in bad:
@@ -91,6 +98,8 @@ def check_coco_panoptic(
     report.images, report.bad_images = len(entries), len(bad)
     report.classes = counts.result()
     report.remarks.extend(f"Class '{count.name}' has no segment." for count in report.classes if not count.segments)
+    if remark := remark_on_range(grey, grey_range=grey_range):
+        report.remarks.add(remark)
     report.remarks.extend(_unused(map_root, {entry.map_file_name for entry, _ in entries}, "Map"))
     return report
 
@@ -248,6 +257,7 @@ def _check_image(path: Path, size: tuple[int, int], upright: bool, max_pixels: i
             how = "turned so" if upright else "taken as it is stored"
             found.remarks.append(f"Image '{path}' has the EXIF orientation {orientation} and is {how}.")
         image.load()
+    found.grey = grey_values(path)
 
 
 def _unused(root: PathLike, used: set[str], noun: str) -> list[str]:

@@ -196,8 +196,12 @@ def _convert(chunk: _Chunk) -> _Chunk:
             city.mkdir(parents=True, exist_ok=True)
             _link(file, city / file.name)
         try:
+            for file in chunk.files:
+                _refuse_colors(file)
             with redirect_stdout(io.StringIO()):
                 convert2panoptic(labels, str(chunk.output), useTrainId=False, setNames=[chunk.split])
+        except _ColorsError:
+            raise
         except (ValueError, LookupError, SyntaxError, OSError, SystemExit) as error:
             raise _culprit(chunk.files, error) from None
     return chunk
@@ -211,6 +215,18 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+class _ColorsError(ValueError):
+    """An annotation with several numbers for each pixel, which the official converter would take for ids."""
+
+
+def _refuse_colors(file: Path) -> None:
+    with Image.open(file) as image:
+        if len(image.getbands()) > 1:
+            raise _ColorsError(
+                f"Annotation '{file}' has '{image.mode}' pixels, which are colours; one number for each pixel is read."
+            )
+
+
 def _culprit(files: list[Path], error: BaseException) -> Exception:
     """Return an error that names the file that made the converter fail."""
     from cityscapesscripts.helpers.labels import id2label
@@ -218,13 +234,11 @@ def _culprit(files: list[Path], error: BaseException) -> Exception:
     for file in files:
         try:
             with Image.open(file) as image:
-                values = np.unique(np.asarray(image)) if len(image.getbands()) == 1 else None
+                values = np.unique(np.asarray(image))
         except (OSError, SyntaxError) as reason:
             return ValueError(
                 f"Annotation '{file}' cannot be decoded ({reason}); unpack {LABEL_PACKAGE} from {DOWNLOADS} again."
             )
-        if values is None:
-            return ValueError(f"Annotation '{file}' has colours where one number for each pixel is read.")
         for value in values.tolist():
             label = value if value < 1000 else value // 1000
             if label not in id2label:

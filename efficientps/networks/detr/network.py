@@ -16,9 +16,10 @@ from efficientps.networks.detr.losses import PUBLISHED_WEIGHTS, LossWeights
 from efficientps.networks.detr.mask_head import MaskFeatures, MaskHead
 from efficientps.networks.detr.matcher import PUBLISHED_COSTS, MatchCosts, match
 from efficientps.networks.detr.public_weights import to_own_keys
+from efficientps.networks.image_normalization import ImageNormalization
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
 from efficientps.networks.network import PanopticNetwork
-from efficientps.networks.padding import normalized, predict_by_canvas
+from efficientps.networks.padding import predict_by_canvas
 from efficientps.networks.queries.boxes import boxes_in_pixels, enclosing_boxes
 from efficientps.networks.queries.chosen_queries import ChosenQueries, choose_queries
 from efficientps.networks.queries.post_processing import MAX_DROPPED_AREA, StuffMerge, panoptic_map, semantic_map
@@ -78,9 +79,6 @@ class DETRPanoptic(PanopticNetwork):
             backbone's weights expect.
     """
 
-    image_mean: Tensor
-    image_std: Tensor
-
     def __init__(
         self,
         num_stuff: int,
@@ -125,9 +123,9 @@ class DETRPanoptic(PanopticNetwork):
         if step == "masks":
             self.backbone.requires_grad_(False)
             self.detector.requires_grad_(False)
-        mean, std = image_mean or self.backbone.image_mean, image_std or self.backbone.image_std
-        self.register_buffer("image_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("image_std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.normalization = ImageNormalization(
+            image_mean or self.backbone.image_mean, image_std or self.backbone.image_std
+        )
         self.train()  # Lightning trains modules in the mode that it finds them in
 
     def train(self, mode: bool = True) -> DETRPanoptic:
@@ -174,7 +172,8 @@ class DETRPanoptic(PanopticNetwork):
                 f"The images are {height}x{width}; DETR's mask head needs a height and a width that are multiples of "
                 f"{COARSEST_STRIDE}: pad them."
             )
-        levels = self.backbone(normalized(images, image_sizes, mean=self.image_mean, std=self.image_std))
+        x = self.normalization(images, image_sizes, weights=next(self.parameters()).dtype)
+        levels = self.backbone(x)
         rows, columns = levels[-1].shape[-2:]
         valid = torch.zeros(len(images), rows, columns, dtype=torch.bool)
         for of_image, (h, w) in zip(valid, image_sizes, strict=True):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, ParamSpec, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from efficientps.backbones import Backbone, EfficientNetBackbone
 from efficientps.backbones.backbone import build_backbone
@@ -18,8 +18,9 @@ from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion, se
 from efficientps.networks.efficientps.semantic_head import SemanticHead
 from efficientps.networks.efficientps.two_way_fpn import TwoWayFPN
 from efficientps.networks.image_logits import logits_of_image
+from efficientps.networks.image_normalization import ImageNormalization
 from efficientps.networks.network import PanopticNetwork
-from efficientps.networks.padding import normalized, predict_by_canvas
+from efficientps.networks.padding import predict_by_canvas
 from efficientps.structures import COARSEST_STRIDE, FeaturePyramid, ImageBatch, Prediction, TrainingBatch
 
 P = ParamSpec("P")
@@ -67,9 +68,6 @@ class EfficientPS(PanopticNetwork):
 
     speed_options = ("activation_checkpointing", "norm_implementation", "torch_compile")
 
-    image_mean: Tensor
-    image_std: Tensor
-
     def __init__(
         self,
         num_stuff: int,
@@ -108,9 +106,9 @@ class EfficientPS(PanopticNetwork):
         self.instance_head = instance_head(num_things, self.neck.out_channels)
         set_norm_implementation(self, norm_implementation)
         self.compile_parts(torch_compile)
-        mean, std = image_mean or self.backbone.image_mean, image_std or self.backbone.image_std
-        self.register_buffer("image_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("image_std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.normalization = ImageNormalization(
+            image_mean or self.backbone.image_mean, image_std or self.backbone.image_std
+        )
 
     def compile_parts(self, parts: Sequence[CompiledPart]) -> None:
         """Let ``torch.compile`` make code of parts when they next run; the state dict stays the same."""
@@ -151,9 +149,11 @@ class EfficientPS(PanopticNetwork):
 
     def normalize(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
         """Return float32 images, normalised by mean and standard deviation; padding becomes 0, the mean colour."""
-        x = normalized(images, image_sizes, mean=self.image_mean, std=self.image_std)
+        weight = next(p for p in self.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[-1] > 1)
+        x = self.normalization(images, image_sizes, weights=weight.dtype)
         # Channels last: depthwise convolutions on a CPU are many times faster, and tensor cores need this layout.
-        return x.contiguous(memory_format=torch.channels_last) if _is_channels_last(self) else x
+        is_channels_last = weight.is_contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=torch.channels_last) if is_channels_last else x
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Return the loss terms of both heads, with the heads' own weights (published is 1, EfficientPS, Sec. 3.4)."""
@@ -211,8 +211,3 @@ class EfficientPS(PanopticNetwork):
             )
             predictions.append(Prediction(panoptic, maps.classes, instances))
         return predictions
-
-
-def _is_channels_last(module: nn.Module) -> bool:
-    weight = next(p for p in module.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[-1] > 1)
-    return weight.is_contiguous(memory_format=torch.channels_last)

@@ -175,7 +175,9 @@ def test_an_unknown_label_names_its_file(case, raw_root):
 def test_an_annotation_in_colours_is_named(raw_root):
     file = raw_root / "gtFine" / "train" / "bochum" / "bochum_000007_000019_gtFine_instanceIds.png"
     Image.new("RGB", (5, 4)).save(file)
-    with pytest.raises(ValueError, match=r"bochum_000007_000019_gtFine_instanceIds\.png' has colours where one number"):
+    with pytest.raises(
+        ValueError, match=r"bochum_000007_000019_gtFine_instanceIds\.png' has .RGB. pixels, which are colours; one"
+    ):
         prepare_split(raw_root, "train")
 
 

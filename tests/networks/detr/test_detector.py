@@ -76,7 +76,8 @@ def images():
 
 def theirs(model, network, images, sizes):
     mask = torch.zeros(len(images), *images.shape[-2:], dtype=torch.int64)
-    pixels = (images - network.image_mean) / network.image_std
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (network.normalization.mean, network.normalization.std))
+    pixels = (images - mean) / std
     for i, (h, w) in enumerate(sizes):
         mask[i, :h, :w] = 1
     with torch.no_grad():
