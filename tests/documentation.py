@@ -141,6 +141,7 @@ class Workspace:
             assert self._python(f"datasets/{script}", words) == 0
         shutil.copytree(root / "datasets/yard", root / "datasets/site")
         write_instances(root / "datasets/site")
+        write_masks(root / "datasets/masks")
         write_scenes(root / "datasets/scenes")
         (scenes,) = (block for block in blocks() if block.language == "yaml" and "stranger_dataset." in block.text)
         (root / "scenes.yaml").write_text(scenes.text)
@@ -219,6 +220,16 @@ class Workspace:
         config = "config.yaml" if name == "cityscapes" else f"configs/{name}.yaml"
         words = shlex.split(f"fit --config {config} --model.init_from null")
         assert not isinstance(main([*words, *self._tiny(words)]), int)
+
+
+def write_masks(folder):
+    """Write two images with maps of classes and of instance numbers, and the table of their classes."""
+    maps = {"images": [[0] * 4] * 2, "semantic": [[7, 26, 26, 255], [7, 7, 26, 26]], "instances": [[0, 1, 2, 0]] * 2}
+    for name, pixels in maps.items():
+        (folder / name).mkdir(parents=True)
+        for image in ("a.png", "b.png"):
+            Image.fromarray(np.array(pixels, dtype=np.uint8)).save(folder / name / image)
+    (folder / "classes.csv").write_text("id,name,isthing\n7,road,0\n26,car,1\n")
 
 
 def write_instances(folder):

@@ -59,6 +59,7 @@ PROGRAM = Group(
             {
                 "cityscapes": Command("those of Cityscapes, from its official packages", f"{_DATA}.cityscapes:main"),
                 "instances": Command("from COCO instance annotations", f"{_DATA}.from_coco_instances:main"),
+                "masks": Command("from masks of classes and instances", f"{_DATA}.from_masks:main"),
             },
         ),
         "draw": Group(

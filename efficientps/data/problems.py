@@ -82,6 +82,19 @@ def _without_name(quoted: re.Match[str]) -> str:
     return quoted.group() if _INDEX.search(quoted.group()) else f"{quoted.group()[0]}…{quoted.group()[0]}"
 
 
+class ProblemsError(ValueError):
+    """Something cannot be done because of one or more problems; the message tells the first.
+
+    Attributes:
+        problems: all of them, by kind.
+    """
+
+    def __init__(self, message: str, problems: Problems) -> None:
+        """Keep the problems."""
+        super().__init__(message)
+        self.problems = problems
+
+
 @dataclass
 class _Kind:
     """The problems of one kind: how many, the first of them, and what to do."""

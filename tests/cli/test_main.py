@@ -28,7 +28,7 @@ def leaves(group):
 def test_each_command_has_a_function():
     """Oracle: Python's import system."""
     found = list(leaves(PROGRAM))
-    assert len(found) == 14
+    assert len(found) == 15
     assert all(callable(resolve_name(command.function)) for command in found)
 
 
@@ -56,11 +56,11 @@ def test_help_loads_no_heavy_package():
     )
     words = json.dumps([*helps, ["--version"]])
     done = subprocess.run([sys.executable, "-c", program, words], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert len(helps) == 13
-    assert done.stdout.count("usage: efficientps ") == 13
+    assert len(helps) == 14
+    assert done.stdout.count("usage: efficientps ") == 14
     assert "(default: 0.2)" in done.stdout
     assert "(default: None)" not in done.stdout
-    assert done.stdout.splitlines()[-1] == "LOADED" + 14 * " 0"
+    assert done.stdout.splitlines()[-1] == "LOADED" + 15 * " 0"
 
 
 def test_as_a_module():
@@ -75,7 +75,10 @@ def test_as_a_module():
         (["--config", "x"], "error: 'efficientps' needs a command first. Known: fit, validate, "),
         (["Fit"], "error: there is no command 'efficientps Fit'; did you mean fit? Known: fit, "),
         (["validat"], "error: there is no command 'efficientps validat'; did you mean validate? Known: fit, "),
-        (["convert", "coco"], "error: there is no command 'efficientps convert coco'. Known: cityscapes, instances."),
+        (
+            ["convert", "coco"],
+            "error: there is no command 'efficientps convert coco'. Known: cityscapes, instances, masks.",
+        ),
     ],
 )
 def test_without_a_command(words, sentence, capsys):

@@ -29,7 +29,8 @@ if TYPE_CHECKING:  # PyTorch is imported after the options are read, so that the
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Convert the annotations; return 0, or 1 after a sentence that says what is wrong."""
     options = _parser(prog).parse_args(arguments)
-    from efficientps.data.formats.coco_instances import InvalidAnnotationsError, read_instances
+    from efficientps.data.formats.coco_instances import read_instances
+    from efficientps.data.problems import ProblemsError
     from efficientps.data.tools.from_instances import convert_instances
 
     folder = Path(options.instances).parent
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             crowds_as_instances=options.crowd_as_instances,
         )
         done.extend(tqdm(converting, total=len(instances.images), unit=" images", disable=None))
-    except InvalidAnnotationsError as error:
+    except ProblemsError as error:
         for line in error.problems.lines("error: "):
             print(line, file=sys.stderr)
         print(

@@ -23,19 +23,6 @@ from efficientps.structures.categories import Category
 PathLike = str | os.PathLike[str]
 
 
-class InvalidAnnotationsError(ValueError):
-    """An instance file has annotations that cannot be used.
-
-    Attributes:
-        problems: all of them, by kind.
-    """
-
-    def __init__(self, message: str, problems: Problems) -> None:
-        """Keep the problems."""
-        super().__init__(message)
-        self.problems = problems
-
-
 class InstanceAnnotation(NamedTuple):
     """One annotation: its class, its polygons or run lengths as the file has them, and its crowd flag."""
 

@@ -17,7 +17,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from efficientps.data.hidden_files import visible
@@ -229,6 +228,7 @@ def _refuse_colors(file: Path) -> None:
 
 def _culprit(files: list[Path], error: BaseException) -> Exception:
     """Return an error that names the file that made the converter fail."""
+    import numpy as np
     from cityscapesscripts.helpers.labels import id2label
 
     for file in files:

@@ -14,17 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efficientps.atomic_file import atomic_file
-from efficientps.data.formats.coco_instances import (
-    InstanceFile,
-    InvalidAnnotationsError,
-    read_instance_categories,
-)
+from efficientps.data.formats.coco_instances import InstanceFile, read_instance_categories
 from efficientps.data.formats.coco_json import PanopticEntry, read_json
 from efficientps.data.formats.coco_segmentation import decode_segmentation
 from efficientps.data.formats.id_map import write_id_map
 from efficientps.data.formats.label_map import read_label_map
 from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.formats.safe_path import inside
+from efficientps.data.problems import ProblemsError
 from efficientps.data.tools.overlap import Instance, Overlap, paint_instances
 from efficientps.structures.categories import Category
 
@@ -80,7 +77,7 @@ def convert_instances(
         What became of each image, after its map is written; the JSON follows the last one.
 
     Raises:
-        InvalidAnnotationsError: if the file has unusable annotations, unless ``skip_invalid``.
+        ProblemsError: if the file has unusable annotations, unless ``skip_invalid``.
         FileNotFoundError: if a file is missing.
         ValueError: if a file is damaged or not of the format, or ``output`` holds a result already.
     """
@@ -88,7 +85,7 @@ def convert_instances(
     if json_file.exists():
         raise ValueError(f"'{json_file}' exists already; choose another folder, or delete it.")
     if instances.problems and not skip_invalid:
-        raise InvalidAnnotationsError(
+        raise ProblemsError(
             f"{len(instances.problems)} of {instances.total} annotations of '{instances.path}' cannot be used; the "
             f"first: {next(iter(instances.problems))}",
             instances.problems,

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from efficientps.data.formats.coco_instances import InvalidAnnotationsError, read_instances
+from efficientps.data.formats.coco_instances import read_instances
 from efficientps.data.formats.coco_segmentation import decode_segmentation
+from efficientps.data.problems import ProblemsError
 from efficientps.data.tools.check_coco import check_coco_panoptic
 from efficientps.data.tools.from_instances import convert_instances
 from efficientps.data.tools.overlap import Instance, paint_instances
@@ -306,7 +307,7 @@ def test_unusable_annotations_are_counted_by_kind_and_left_out_on_request(site, 
     bad = [good[0] | change for times, change in enumerate(INVALID.values(), start=1) for _ in range(times)]
     site.document["annotations"] = [*bad, *good]
     site.out = site.root / "refused"
-    with pytest.raises(InvalidAnnotationsError, match=r"36 of 39 annotations of .* cannot be used; the first: "):
+    with pytest.raises(ProblemsError, match=r"36 of 39 annotations of .* cannot be used; the first: "):
         site.convert()
     words = (site.root / "instances.json", "--output", site.root / "again")
     assert run(*words) == 1

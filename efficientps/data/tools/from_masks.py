@@ -1,0 +1,156 @@
+"""Convert masks, images of classes and of instance numbers, to COCO panoptic annotations.
+
+A pixel is void if its class is one of the void values, or 0 where no class has this id. Pixels of a thing class without
+an instance become one crowd region of the class, or void. Pixels of a stuff class are one segment, whatever their
+numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from efficientps.atomic_file import atomic_file
+from efficientps.data.formats.coco_json import PanopticEntry
+from efficientps.data.formats.export import write_panoptic_json
+from efficientps.data.formats.id_map import write_id_map
+from efficientps.data.formats.image_file import image_size, open_image
+from efficientps.data.problems import Problem, Problems, ProblemsError
+from efficientps.data.tools.masks import MaskFiles, MaskKind, MaskRules, Source, read_masks
+from efficientps.data.tools.segments_of_masks import NO_CLASS, LabelMap, components, segments_of_masks
+from efficientps.structures.categories import Categories
+
+_SERIAL = 32
+"""So few images are converted in this process: others take seconds to start."""
+
+_BATCH = 8
+"""Images that a process is given at a time."""
+
+
+class MaskConversion(NamedTuple):
+    """Result for one image: what the panoptic file says of it, or why it cannot be converted."""
+
+    entry: PanopticEntry | None
+    problems: tuple[Problem, ...] = ()
+
+
+def convert_masks(
+    files: MaskFiles,
+    categories: Categories,
+    output: Path,
+    *,
+    rules: MaskRules | None = None,
+    skip_invalid: bool = False,
+    workers: int = 1,
+) -> Iterator[MaskConversion]:
+    """Write ``output/panoptic.json`` and ``output/panoptic/*.png``, image by image.
+
+    Each file appears whole or not at all, and the JSON file last, so that an interrupted run leaves none.
+
+    Args:
+        files: where images and masks lie.
+        categories: the classes, whose label ids are the values of the masks.
+        output: folder of the result; is created.
+        rules: what the values mean.
+        skip_invalid: whether images that cannot be converted are left out; by default they are an error.
+        workers: number of processes; 1 converts in this one.
+
+    Yields:
+        What became of each image, in sorted order; the JSON file follows the last one.
+
+    Raises:
+        FileNotFoundError: if there is no image.
+        ProblemsError: after the last image, if one could not be converted, unless ``skip_invalid``; before the
+            first, if masks are missing.
+        ValueError: if ``output`` holds a result already, no image is left, or ``rules`` contradict the classes.
+    """
+    json_file = output / "panoptic.json"
+    if json_file.exists():
+        raise ValueError(f"'{json_file}' exists already; choose another folder, or delete it.")
+    rules = rules or MaskRules()
+    rules.void_values(categories)
+    sources = files.sources()
+    problems = Problems(
+        Problem("mask that does not exist", str(source.image), text=f"Image '{source.image}' has no mask '{mask}'.")
+        for source in sources
+        for mask in source.masks
+        if not mask.is_file()
+    )
+    if problems and not skip_invalid:
+        raise _refusal(problems, len(sources))
+    (output / "panoptic").mkdir(parents=True, exist_ok=True)
+    entries = []
+    for conversion in _convert_all(
+        partial(_convert, files.kind, categories, rules, output / "panoptic"), sources, workers
+    ):
+        if conversion.entry is not None:
+            entries.append(conversion.entry)
+        else:
+            problems.extend(conversion.problems)
+        yield conversion
+    if problems and not skip_invalid:
+        raise _refusal(problems, len(sources))
+    if not entries:
+        raise ProblemsError(f"None of the {len(sources)} images can be converted.", problems)
+    write_panoptic_json(json_file, entries, categories)
+
+
+def _refusal(problems: Problems, images: int) -> ProblemsError:
+    return ProblemsError(
+        f"{len(problems)} problems in the masks of {images} images; the first: {next(iter(problems))}", problems
+    )
+
+
+def _convert_all(
+    convert: Callable[[Source], MaskConversion], sources: Sequence[Source], workers: int
+) -> Iterator[MaskConversion]:
+    """Convert all images, and yield each when it is done, in order."""
+    if workers <= 1 or len(sources) <= _SERIAL:
+        yield from map(convert, sources)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(convert, sources, chunksize=_BATCH)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _convert(kind: MaskKind, categories: Categories, rules: MaskRules, folder: Path, source: Source) -> MaskConversion:
+    """Convert one image, and write its map."""
+    things = frozenset(category.label_id for category in categories if category.is_thing)
+    known = [category.label_id for category in categories]
+    try:
+        with open_image(source.image) as image:
+            size = image_size(image, upright=rules.upright)
+        void = rules.void_values(categories)
+        classes, numbers = read_masks(source, kind, size, void=void, divisor=rules.divisor)
+    except (ValueError, OSError) as error:
+        return MaskConversion(None, (Problem.of(error),))
+    unlisted = ~np.isin(classes, [NO_CLASS, *known])
+    if unlisted.any() and not rules.unlisted_is_void:
+        return MaskConversion(None, tuple(_unlisted(source.masks[0], classes[unlisted])))
+    classes[unlisted] = NO_CLASS
+    if kind == "components":
+        numbers = components(classes, things, min_area=rules.min_area)
+    segment_ids, segments = segments_of_masks(classes, numbers, things=things, uncounted=rules.uncounted)
+    map_name = f"{source.image_id}.png"
+    try:
+        with atomic_file(folder / map_name) as temporary:
+            write_id_map(temporary, segment_ids)
+    except ValueError as error:  # more segments than three bytes number
+        return MaskConversion(None, (Problem.of(error),))
+    return MaskConversion(PanopticEntry(source.image_id, map_name, tuple(segments), source.file_name, size))
+
+
+def _unlisted(mask: Path, values: LabelMap) -> Iterator[Problem]:
+    """Yield a problem for each class that the table lacks."""
+    for value, count in zip(*(found.tolist() for found in np.unique(values, return_counts=True)), strict=True):
+        fault = f"pixels of the class {value}, which the table of classes lacks"
+        yield Problem(fault, str(mask), text=f"Mask '{mask}' has {count} {fault}.")
