@@ -18,9 +18,9 @@ import numpy as np
 
 from efficientps.atomic_file import atomic_file
 from efficientps.data.formats.coco_json import PanopticEntry
-from efficientps.data.formats.export import write_panoptic_json
 from efficientps.data.formats.id_map import write_id_map
 from efficientps.data.formats.image_file import image_size, open_image
+from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.problems import Problem, Problems, ProblemsError
 from efficientps.data.tools.masks import MaskFiles, MaskKind, MaskRules, Source, read_masks
 from efficientps.data.tools.segments_of_masks import NO_CLASS, LabelMap, components, segments_of_masks

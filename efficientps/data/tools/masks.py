@@ -22,7 +22,8 @@ import numpy as np
 from efficientps.data.formats.image_file import UnusableImageError, open_image
 from efficientps.data.formats.label_map import check_size, read_label_map
 from efficientps.data.hidden_files import visible
-from efficientps.data.sources.image_folder import IMAGE_EXTENSIONS, image_id_of
+from efficientps.data.sources.image_folder import IMAGE_EXTENSIONS
+from efficientps.data.sources.image_ids import image_id_of
 from efficientps.data.tools.segments_of_masks import NO_CLASS, NO_INSTANCE, LabelMap, Uncounted
 from efficientps.structures.categories import Categories
 
