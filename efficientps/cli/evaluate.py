@@ -29,11 +29,17 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     parser.add_argument("--per-class", action="store_true", help="show every class")
     parser.add_argument("--report", metavar="DIR", type=Path, help="write report.html and its pictures to this folder")
     parser.add_argument("--images", metavar="DIR", help="folder of the image files, for the pictures of the report")
+    parser.add_argument(
+        "--upright",
+        action="store_true",
+        help="the annotations belong to images turned upright as their EXIF orientation says (data.upright: true)",
+    )
     parser.add_argument("--log", metavar="CSV", help="metrics.csv of the training run, for the curves of the report")
     parser.add_argument("--worst", metavar="N", type=int, default=8, help="images that the report shows")
     options = parser.parse_args(arguments)
     # PyTorch is imported after the options are read, so that the help appears at once.
     from efficientps.cli.evaluation import evaluate
+    from efficientps.data.formats.image_file import TurnedImageError
     from efficientps.reporting.curves import read_curves
     from efficientps.reporting.html import write_report
     from efficientps.reporting.worst_images import WorstImages
@@ -41,7 +47,13 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         worst = WorstImages(options.worst) if options.report is not None else None
         result, categories = evaluate(
-            options.gt_json, options.gt_dir, options.pred_json, options.pred_dir, worst=worst, image_dir=options.images
+            options.gt_json,
+            options.gt_dir,
+            options.pred_json,
+            options.pred_dir,
+            worst=worst,
+            image_dir=options.images,
+            upright=options.upright,
         )
         names = [category.name for category in categories]
         if worst is not None:
@@ -56,6 +68,10 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             )
         if options.json is not None:
             _write_whole(Path(options.json), json.dumps(result.as_dict(names), indent=2) + "\n")
+    except TurnedImageError as error:
+        way = "leave --upright out" if options.upright else "give --upright"
+        print(f"error: {explain_input(error)} To take it so, {way}.", file=sys.stderr)
+        return 2
     except (OSError, ValueError) as error:
         print(f"error: {explain_input(error)}", file=sys.stderr)
         return 2

@@ -37,6 +37,7 @@ def evaluate(
     *,
     worst: WorstImages | None = None,
     image_dir: PathLike | None = None,
+    upright: bool = False,
 ) -> tuple[PanopticQualityResult, Categories]:
     """Compare the predictions of a folder with the ground truth of another.
 
@@ -50,6 +51,7 @@ def evaluate(
         pred_dir: folder of the PNG files that these name.
         worst: collects the images of the lowest quality, for a report.
         image_dir: folder of the image files that ``gt_json`` names, for the pictures of these images.
+        upright: whether the ground truth belongs to images turned as their EXIF orientation says.
 
     Returns:
         The panoptic quality, and the classes, stuff first, that it is indexed by.
@@ -79,7 +81,9 @@ def evaluate(
         counts = list(threads.map(count, truth))
     if worst is not None:
         for entry, counted in zip(truth, counts, strict=True):
-            paint = partial(_compare, entry, predictions[entry.image_id], gt_dir, pred_dir, categories, image_dir)
+            paint = partial(
+                _compare, entry, predictions[entry.image_id], gt_dir, pred_dir, categories, image_dir, upright
+            )
             worst.offer(entry.image_id, counted, paint)
     iou, tp, fp, fn = (torch.stack(values).sum(dim=0).numpy() for values in zip(*counts, strict=True))
     return PanopticQualityResult.from_counts(iou, tp, fp, fn, num_stuff=categories.num_stuff), categories
@@ -101,6 +105,7 @@ def _compare(
     pred_dir: PathLike,
     categories: Categories,
     image_dir: PathLike | None,
+    upright: bool,
 ) -> Picture:
     """Paint image, prediction and ground truth; the image is grey where none is given."""
     target, prediction = _read(entry, gt_dir, categories), _read(predicted, pred_dir, categories)
@@ -108,6 +113,6 @@ def _compare(
     image = np.full((height, width, 3), 128, dtype=np.uint8)
     if image_dir is not None and entry.image_file_name:
         file = inside(image_dir, entry.image_file_name, "the ground truth")
-        image = read_image(file, size=(height, width)).permute(1, 2, 0).numpy()
+        image = read_image(file, size=(height, width), upright=upright).permute(1, 2, 0).numpy()
     colors, names = [category.color for category in categories], [category.name for category in categories]
     return comparison(image, prediction, target, colors, names)

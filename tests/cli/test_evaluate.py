@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as official
-from PIL import Image
+from PIL import ExifTags, Image
 
 from efficientps.cli.evaluate import main
 from efficientps.cli.evaluation import evaluate
@@ -189,3 +189,33 @@ def test_bad_input_is_one_sentence_and_exit_code_2(case, folders, tmp_path, caps
 def test_output_that_cannot_be_written_is_one_sentence(folders, tmp_path, capsys):
     assert main([*folders.arguments, "--json", str(tmp_path / "missing" / "figures.json")]) == 2
     assert "Cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_report_of_a_set_that_is_read_upright(orientation, folders, tmp_path, capsys):
+    """Images that lie on their side in the file, and whose annotations were drawn on the upright ones."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    folders.documents["gt"]["images"] = []
+    (tmp_path / "images").mkdir()
+    for number in range(8):
+        picture = Image.new("RGB", (48, 32))
+        stored = picture if orientation == 1 else picture.transpose(Image.Transpose.ROTATE_90)
+        stored.save(tmp_path / f"images/{number}.jpg", exif=exif)
+        folders.documents["gt"]["images"].append(
+            {"id": f"image_{number}", "file_name": f"{number}.jpg", "height": 32, "width": 48}
+        )
+    folders.write()
+    words = [*folders.arguments, "--report", str(tmp_path / "report"), "--images", str(tmp_path / "images")]
+    assert main([*words, "--upright"]) == 0 and (tmp_path / "report/report.html").is_file()
+    capsys.readouterr()
+    if orientation == 1:
+        assert main(words) == 0
+        return
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "with upright=True it has that size. To take it so, give --upright." in error and error.count("\n") == 1
+    for number in range(8):
+        Image.new("RGB", (48, 32)).save(tmp_path / f"images/{number}.jpg", exif=exif)
+    assert main([*words, "--upright"]) == 2
+    assert "with upright=False it has that size. To take it so, leave --upright out." in capsys.readouterr().err

@@ -23,7 +23,7 @@ from efficientps.data.formats.image_file import UnusableImageError, open_image
 from efficientps.data.formats.label_map import check_size, read_label_map
 from efficientps.data.hidden_files import visible
 from efficientps.data.sources.image_folder import IMAGE_EXTENSIONS
-from efficientps.data.sources.image_ids import image_id_of
+from efficientps.data.sources.image_ids import folded, image_id_of
 from efficientps.data.tools.segments_of_masks import NO_CLASS, NO_INSTANCE, LabelMap, Uncounted
 from efficientps.structures.categories import Categories
 
@@ -85,12 +85,12 @@ class MaskFiles:
             raise FileNotFoundError(f"Folder '{self.images}' holds no image whose name ends in '{self.image_suffix}'.")
         names: dict[str, Path] = {}
         for source in sources:
-            if source.image_id in names:
+            name = folded(source.image_id)
+            if name in names:
                 raise ValueError(
-                    f"Images '{names[source.image_id]}' and '{source.image}' would both be called '{source.image_id}'; "
-                    "rename one."
+                    f"Images '{names[name]}' and '{source.image}' would both be called '{source.image_id}'; rename one."
                 )
-            names[source.image_id] = source.image
+            names[name] = source.image
         return sources
 
     def _source(self, image: Path) -> Source:
@@ -99,7 +99,7 @@ class MaskFiles:
         masks = [self.masks / place.with_name(f"{stem}{self.mask_suffix}.png")]
         if self.instances is not None:
             masks.append(self.instances / place.with_name(f"{stem}{self.instance_suffix}.png"))
-        return Source(image_id_of(place.with_name(stem)), image, place.as_posix(), tuple(masks))
+        return Source(image_id_of(place.with_name(f"{stem}{place.suffix}")), image, place.as_posix(), tuple(masks))
 
 
 class Source(NamedTuple):

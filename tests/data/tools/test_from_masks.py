@@ -204,6 +204,14 @@ def test_instance_0_of_ids_is_an_instance(site):
     assert site.names() == [["car 1", "car 2"], ["cars", "road"]]
 
 
+def test_names_with_dots(site):
+    """Two names that differ behind a dot are two images."""
+    (site.root / "images/sub/b.jpg").rename(site.root / "images/a.2.jpg")
+    (site.root / "ids/sub/b.png").rename(site.root / "ids/a.2.png")
+    assert site.run("ids") == 0
+    assert [image["id"] for image in site.document()["images"]] == ["a.2", "a"] and site.names(0) == EXPECTED
+
+
 def test_more_than_255_instances(site):
     """Green + 256 blue, and maps of 16 bits."""
     for name in ("a", "sub/b"):
