@@ -1,4 +1,7 @@
-"""Refuse a configuration in which a key stands twice: the parser would drop the first one in silence."""
+"""Refuse a configuration file that cannot be read, by its name, or in which a key stands twice.
+
+The parser does not say which file it cannot read, and drops the first of two keys in silence.
+"""
 
 from __future__ import annotations
 
@@ -18,38 +21,68 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def check_repeated_keys(arguments: Sequence[str]) -> None:
     """Check a command line: the files that its options name, those that are named in these files, and written values.
 
-    What is no YAML is left to the parser.
+    A written value that is no YAML is left to the parser.
 
     Raises:
-        ValueError: a key stands twice in one block.
+        ValueError: a key stands twice in one block, or a file is not a configuration.
     """
     for option, following in zip(arguments, [*arguments[1:], ""], strict=True):
         name, is_joined, value = option.partition("=")
         value = value if is_joined else following
-        if name in ("-c", "--config") or _is_configuration(Path(value)):
+        if name in ("-c", "--config"):
             check_file(Path(value))
+        elif _is_configuration(Path(value)):
+            check_file(Path(value), is_whole=False)
         elif name.startswith("--") and value.lstrip().startswith(("{", "[")):
             _check(value, f"The value of {name}")
 
 
-def check_file(path: Path) -> None:
-    """Check a configuration file, and the files that it names.
+def check_file(path: Path, *, is_whole: bool = True) -> None:
+    """Check a configuration file, and the files that it names; one that does not exist is left to the parser.
+
+    Args:
+        path: the file.
+        is_whole: whether it is a whole configuration, which consists of keys, and not the value of one key.
 
     Raises:
-        ValueError: a key stands twice in one block.
+        ValueError: a key stands twice in one block, or a file is not UTF-8, not YAML, or without keys.
     """
     waiting, known = [path], {path.resolve()}
     while waiting:
         path = waiting.pop()
         try:
-            text = path.read_text(encoding="utf-8")
+            content = path.read_bytes()
         except (OSError, ValueError):
             continue
+        text = _decoded(content, path)
+        try:
+            root = yaml.compose(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise ValueError(f"The file {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        if is_whole and not isinstance(root, yaml.MappingNode):
+            what = "is empty" if root is None else "does not consist of keys and values"
+            raise ValueError(f"The configuration {path} {what}; give one with sections such as 'model' and 'data'.")
+        is_whole = False  # files that a file names are values of its keys
         for name in _check(text, f"The file {path}"):
             named = path.parent / name
             if _is_configuration(named) and named.resolve() not in known:
                 waiting.append(named)
                 known.add(named.resolve())
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        ValueError: it is not encoded in UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        found = "it is in UTF-16" if is_utf16 else f"line {line} has the byte 0x{content[error.start]:02x}"
+        raise ValueError(f"The file {path} is not text in UTF-8: {found}; save it as UTF-8.") from None
 
 
 def _is_configuration(path: Path) -> bool:
