@@ -18,6 +18,7 @@ import efficientps.networks.efficientps  # noqa: F401 - a configuration can name
 from efficientps.cli.device_errors import check_bfloat16, explain_device, unused_gpu
 from efficientps.cli.errors import note_keys
 from efficientps.cli.network_defaults import chosen_network
+from efficientps.cli.refused_settings import refuse_settings
 from efficientps.cli.repeated_keys import check_repeated_keys
 from efficientps.cli.resuming import Resumption, read_run
 from efficientps.data.loading.datamodule import PanopticDataModule
@@ -55,9 +56,6 @@ CALLBACKS: dict[str, type[pl.Callback]] = {
 
 SECTIONS: dict[str, type] = {"model": PanopticModule, "data": PanopticDataModule, "trainer": pl.Trainer, **CALLBACKS}
 """The class of each section of the configuration, by its key."""
-
-SHARDING_STRATEGIES = ("fsdp", "deepspeed", "model_parallel")
-"""Strategies of Lightning that are refused."""
 
 
 class PanopticCLI(LightningCLI):
@@ -149,12 +147,7 @@ class PanopticCLI(LightningCLI):
         The checkpoint callbacks are left out where ``trainer.enable_checkpointing`` is false.
         """
         settings = self.config_init[self.subcommand].trainer
-        if str(settings.strategy).startswith(SHARDING_STRATEGIES):
-            raise ValueError(
-                f"trainer.strategy is {settings.strategy}, which shards weights over GPUs; it is not supported, "
-                "because activations fill the memory here, and it does not shard them. Use ddp, and "
-                "model.network.activation_checkpointing where memory is short."
-            )
+        refuse_settings(self.subcommand, settings)
         if not settings.fast_dev_run:
             users = [] if isinstance(settings.logger, (bool, type(None))) else _as_list(settings.logger)
             folder = RunFolder(settings.default_root_dir)
