@@ -10,7 +10,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from pycocotools import mask as coco_mask
 
+from efficientps.cli.data import from_coco_instances, from_masks
 from efficientps.data.formats.coco_json import read_panoptic_json
 from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import read_image
@@ -147,6 +149,107 @@ def test_annotations(tmp_path, counts):
             for entry in result:
                 (annotation,) = [a for a in given["annotations"] if str(a["image_id"]) == str(entry.image_id)]
                 assert len(entry.segments) == len(annotation["segments_info"])
+
+
+def instances():
+    mask = {"size": [16, 24], "counts": [100, 50, 234]}
+    text = coco_mask.frPyObjects(mask, 16, 24)["counts"].decode()
+    return {
+        "images": [{"id": 1, "file_name": "a.png", "height": 16, "width": 24}],
+        "annotations": [
+            {"image_id": 1, "category_id": 0, "segmentation": [[2, 2, 12, 2, 12, 9.5, 2, 9.5]], "iscrowd": 0},
+            {"image_id": 1, "category_id": 4, "segmentation": mask, "iscrowd": 0},
+            {"image_id": 1, "category_id": 4, "segmentation": mask | {"counts": text}, "iscrowd": 1},
+        ],
+        "categories": [{"id": 0, "name": "worker", "supercategory": "none"}, {"id": 4, "name": "car", "isthing": 1}],
+    }
+
+
+def is_whole(folder):
+    """Return whether a conversion is a data set: each map has the segments that its JSON file lists."""
+    for entry in read_panoptic_json(folder / "panoptic.json"):
+        ids = read_id_map(folder / "panoptic" / entry.map_file_name)
+        assert ids.shape == entry.size
+        assert set(np.unique(ids).tolist()) - {0} == {segment.id for segment in entry.segments}
+    return True
+
+
+def test_instances(tmp_path, counts, capsys):
+    """Oracle: each kind of problem once on stderr and exit code 1, or a whole data set in the panoptic format."""
+    rng = random.Random(4)
+    (tmp_path / "a.json").write_text(json.dumps(instances()))
+    assert from_coco_instances.main([str(tmp_path / "a.json"), "--output", str(tmp_path / "whole")]) == 0
+    for number in range(400):
+        whole = json.dumps(instances())
+        content = json.dumps(damage(instances(), rng)).encode() if number % 2 else mutate(whole.encode(), rng)
+        (tmp_path / "a.json").write_bytes(content)
+        output = tmp_path / f"out_{number}"
+        skip = ["--skip-invalid"] if number % 4 > 1 else []
+        capsys.readouterr()
+        begin = time.perf_counter()
+        try:
+            code = from_coco_instances.main([str(tmp_path / "a.json"), "--output", str(output), *skip])
+            assert code == 1 or is_whole(output)
+        except Exception as error:
+            error.add_note(repr(content))
+            raise
+        assert time.perf_counter() - begin < SLOWEST
+        counts["refused" if code else "read"] += 1
+        error = capsys.readouterr().err
+        if code:
+            assert not (output / "panoptic.json").exists()
+            assert 1 <= error.count("error: ") <= 3 and len(error) < 3000, error
+
+
+def test_masks_and_their_classes(tmp_path, counts, capsys):
+    """Oracle: for a changed PNG, the conversion of the whole files; for a changed table, a whole data set."""
+    rng = random.Random(5)
+    pixels = np.random.default_rng(5).choice([0, 7, 26, 255], (16, 24)).astype(np.uint8)
+    for folder in ("images", "classes", "numbers"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels).save(tmp_path / folder / "a.png")
+    table = "id,name,isthing\n7,road,0\n26,car,1\n"
+    yaml_table = yaml.safe_dump(document()["categories"])
+    files = {
+        tmp_path / "classes/a.png": (tmp_path / "classes/a.png").read_bytes(),
+        tmp_path / "numbers/a.png": (tmp_path / "numbers/a.png").read_bytes(),
+        tmp_path / "table.csv": table.encode(),
+        tmp_path / "table.yaml": yaml_table.encode(),
+        tmp_path / "table.json": json.dumps(document()["categories"]).encode(),
+    }
+    for path, content in files.items():
+        path.write_bytes(content)
+    words = ["--images", "images", "--semantic", "classes", "--instances", "numbers", "--workers", "1"]
+
+    def convert(name, table):
+        options = [word if word.startswith("--") or word == "1" else str(tmp_path / word) for word in words]
+        return from_masks.main([*options, "--output", str(tmp_path / name), "--classes", str(table)])
+
+    assert convert("whole", tmp_path / "table.csv") == 0
+    expected = read_id_map(tmp_path / "whole/panoptic/a.png")
+    for number in range(500):
+        path = list(files)[number % 5]
+        if number % 10 > 6:
+            path.write_text(json.dumps(damage(document()["categories"], rng)))  # which is YAML, too
+        else:
+            path.write_bytes(mutate(files[path], rng))
+        capsys.readouterr()
+        begin = time.perf_counter()
+        try:
+            code = convert(str(number), path if path.stem == "table" else tmp_path / "table.csv")
+            assert code == 1 or is_whole(tmp_path / str(number))
+        except Exception as error:
+            error.add_note(repr(path.read_bytes()))
+            raise
+        assert time.perf_counter() - begin < SLOWEST
+        counts["refused" if code else "read"] += 1
+        error = capsys.readouterr().err
+        if code:
+            assert not (tmp_path / str(number) / "panoptic.json").exists()
+            assert 1 <= error.count("error: ") <= 4 and len(error) < 3000, error
+        elif path.suffix == ".png":
+            assert np.array_equal(read_id_map(tmp_path / str(number) / "panoptic/a.png"), expected)
+        path.write_bytes(files[path])
 
 
 CODE = b"\x80\x02cos\nsystem\nX\x20\x00\x00\x00touch "
