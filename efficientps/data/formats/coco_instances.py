@@ -114,10 +114,12 @@ def read_instance_categories(path: PathLike, document: Any, *, is_thing: bool | 
         ValueError: if the list is missing, or an entry lacks ``id`` (from 0) or ``name``.
     """
     items = document.get("categories") if isinstance(document, dict) else None
-    if not isinstance(items, list) or not all(map(_is_category, items)):
+    if not isinstance(items, list):
+        raise ValueError(f"Annotation file '{path}' has no list 'categories' whose entries say 'id' and 'name'.")
+    if faulty := [number for number, item in enumerate(items) if not _is_category(item)]:
         raise ValueError(
-            f"Annotation file '{path}' has no list 'categories' whose entries say 'id' (from 0) and 'name', and where "
-            "they say 'isthing', it is 0 or 1."
+            f"Annotation file '{path}' has {shortened(items[faulty[0]])} as 'categories[{faulty[0]}]'; each of them "
+            "has 'id', a whole number from 0, and 'name', and if it has 'isthing', that is 0 or 1."
         )
     return [
         Category(

@@ -23,7 +23,7 @@ from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.formats.safe_path import inside
 from efficientps.data.problems import ProblemsError
 from efficientps.data.tools.overlap import Instance, Overlap, paint_instances
-from efficientps.structures.categories import Category
+from efficientps.structures.categories import Categories, Category
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -102,6 +102,10 @@ def convert_instances(
     known = {category.label_id for category in categories}
     if len(known) < len(categories) or len({category.name for category in categories}) < len(categories):
         raise ValueError(f"Two of the classes of '{instances.path}' and what was added have one id or one name.")
+    try:
+        Categories(sorted(categories, key=lambda category: (category.is_thing, category.label_id)))
+    except ValueError as error:  # nothing would read the result
+        raise ValueError(f"Annotation file '{instances.path}': {error}") from None
     things = frozenset(category.label_id for category in categories if category.is_thing)
     (output / "panoptic").mkdir(parents=True, exist_ok=True)
     entries = []

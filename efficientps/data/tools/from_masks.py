@@ -26,7 +26,7 @@ from efficientps.data.tools.masks import MaskFiles, MaskKind, MaskRules, Source,
 from efficientps.data.tools.segments_of_masks import NO_CLASS, LabelMap, components, segments_of_masks
 from efficientps.structures.categories import Categories
 
-_SERIAL = 32
+_SERIAL = 64
 """So few images are converted in this process: others take seconds to start."""
 
 _BATCH = 8

@@ -231,9 +231,14 @@ def spoiled(change):
 
 
 FAULTS = {
-    "no categories": (spoiled(lambda d: d.pop("categories")), "has no list 'categories' whose entries say 'id'"),
-    "category -1": (spoiled(lambda d: d["categories"][0].update(id=-1)), "has no list 'categories' whose entries"),
-    "category too large": (spoiled(lambda d: d["categories"][0].update(id=2**70)), "has no list 'categories' whose"),
+    "no categories": (spoiled(lambda d: d.pop("categories")), "has no list 'categories' whose entries say 'id' and"),
+    "category -1": (spoiled(lambda d: d["categories"][1].update(id=-1)), r"'id': -1.* as 'categories\[1\]'; each"),
+    "category too large": (spoiled(lambda d: d["categories"][0].update(id=2**70)), r"as 'categories\[0\]'; each of"),
+    "category as text": (spoiled(lambda d: d["categories"][0].update(id="0")), r"as 'categories\[0\]'; each of them"),
+    "300 categories": (
+        spoiled(lambda d: d["categories"].extend({"id": n, "name": f"{n}"} for n in range(100, 400))),
+        r"instances\.json': .*classes",
+    ),
     "category twice": (lambda s: s.stuff["categories"][0].update(id=9), "have one id or one name"),
     "no images": (spoiled(lambda d: d.update(images=[])), "has no image in a list 'images'"),
     "no size": (spoiled(lambda d: d["images"][0].pop("width")), r"has None as 'images\[0\]\.width'"),

@@ -9,9 +9,11 @@ from scipy import ndimage
 
 from efficientps.cli.data.from_masks import main
 from efficientps.data.formats.class_table import class_table, read_class_table
+from efficientps.data.formats.coco_json import read_panoptic_json
+from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.tools.check_coco import check_coco_panoptic
 from efficientps.data.tools.from_masks import convert_masks
-from efficientps.data.tools.masks import MaskFiles
+from efficientps.data.tools.masks import MaskFiles, MaskRules
 from efficientps.data.tools.segments_of_masks import components, segments_of_masks
 from tests.sweep import sweep
 
@@ -226,6 +228,31 @@ def test_more_than_255_instances(site):
         assert site.names() == [["car 1", "car 2", "car 3"]]
 
 
+def segments_of(entry, folder):
+    """The class, the crowd flag and the pixels of each segment of a panoptic map."""
+    ids = read_id_map(folder / entry.map_file_name)
+    return {(segment.category_id, segment.is_crowd, (ids == segment.id).tobytes()) for segment in entry.segments}
+
+
+def test_instance_ids_are_converted_as_cityscapes_does_it(shared_cityscapes_root, tmp_path):
+    """Oracle: the official converter of cityscapesscripts, on a tree in the layout of Cityscapes."""
+    labels = shared_cityscapes_root / "gtFine"
+    official = labels / "cityscapes_panoptic_train.json"
+    files = MaskFiles(
+        images=shared_cityscapes_root / "leftImg8bit/train",
+        kind="ids",
+        masks=labels / "train",
+        image_suffix="_leftImg8bit",
+        mask_suffix="_gtFine_instanceIds",
+    )
+    list(convert_masks(files, read_class_table(official), tmp_path, rules=MaskRules(unlisted_is_void=True)))
+    expected, made = read_panoptic_json(official), read_panoptic_json(tmp_path / "panoptic.json")
+    assert len(made) == len(expected) == 7
+    assert sum(segment.is_crowd for entry in expected for segment in entry.segments) > 0
+    for entry, other in zip(sorted(made), sorted(expected), strict=True):
+        assert segments_of(entry, tmp_path / "panoptic") == segments_of(other, official.with_suffix(""))
+
+
 def test_names_with_suffixes_and_files_beside_them(tmp_path):
     """The layout of Cityscapes; and masks that lie beside their images are no images, nor are hidden twins."""
     site = Site(tmp_path)
@@ -389,11 +416,11 @@ def test_processes_make_the_same_files(tmp_path):
     """Oracle: the same conversion in one process."""
     site = Site(tmp_path)
     rng = np.random.default_rng(0)
-    for number in range(40):
+    for number in range(70):
         site.save(f"images/{number}.jpg", np.zeros((4, 4, 3), dtype=np.uint8))
         site.save(f"classes/{number}.png", rng.choice([7, 24, 26], (4, 4)).astype(np.uint8))
     files = MaskFiles(images=tmp_path / "images", kind="components", masks=tmp_path / "classes")
     for workers in (1, 2):
         list(convert_masks(files, TABLE, tmp_path / str(workers), workers=workers))
     made = [{file.name: file.read_bytes() for file in (tmp_path / n).rglob("*.*")} for n in ("1", "2")]
-    assert made[0] == made[1] and len(made[0]) == 43
+    assert made[0] == made[1] and len(made[0]) == 73
