@@ -29,6 +29,9 @@ from efficientps.structures.categories import Categories
 _SERIAL = 64
 """So few images are converted in this process: others take seconds to start."""
 
+_NAMED = 5
+"""Classes that a message names."""
+
 _BATCH = 8
 """Images that a process is given at a time."""
 
@@ -135,7 +138,7 @@ def _convert(kind: MaskKind, categories: Categories, rules: MaskRules, folder: P
         return MaskConversion(None, (Problem.of(error),))
     unlisted = ~np.isin(classes, [NO_CLASS, *known])
     if unlisted.any() and not rules.unlisted_is_void:
-        return MaskConversion(None, tuple(_unlisted(source.masks[0], classes[unlisted])))
+        return MaskConversion(None, (_unlisted(source.masks[0], classes[unlisted]),))
     classes[unlisted] = NO_CLASS
     if kind == "components":
         numbers = components(classes, things, min_area=rules.min_area)
@@ -149,8 +152,14 @@ def _convert(kind: MaskKind, categories: Categories, rules: MaskRules, folder: P
     return MaskConversion(PanopticEntry(source.image_id, map_name, tuple(segments), source.file_name, size))
 
 
-def _unlisted(mask: Path, values: LabelMap) -> Iterator[Problem]:
-    """Yield a problem for each class that the table lacks."""
-    for value, count in zip(*(found.tolist() for found in np.unique(values, return_counts=True)), strict=True):
-        fault = f"pixels of the class {value}, which the table of classes lacks"
-        yield Problem(fault, str(mask), text=f"Mask '{mask}' has {count} {fault}.")
+def _unlisted(mask: Path, values: LabelMap) -> Problem:
+    """Return the problem of pixels whose classes the table lacks."""
+    found = np.unique(values).tolist()
+    names = ", ".join(map(str, found[:_NAMED])) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+    fault = "pixels of classes that the table of classes lacks"
+    remedy = (
+        "values from 1000 on are instances in masks of the kind of Cityscapes' instanceIds; read them as such"
+        if found[-1] >= 1000
+        else "add these classes to the table, or say that they are void"
+    )
+    return Problem(fault, str(mask), remedy, f"Mask '{mask}' has {len(values)} {fault}: {names}.")
