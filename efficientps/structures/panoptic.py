@@ -42,8 +42,15 @@ class PanopticSegmentation:
         """Return the map at another size ``(h, w)``, by nearest neighbour; segments left with no pixel are dropped."""
         if tuple(self.segment_ids.shape) == tuple(size):
             return self
-        # Doubles hold every int32 exactly, so interpolation cannot change an id.
-        resized = interpolate(self.segment_ids[None, None].double(), size=size, mode="nearest-exact")
-        segment_ids = resized[0, 0].to(torch.int32)
+        rows, columns = (self._nearest(axis, length) for axis, length in enumerate(size))
+        segment_ids = self.segment_ids.index_select(0, rows).index_select(1, columns)
         present = set(torch.unique(segment_ids).tolist())
         return PanopticSegmentation(segment_ids, [segment for segment in self.segments if segment.id in present])
+
+    def _nearest(self, axis: int, length: int) -> Tensor:
+        """Return the nearest row (axis 0) or column of the map for each of another length, int64 ``[length]``."""
+        shape, size = [1, 1], [1, 1]
+        shape[axis], size[axis] = self.segment_ids.shape[axis], length
+        # The numbers of rows are interpolated, and not the map, which would take twice its memory as doubles.
+        numbers = torch.arange(shape[axis], dtype=torch.float64, device=self.segment_ids.device)
+        return interpolate(numbers.view(1, 1, *shape), size=size, mode="nearest-exact").flatten().long()

@@ -1,7 +1,10 @@
 """Predictions through the command line: every file is accounted for, whatever it holds."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import warnings
 from fractions import Fraction
 
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientps.cli.arguments import DEFAULT_CONFIG
 from efficientps.cli.train import LEFT_OUT_EXIT_CODE
 from efficientps.data.formats.coco_json import read_panoptic_json
 from tests.command_line import refuse, run
@@ -169,3 +173,31 @@ def test_a_video_gives_a_video(rate, checkpoint, tmp_path):
     assert means == sorted(means) and means[-1] > means[0] + 20
     assert not (out / "overlays").exists()
     assert json.loads((out / "instance_results.json").read_text()) == []  # the tiny network draws no things
+
+
+def predict_by_two(checkpoint, path, out, *options):
+    """Predict with two processes; return the exit code and what they wrote to stderr."""
+    environment = os.environ | {"PYTHONPATH": str(DEFAULT_CONFIG.parent), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, str(DEFAULT_CONFIG.with_name("train_net.py")), "predict", "--ckpt_path", str(checkpoint)]
+    words += ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.predict_path", str(path)]
+    words += ["--predictions.output_dir", str(out), "--predictions.instances", "annotations", *options]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_leave_out_the_same_and_keep_the_good_ones_of_a_failure(checkpoint, tmp_path):
+    """Oracle: the names by hand. The second process meets the bad image at last, when the first has written all."""
+    for number in range(7):
+        save(tmp_path / f"images/{number}.png")
+    (tmp_path / "images/7.png").write_text("no image")
+    code, printed = predict_by_two(checkpoint, tmp_path / "images", tmp_path / "kept")
+    assert code == LEFT_OUT_EXIT_CODE and "1 left out, without a prediction:" in printed
+    assert names(tmp_path / "kept") == [f"{number}.png" for number in range(7)]
+    code, printed = predict_by_two(checkpoint, tmp_path / "images", tmp_path / "strict", "--predictions.strict=true")
+    assert code not in (0, LEFT_OUT_EXIT_CODE) and "7.png' is not an image file of a known kind" in printed
+    found = names(tmp_path / "strict")
+    assert set(found) >= {"1.png", "3.png", "5.png"} and len(found) >= 5
+    assert len(json.loads((tmp_path / "strict/instances.json").read_text())["images"]) == len(found)
+    code, _ = predict_by_two(checkpoint, tmp_path / "images", tmp_path / "strict")
+    assert not list((tmp_path / "strict").glob("*.partial"))

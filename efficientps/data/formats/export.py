@@ -10,13 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from efficientps.atomic_file import atomic_file
 from efficientps.data.entries import SegmentEntry
 from efficientps.data.formats.coco_json import PanopticEntry
-from efficientps.data.formats.id_map import MAX_SEGMENT_ID, write_id_map
+from efficientps.data.formats.id_map import MAX_SEGMENT_ID, write_id_stripes
 from efficientps.data.formats.instance_export import (
     INSTANCE_FILES,
     InstanceEntry,
@@ -125,7 +122,12 @@ class PanopticWriter:
         areas, boxes = areas_and_boxes(segment_ids, ids)
         file_ids = export_ids(panoptic.segments, self._categories)
         path = self.map_directory / f"{image_id}_panoptic.png"
-        self._write_map(path, renumbered(segment_ids, ids, file_ids))
+        size = (segment_ids.shape[0], segment_ids.shape[1])
+        try:
+            with atomic_file(path, concurrent=True) as temporary:
+                write_id_stripes(temporary, renumbered(segment_ids, ids, file_ids), size)
+        except OSError as error:
+            raise self._refusal(error) from None
         segments = tuple(
             SegmentEntry(
                 id=file_id,
@@ -137,7 +139,6 @@ class PanopticWriter:
             )
             for segment, file_id, area, box in zip(panoptic.segments, file_ids, areas, boxes, strict=True)
         )
-        size = (segment_ids.shape[0], segment_ids.shape[1])
         file_name = image_file_name or f"{image_id}.png"
         entry = PanopticEntry(image_id, path.name, segments, file_name, size)
         instances: tuple[InstanceEntry, ...] = ()
@@ -163,14 +164,6 @@ class PanopticWriter:
                 path = self.json_path.with_name(INSTANCE_FILES[self.instances])
                 found = [instance for image in images for instance in image.instances]
                 write_instances_json(path, self.instances, entries, found, self._categories)
-        except OSError as error:
-            raise self._refusal(error) from None
-
-    def _write_map(self, path: Path, segment_ids: NDArray[np.int32]) -> None:
-        """Write a PNG that appears whole or not at all."""
-        try:
-            with atomic_file(path, concurrent=True) as temporary:
-                write_id_map(temporary, segment_ids)
         except OSError as error:
             raise self._refusal(error) from None
 

@@ -6,13 +6,14 @@ A file is untrusted: its format and its size are checked here before a pixel is 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from efficientps.data.formats.image_file import MAX_PIXELS, UnusableImageError, open_image
-from efficientps.data.formats.segment_measures import stripes
+from efficientps.data.formats.stripes import stripes
 
 MAX_SEGMENT_ID = 256**3 - 1
 """The largest segment id that three bytes hold."""
@@ -73,7 +74,20 @@ def read_id_map(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -
 def write_id_map(path: str | os.PathLike[str], segment_ids: NDArray[np.int32]) -> None:
     """Write segment ids int32 ``[h, w]`` as a PNG file."""
     size = (segment_ids.shape[0], segment_ids.shape[1])
+    write_id_stripes(path, ((rows, segment_ids[rows]) for rows in stripes(size)), size)
+
+
+def write_id_stripes(
+    path: str | os.PathLike[str], of_rows: Iterable[tuple[slice, NDArray[np.int32]]], size: tuple[int, int]
+) -> None:
+    """Write segment ids that come in stripes as a PNG file; a large map as a whole would take ten times its memory.
+
+    Args:
+        path: the file.
+        of_rows: rows of the map, and their ids, int32 ``[rows, w]``.
+        size: (h, w) of the map.
+    """
     picture = Image.new("RGB", (size[1], size[0]))
-    for rows in stripes(size):  # a large map as a whole would take ten times its memory
-        picture.paste(Image.fromarray(id_to_rgb(segment_ids[rows])), (0, rows.start))
+    for rows, segment_ids in of_rows:
+        picture.paste(Image.fromarray(id_to_rgb(segment_ids)), (0, rows.start))
     picture.save(path, format="PNG", compress_level=1)

@@ -18,6 +18,8 @@ import torch
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from efficientps.data.formats.stripes import stripes
+
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "TIFF", "WEBP")
 """Formats that are decoded. By default Pillow would try many more, and start Ghostscript for one of them (EPS)."""
 
@@ -128,7 +130,14 @@ def image_tensor(image: Image.Image, *, name: str, upright: bool, grey_range: tu
     Raises:
         UnusableImageError: if the image has floating-point pixels.
     """
-    array = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, name, grey_range))
+    if upright and exif_orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    array = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for rows in stripes((image.height, image.width)):  # converted as a whole, a large image takes three times as much
+        stripe = (
+            image if rows.stop - rows.start == image.height else image.crop((0, rows.start, image.width, rows.stop))
+        )
+        array[rows] = np.asarray(_to_rgb(stripe, name, grey_range))
     return torch.from_numpy(array).permute(2, 0, 1)
 
 

@@ -7,22 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from efficientps.data.formats.stripes import stripes
 from efficientps.structures import VOID
 from efficientps.structures.segment_runs import run_starts
 
-PIXELS_AT_ONCE = 2**21
-"""Pixels of a stripe: those of an image of Cityscapes."""
-
 Box = tuple[int, int, int, int]
 """``(x, y, width, height)`` in pixels."""
-
-
-def stripes(size: tuple[int, int]) -> Iterator[slice]:
-    """Split an image of a size ``(h, w)`` into stripes of whole rows, of at most ``PIXELS_AT_ONCE`` or of one row."""
-    height, width = size
-    step = max(1, PIXELS_AT_ONCE // max(1, width))
-    for top in range(0, height, step):
-        yield slice(top, min(top + step, height))
 
 
 def measure_segments(
@@ -42,8 +32,10 @@ def measure_segments(
         pixels and its box ``(x, y, width, height)``.
     """
     areas, boxes = areas_and_boxes(segment_ids, ids)
-    numbered = renumbered(segment_ids, ids, range(1, len(ids) + 1))
-    return numbered.astype(np.int64), areas, boxes
+    numbered = np.empty(segment_ids.shape, dtype=np.int64)
+    for rows, values in renumbered(segment_ids, ids, range(1, len(ids) + 1)):
+        numbered[rows] = values
+    return numbered, areas, boxes
 
 
 def areas_and_boxes(segment_ids: NDArray[np.int32], ids: Sequence[int]) -> tuple[list[int], list[Box]]:
@@ -65,8 +57,10 @@ def areas_and_boxes(segment_ids: NDArray[np.int32], ids: Sequence[int]) -> tuple
     return areas[1:].tolist(), boxes
 
 
-def renumbered(segment_ids: NDArray[np.int32], ids: Sequence[int], new_ids: Sequence[int]) -> NDArray[np.int32]:
-    """Return the map with other ids, int32 ``[h, w]``; void stays.
+def renumbered(
+    segment_ids: NDArray[np.int32], ids: Sequence[int], new_ids: Sequence[int]
+) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+    """Yield the map with other ids in stripes: the rows, and their ids, int32 ``[rows, w]``; void stays.
 
     Args:
         segment_ids: the map ``[h, w]``.
@@ -77,10 +71,8 @@ def renumbered(segment_ids: NDArray[np.int32], ids: Sequence[int], new_ids: Sequ
         ValueError: if an id is in the map and not in the list.
     """
     table = np.array([VOID, *new_ids], dtype=np.int32)
-    result = np.empty(segment_ids.shape, dtype=np.int32)
     for rows, _, lengths, positions in _runs(segment_ids, ids):
-        result[rows] = np.repeat(table[positions], lengths).reshape(-1, segment_ids.shape[1])
-    return result
+        yield rows, np.repeat(table[positions], lengths).reshape(-1, segment_ids.shape[1])
 
 
 def _runs(

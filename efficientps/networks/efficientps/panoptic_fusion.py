@@ -159,9 +159,28 @@ def panoptic_fusion(
             scale=mask_logit_scale,
         )
         del best
-        counts = torch.bincount(code.flatten(), minlength=len(minimum_areas))
-        segment_ids, areas = renumber(code, counts, minimum_areas.to(code.device)), counts.tolist()
+        segment_ids, areas = _renumber_in_parts(code, minimum_areas.to(code.device))
     return PanopticSegmentation(segment_ids, _segments(areas, minimum_areas.tolist(), detections, num_stuff))
+
+
+def _renumber_in_parts(code: Tensor, minimum_areas: Tensor) -> tuple[Tensor, list[int]]:
+    """Count the pixels of each code and renumber the codes; a map int32 is overwritten, which saves its memory.
+
+    Args:
+        code: integer ``[h, w]``.
+        minimum_areas: int32 ``[M]``, how many pixels make a code a segment.
+
+    Returns:
+        The segment ids, int32 ``[h, w]``, and the number of pixels of each code.
+    """
+    code = code.contiguous()
+    parts = torch.split(code.view(-1), _PIXELS_AT_ONCE)
+    counts = sum(torch.bincount(part, minlength=len(minimum_areas)) for part in parts)
+    assert isinstance(counts, Tensor)
+    segment_ids = code if code.dtype == torch.int32 else torch.empty_like(code, dtype=torch.int32)
+    for to, part in zip(torch.split(segment_ids.view(-1), _PIXELS_AT_ONCE), parts, strict=True):
+        to.copy_(renumber(part, counts, minimum_areas))
+    return segment_ids, counts.tolist()
 
 
 def _draws_at_once(device: torch.device) -> bool:
