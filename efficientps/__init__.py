@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from efficientps import former_names
 
 if TYPE_CHECKING:
+    from efficientps.data.formats.video_file import VideoWriter, read_frames
     from efficientps.data.sources.cityscapes import CityscapesDataModule
     from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule
     from efficientps.inference.predictor import Predictor, load
@@ -29,7 +30,9 @@ __all__ = [
     "PanopticQuality",
     "PanopticResult",
     "Predictor",
+    "VideoWriter",
     "load",
+    "read_frames",
     "write_coco",
 ]
 
@@ -42,7 +45,9 @@ _MODULES = {
     "PanopticQuality": "efficientps.metrics.panoptic_quality",
     "PanopticResult": "efficientps.inference.result",
     "Predictor": "efficientps.inference.predictor",
+    "VideoWriter": "efficientps.data.formats.video_file",
     "load": "efficientps.inference.predictor",
+    "read_frames": "efficientps.data.formats.video_file",
     "write_coco": "efficientps.inference.result",
 }
 """Name -> the module that it is imported from."""

@@ -13,7 +13,7 @@ from efficientps.data.formats.image_file import UnusableImageError
 from efficientps.data.problems import Problem
 from efficientps.structures import ImageSample, UnreadableImage
 
-_FAULTS = (UnusableImageError, FileNotFoundError, PermissionError)
+FAULTS = (UnusableImageError, FileNotFoundError, PermissionError)
 """What reading raises for one bad file; other errors are those of the disk or the machine, and end a prediction."""
 
 
@@ -64,10 +64,10 @@ class ImageDataset(Dataset[ImageSample | UnreadableImage]):
         entry = self.entries[index]
         try:
             image = self._read_image(entry)
-        except _FAULTS as error:
+        except FAULTS as error:
             if not self.keep_going:
                 raise
-            return UnreadableImage(entry.file_name, _kind(error), str(error))
+            return UnreadableImage(entry.file_name, kind_of(error), str(error))
         return ImageSample(
             image=resize_within(image, self._size),
             image_id=entry.image_id,
@@ -76,7 +76,7 @@ class ImageDataset(Dataset[ImageSample | UnreadableImage]):
         )
 
 
-def _kind(error: Exception) -> str:
+def kind_of(error: Exception) -> str:
     """Return what is wrong with an image, in a few words that images with the same fault share."""
     if isinstance(error, UnusableImageError):
         return error.kind

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from efficientps.data.augmentation.geometry import resize_within
 from efficientps.data.formats.image_file import check_grey_range
+from efficientps.data.image_dataset import FAULTS, kind_of
 from efficientps.data.loading.collate import collate
 from efficientps.data.sources.image_ids import image_id_of
 from efficientps.inference.image_inputs import ImageInput, check_input, is_one_image, read_input
@@ -23,7 +24,7 @@ from efficientps.inference.inference_copy import inference_copy
 from efficientps.inference.model_file import read_model_file
 from efficientps.inference.result import PanopticResult, make_result
 from efficientps.networks.network import PanopticNetwork
-from efficientps.structures import COARSEST_STRIDE, ImageSample
+from efficientps.structures import COARSEST_STRIDE, ImageSample, UnreadableImage
 from efficientps.structures.categories import Categories
 
 Precision: TypeAlias = Literal["auto", "32", "bf16", "16"]
@@ -131,26 +132,33 @@ class Predictor:
             check_input(image, f"images[{number}]")
         return list(self.stream(given))
 
-    def stream(self, images: Iterable[ImageInput]) -> Iterator[PanopticResult]:
+    def stream(
+        self, images: Iterable[ImageInput], *, unreadable: list[UnreadableImage] | None = None
+    ) -> Iterator[PanopticResult]:
         """Predict images one after the other, without holding all images or results in memory.
 
         Args:
             images: any iterable of images, such as a generator.
+            unreadable: if given, an image that cannot be read is left out and added to this list.
 
         Yields:
-            The result of each image, in order. An image that cannot be used ends the iteration with the errors of
-            ``__call__``, after the results of the images before it.
+            The result of each image, in order. Without ``unreadable``, an image that cannot be used ends the iteration
+            with the errors of ``__call__``, after the results of the images before it.
         """
         numbered = enumerate(images)
         ahead = self.batch_size if self.batch_size == 1 else _READ_AHEAD * self.batch_size
         while window := list(islice(numbered, ahead)):
             items, error = [], None
             for number, image in window:
+                name = f"images[{number}]"
                 try:
-                    items.append(self._read(image, image_id=str(number), name=f"images[{number}]"))
+                    items.append(self._read(image, image_id=str(number), name=name))
                 except Exception as unusable:
-                    error = unusable
-                    break
+                    if unreadable is None or not isinstance(unusable, FAULTS):
+                        error = unusable
+                        break
+                    file_name = os.fspath(image) if isinstance(image, str | os.PathLike) else name
+                    unreadable.append(UnreadableImage(file_name, kind_of(unusable), str(unusable)))
             yield from self._predict(items)
             if error is not None:
                 raise error
@@ -158,12 +166,12 @@ class Predictor:
     def _read(self, image: Any, *, image_id: str, name: str) -> _Item:
         """Read an image and resize it for the network; a file gives its own name as the id."""
         pixels = read_input(image, name, grey_range=self.grey_range)
-        file_name = os.path.basename(os.fspath(image)) if isinstance(image, str | os.PathLike) else None
-        if file_name is not None:
-            image_id = image_id_of(Path(file_name))
+        path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+        if path is not None:
+            image_id = image_id_of(Path(os.path.basename(path)))
         size = (pixels.shape[-2], pixels.shape[-1])
         resized = resize_within(pixels, self.eval_size)
-        return _Item(ImageSample(image=resized, image_id=image_id, original_size=size), pixels, file_name)
+        return _Item(ImageSample(image=resized, image_id=image_id, original_size=size), pixels, path)
 
     def _predict(self, items: Sequence[_Item]) -> list[PanopticResult]:
         """Predict images in batches of one size of canvas; return the results in the order of the images."""
@@ -189,7 +197,7 @@ class Predictor:
                 prediction,
                 image=item.image,
                 image_id=item.sample["image_id"],
-                file_name=item.file_name,
+                path=item.path,
                 categories=self.categories,
             )
             for prediction, item in zip(predictions, items, strict=True)
@@ -201,7 +209,7 @@ class _Item(NamedTuple):
 
     sample: ImageSample
     image: Tensor
-    file_name: str | None
+    path: str | None
 
 
 def load(

@@ -167,6 +167,43 @@ def test_a_stream_gives_the_results_before_a_bad_image(predictor, images, tmp_pa
         next(stream)
 
 
+def test_a_stream_leaves_out_bad_images_on_request(predictor, images, tmp_path):
+    """Oracle: by hand; the names are those that the caller gave."""
+    (tmp_path / "half.jpg").write_bytes(images[0].read_bytes()[:2000])
+    unreadable = []
+    given = [images[1], tmp_path / "half.jpg", images[2], tmp_path / "none.jpg"]
+    results = list(predictor.stream(given, unreadable=unreadable))
+    assert [result.path for result in results] == [str(images[1]), str(images[2])]
+    assert [(item.file_name, item.kind) for item in unreadable] == [
+        (str(tmp_path / "half.jpg"), "is damaged"),
+        (str(tmp_path / "none.jpg"), "does not exist"),
+    ]
+    with pytest.raises(TypeError, match=r"images\[0\] is of type int"):  # an error of the caller's own
+        list(predictor.stream([7], unreadable=unreadable))
+
+
+def test_files_of_one_name_are_written_beside_each_other(predictor, tmp_path):
+    """Oracle: by hand."""
+    paths = [tmp_path / "in" / name for name in ("a.jpg", "a.png", "sub/a.png", "sub/b.webp")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (90, 60, 30)).save(path)
+
+    def written(out, **options):
+        document = json.loads(write_coco(predictor.stream(paths), out, **options).read_text())
+        assert len(list((out / "panoptic").glob("*.png"))) == len(paths)
+        return [(image["id"], image["file_name"]) for image in document["images"]]
+
+    ids = ["a", "a_png", "a_png_2", "b"]
+    names = ["a.jpg", "a.png", paths[2].as_posix(), "b.webp"]
+    assert written(tmp_path / "x", instances="results") == list(zip(ids, names, strict=True))
+    assert (tmp_path / "x/instance_results.json").is_file()
+    ids, names = ["a", "a_png", "sub_a", "sub_b"], ["a.jpg", "a.png", "sub/a.png", "sub/b.webp"]
+    assert written(tmp_path / "y", root=tmp_path / "in") == list(zip(ids, names, strict=True))
+    with pytest.raises(ValueError, match=r"Image '.*a\.jpg' lies outside of '.*sub'"):
+        written(tmp_path / "z", root=tmp_path / "in/sub")
+
+
 def test_the_network_of_the_caller_is_left_alone(images):
     """Later changes of the network do not reach the predictor; its results are the caller's to change."""
     network = TinyNetwork(11, 8).train()
