@@ -24,7 +24,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Return the help with the default of each option that has one."""
-        return re.sub(r"\s+\(default:\s+(None|False)\)", "", super().format_help())
+        return re.sub(r"\s+\(default:\s*(None|False|\[\])?\)", "", super().format_help())
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message, and exit with code 2."""
