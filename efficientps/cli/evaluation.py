@@ -14,8 +14,11 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from efficientps.data.formats.coco_categories import read_categories
-from efficientps.data.formats.coco_json import PanopticEntry, read_panoptic_json
+from efficientps.cli.other_ids import hint_at_other_ids
+from efficientps.data.formats.annotation_file import read_annotation_file
+from efficientps.data.formats.annotation_table import PanopticEntry
+from efficientps.data.formats.coco_categories import categories_of
+from efficientps.data.formats.coco_json import entries_of, read_panoptic_json
 from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import read_image
 from efficientps.data.formats.safe_path import inside
@@ -61,16 +64,21 @@ def evaluate(
         ValueError: if a file is damaged or not of the format, an image has no prediction, an id is in a PNG and not in
             the JSON or the reverse, a category is unknown, or the sizes of a pair of maps differ.
     """
-    categories = read_categories(gt_json)
-    truth = read_panoptic_json(gt_json, categories, require_images=False)
+    truth_file = read_annotation_file(gt_json)
+    categories = categories_of(truth_file.head, gt_json)
+    truth = entries_of(truth_file, categories, require_images=False)
     if not truth:
         raise ValueError(f"Annotation file '{gt_json}' has no annotations; there is nothing to evaluate.")
-    predictions = {entry.image_id: entry for entry in read_panoptic_json(pred_json, categories, require_images=False)}
-    if missing := [entry.image_id for entry in truth if entry.image_id not in predictions]:
-        raise ValueError(f"'{pred_json}' has no prediction for the image '{missing[0]}' ({len(missing)} are missing).")
+    predicted = read_panoptic_json(pred_json, categories, require_images=False)
+    row_of = {image_id: row for row, image_id in enumerate(predicted.image_ids)}
+    if missing := [image_id for image_id in truth.image_ids if image_id not in row_of]:
+        raise ValueError(
+            f"'{pred_json}' has no prediction for the image '{missing[0]}' ({len(missing)} are missing)"
+            f"{hint_at_other_ids(truth, row_of)}."
+        )
 
     def count(entry: PanopticEntry) -> PanopticCounts:
-        prediction = _read(predictions[entry.image_id], pred_dir, categories)
+        prediction = _read(predicted[row_of[entry.image_id]], pred_dir, categories)
         target = _read(entry, gt_dir, categories)
         try:
             return count_matches(prediction, target, num_classes=len(categories))
@@ -81,9 +89,8 @@ def evaluate(
         counts = list(threads.map(count, truth))
     if worst is not None:
         for entry, counted in zip(truth, counts, strict=True):
-            paint = partial(
-                _compare, entry, predictions[entry.image_id], gt_dir, pred_dir, categories, image_dir, upright
-            )
+            prediction = predicted[row_of[entry.image_id]]
+            paint = partial(_compare, entry, prediction, gt_dir, pred_dir, categories, image_dir, upright)
             worst.offer(entry.image_id, counted, paint)
     iou, tp, fp, fn = (torch.stack(values).sum(dim=0).numpy() for values in zip(*counts, strict=True))
     return PanopticQualityResult.from_counts(iou, tp, fp, fn, num_stuff=categories.num_stuff), categories

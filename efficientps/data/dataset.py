@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,9 +17,11 @@ from efficientps.data.augmentation.transform import Transform
 from efficientps.data.bad_samples import BadSamplePolicy, TooManyBadSamplesError
 from efficientps.data.cache import SampleCache
 from efficientps.data.entries import Entry, Reading, SegmentEntry
+from efficientps.data.entry_table import EntryTable
 from efficientps.data.formats.image_file import MAX_PIXELS, check_grey_range
 from efficientps.data.image_dataset import ImageDataset
 from efficientps.data.loading.samplers import SampleIndex
+from efficientps.data.reading_check import check_reading
 from efficientps.structures import PanopticSample, Segment
 from efficientps.structures.categories import Categories
 from efficientps.structures.segment_runs import present_ids
@@ -97,17 +98,21 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
         options = options or DatasetOptions()
         if not entries:
             raise ValueError("The data set has no image.")
-        image_id, times = Counter(entry.image_id for entry in entries).most_common(1)[0]
+        table = entries if isinstance(entries, EntryTable) else None
+        ids = (entry.image_id for entry in entries) if table is None else table.image_ids
+        image_id, times = Counter(ids).most_common(1)[0]
         if times > 1:
             raise ValueError(f"The data set has {times} images with the id '{image_id}'; ids must be unique.")
         known = {category.label_id for category in categories}
-        for entry in entries:
+        whole = table is not None and known.issuperset(np.unique(table.segments.category_ids).tolist())
+        for entry in () if whole else entries:
             if not known.issuperset(segment.category_id for segment in entry.segments or ()):
                 _translate(entry.segments or (), categories, entry)
         if options.cache is not None and not os.path.isdir(options.cache):
             raise FileNotFoundError(f"Folder '{options.cache}' of the cache does not exist.")
         self.entries = entries
         self.categories = categories
+        self._label_ids = frozenset(known)
         self.options = options
         self.bad_samples = options.bad_samples.watch(len(entries))
         self._cache = None if options.cache is None else SampleCache(root=options.cache, max_pixels=options.max_pixels)
@@ -180,7 +185,7 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
         else:
             image, segment_ids, segments = self._cache.read(entry.image_id, entry.files, variant=self._variant)
             reading = Reading(image, segment_ids, segments if entry.segments is None else entry.segments)
-        _check(entry, reading)
+        check_reading(entry, reading, self._label_ids)
         return reading
 
     def write_cache(self, index: int, cache: SampleCache) -> int:
@@ -207,9 +212,17 @@ class PanopticDataset(Dataset[PanopticSample], ABC):
 
     def largest_segment_count(self) -> int | None:
         """Return the most segments, crowd regions aside, that one image has; None where entries do not list them."""
+        if isinstance(self.entries, EntryTable):
+            return self.entries.segments.largest_count()
         listed = [entry.segments for entry in self.entries]
         counts = [sum(not segment.is_crowd for segment in segments) for segments in listed if segments is not None]
         return max(counts) if len(counts) == len(listed) else None
+
+    def sizes(self) -> set[tuple[int, int] | None]:
+        """Return the different sizes (h, w) of the images; None among them if the size of one is not known."""
+        if isinstance(self.entries, EntryTable):
+            return {(height, width) for height, width in np.unique(self.entries.sizes, axis=0).tolist()}
+        return {entry.size for entry in self.entries}
 
     def _read(self, entry: Entry) -> Reading:
         """Read an entry; an error of any library becomes one sentence that names the files."""
@@ -245,46 +258,3 @@ def _translate(segments: Sequence[SegmentEntry], categories: Categories, entry: 
         Segment(segment.id, train_id, categories[train_id].is_thing, is_crowd=segment.is_crowd)
         for segment, train_id in zip(segments, train_ids, strict=True)
     ]
-
-
-def _check(entry: Entry, reading: Reading) -> None:
-    """Refuse a sample whose image, map, segments and entry do not fit each other."""
-    image, segment_ids, segments = reading
-    named = f"Panoptic map '{entry.files[-1]}'" if entry.files else f"The panoptic map of image '{entry.image_id}'"
-    if image.dtype != torch.uint8 or image.dim() != 3 or len(image) != 3:
-        raise ValueError(
-            f"Image '{entry.image_id}' was read as {image.dtype} {list(image.shape)}; it must be torch.uint8 [3, h, w]."
-        )
-    if segment_ids.dtype != torch.int32 or segment_ids.dim() != 2:
-        raise ValueError(
-            f"{named} was read as {segment_ids.dtype} {list(segment_ids.shape)}; it must be torch.int32 [h, w]."
-        )
-    height, width = segment_ids.shape
-    if entry.size is not None and (height, width) != tuple(entry.size):
-        raise ValueError(
-            f"{named} is {height}x{width} pixels (height x width) where its annotation says "
-            f"{entry.size[0]}x{entry.size[1]}; image and label must have one size."
-        )
-    if (height, width) != tuple(image.shape[1:]):
-        raise ValueError(
-            f"{named} is {height}x{width} pixels (height x width) and image '{entry.image_id}' is "
-            f"{image.shape[1]}x{image.shape[2]}; image and label must have one size."
-        )
-    listed = {segment.id for segment in segments}
-    if len(listed) < len(segments):
-        twice, _ = Counter(segment.id for segment in segments).most_common(1)[0]
-        raise ValueError(f"Image '{entry.image_id}' has the segment id {twice} twice; ids of segments must be unique.")
-    try:
-        present = set(present_ids(segment_ids.numpy()))
-    except ValueError as error:
-        raise ValueError(f"{named}: {error}") from None
-    if unlisted := present - listed:
-        raise ValueError(
-            f"{named} has pixels of segment {min(unlisted)}, which the annotations of image '{entry.image_id}' do not "
-            "list; make maps and annotations again, together."
-        )
-    if absent := listed - present:
-        raise ValueError(
-            f"{named} has no pixel of segment {min(absent)}, which the annotations of image '{entry.image_id}' list; "
-            "make maps and annotations again, together."
-        )

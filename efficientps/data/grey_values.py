@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from efficientps.data.dataset import PanopticDataset
 from efficientps.data.formats.image_file import FORMATS, open_image
@@ -31,9 +31,9 @@ def grey_values(path: str | os.PathLike[str]) -> GreyValues | None:
     """Return the values of an image file with 16 bits per channel; None for any other, and for one that is damaged."""
     try:
         with Image.open(path, formats=list(FORMATS)) as image:
-            is_grey = image.mode.startswith("I")
-            if not is_grey and not any(";16" in str(tile.args) for tile in image.tile):
+            if not has_deep_pixels(image):
                 return None
+            is_grey = image.mode.startswith("I")
         with open_image(path) as image:
             channels = image.getextrema() if not is_grey else [image.getextrema()]
     except Exception:  # reading the image says what is wrong with it
@@ -41,6 +41,11 @@ def grey_values(path: str | os.PathLike[str]) -> GreyValues | None:
     factor = 1 if is_grey else 256
     pairs = [(int(low), int(high)) for low, high in channels]  # type: ignore[arg-type, misc] # pairs by definition
     return GreyValues(factor * min(low for low, _ in pairs), factor * max(high for _, high in pairs), is_grey)
+
+
+def has_deep_pixels(image: ImageFile.ImageFile) -> bool:
+    """Return whether an opened image has 16 bits per channel."""
+    return image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile)
 
 
 def remark_on_range(values: Iterable[GreyValues | None], *, grey_range: tuple[int, int] | None) -> str | None:

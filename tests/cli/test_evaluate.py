@@ -145,7 +145,10 @@ BAD = {
         edit("pred", lambda d: d["annotations"].pop(2)),
         r"pred\.json' has no prediction for the image 'image_2' \(1 are missing\)",
     ),
-    "image twice": (edit("pred", lambda d: d["annotations"].append(first(d))), r"has the image id 'image_0' twice"),
+    "image twice": (
+        edit("pred", lambda d: d["annotations"].append(first(d))),
+        r"has two annotations for the image id 'image_0'",
+    ),
     "unknown category": (
         edit("pred", lambda d: first(d)["segments_info"][0].update(category_id=93)),
         r"pred\.json', image 'image_0': Category id 93 is not in the table",
@@ -164,7 +167,7 @@ BAD = {
     "no categories": (edit("gt", lambda d: d.pop("categories")), r"gt\.json' has no list 'categories' whose entries"),
     "no isthing": (
         edit("gt", lambda d: d.update(categories=[{"id": 7, "name": "road"}])),
-        r"no list 'categories' whose entries say 'id', 'name' and 'isthing'",
+        r"says of no class whether it is a thing",
     ),
     "category twice": (
         edit("gt", lambda d: d["categories"].append(d["categories"][0])),

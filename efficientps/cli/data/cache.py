@@ -88,7 +88,8 @@ def _datasets(options: argparse.Namespace) -> dict[Path, PanopticDataset]:
     """Open the data sets that the options name; return each by the folder of its cache."""
     from efficientps.cli.data.data_section import configured_data
     from efficientps.data.dataset import DatasetOptions
-    from efficientps.data.formats.coco_categories import read_categories
+    from efficientps.data.formats.annotation_file import read_annotation_file
+    from efficientps.data.formats.coco_categories import categories_of
     from efficientps.data.sources.cityscapes import CityscapesPanoptic
     from efficientps.data.sources.coco_panoptic import CocoPanoptic
 
@@ -103,11 +104,12 @@ def _datasets(options: argparse.Namespace) -> dict[Path, PanopticDataset]:
             Path(folder, split): data.dataset(split, DatasetOptions(grey_range=data.grey_range))
             for split in options.splits
         }
+    file = read_annotation_file(options.annotations)
     dataset = CocoPanoptic(
-        annotation_file=options.annotations,
+        annotation_file=file,
         map_root=options.maps or options.annotations.with_suffix(""),
         image_root=options.images,
-        categories=read_categories(options.annotations),
+        categories=categories_of(file.head, options.annotations),
         upright=options.upright,
     )
     return {options.cache: dataset}

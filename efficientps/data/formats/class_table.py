@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from efficientps.data.formats.coco_categories import categories_of, distinct_color
-from efficientps.data.formats.coco_json import read_json
+from efficientps.data.formats.json_file import read_json
 from efficientps.structures.categories import Categories, Category
 
 MAX_BYTES = 2**20

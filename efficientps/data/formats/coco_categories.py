@@ -6,7 +6,9 @@ import colorsys
 import os
 from typing import Any
 
-from efficientps.data.formats.coco_json import read_json
+from efficientps.data.formats.coco_fields import near_key, read_class
+from efficientps.data.formats.json_file import read_json
+from efficientps.data.formats.safe_path import shortened
 from efficientps.structures.categories import Categories, Category
 
 _HUE_STEP = 0.6180339887
@@ -41,10 +43,25 @@ def categories_of(document: Any, path: str | os.PathLike[str]) -> Categories:
     ['gravel', 'crane']
     """
     items = document.get("categories") if isinstance(document, dict) else None
-    if not isinstance(items, list) or not all(_is_category(item) for item in items):
+    if not isinstance(items, list):
         raise ValueError(
             f"Annotation file '{path}' has no list 'categories' whose entries say 'id', 'name' and 'isthing' "
             "(0 for stuff, 1 for things)."
+        )
+    for number, item in enumerate(items):
+        read_class(path, item, f"categories[{number}].")
+    if items and not any("isthing" in item for item in items):
+        raise ValueError(
+            f"Annotation file '{path}' says of no class whether it is a thing; add 'isthing' to each entry of "
+            f"'categories' (0 for stuff, 1 for things){near_key(items[0], 'isthing')}."
+        )
+    if without := [item["name"] for item in items if item.get("isthing") not in (0, 1)]:
+        item = next(item for item in items if item.get("isthing") not in (0, 1))
+        said = f"{shortened(item['isthing'])} as" if "isthing" in item else "no"
+        more = f", and so in {len(without)} entries of {len(items)}" if len(without) > 1 else ""
+        raise ValueError(
+            f"Annotation file '{path}' has {said} 'isthing' of the class {shortened(item['name'])} (id {item['id']})"
+            f"{more}; it is 0 for stuff and 1 for things{near_key(item, 'isthing')}."
         )
     categories = [
         Category(item["id"], item["name"], _color(item, number, path), bool(item["isthing"]))
@@ -54,15 +71,6 @@ def categories_of(document: Any, path: str | os.PathLike[str]) -> Categories:
         return Categories(sorted(categories, key=lambda category: (category.is_thing, category.label_id)))
     except ValueError as error:
         raise ValueError(f"Annotation file '{path}': {error}") from None
-
-
-def _is_category(item: Any) -> bool:
-    return (
-        isinstance(item, dict)
-        and type(item.get("id")) is int
-        and isinstance(item.get("name"), str)
-        and item.get("isthing") in (0, 1)
-    )
 
 
 def _color(item: dict[str, Any], number: int, path: str | os.PathLike[str]) -> tuple[int, int, int]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from efficientps.data.formats.coco_categories import distinct_color
-from efficientps.data.formats.coco_json import MAX_NUMBER, read_image_entry, read_json
+from efficientps.data.formats.coco_fields import MAX_NUMBER, read_image_entry
 from efficientps.data.formats.coco_segmentation import fault_of, without_faults
 from efficientps.data.formats.image_file import MAX_PIXELS
+from efficientps.data.formats.json_file import read_json
 from efficientps.data.formats.safe_path import inside, shortened
 from efficientps.data.problems import Problem, Problems
 from efficientps.structures.categories import Category

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from efficientps.atomic_file import atomic_file
 from efficientps.data.entries import SegmentEntry
-from efficientps.data.formats.coco_json import PanopticEntry
+from efficientps.data.formats.annotation_table import PanopticEntry
 from efficientps.data.formats.id_map import MAX_SEGMENT_ID, write_id_stripes
 from efficientps.data.formats.instance_export import (
     INSTANCE_FILES,

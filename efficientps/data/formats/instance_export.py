@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efficientps.atomic_file import atomic_file
-from efficientps.data.formats.coco_json import PanopticEntry
+from efficientps.data.formats.annotation_table import PanopticEntry
 from efficientps.data.formats.panoptic_json import image_info, written_id
 from efficientps.data.formats.segment_measures import Box
 from efficientps.structures import Segment

@@ -9,7 +9,8 @@ from typing import Any
 
 from efficientps.atomic_file import atomic_file
 from efficientps.data.entries import SegmentEntry
-from efficientps.data.formats.coco_json import MAX_NUMBER, PanopticEntry
+from efficientps.data.formats.annotation_table import PanopticEntry
+from efficientps.data.formats.coco_fields import MAX_NUMBER
 from efficientps.structures.categories import Category
 
 

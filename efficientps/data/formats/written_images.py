@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientps.data.entries import SegmentEntry
-from efficientps.data.formats.coco_json import PanopticEntry
+from efficientps.data.formats.annotation_table import PanopticEntry
 from efficientps.data.formats.export import WrittenImage
 from efficientps.data.formats.instance_export import InstanceEntry
 

@@ -274,7 +274,7 @@ class PanopticDataModule(LightningDataModule, ABC):
         """
         if self.eval_dataset is None:
             return None
-        return count_canvases((entry.size for entry in self.eval_dataset.entries), self.eval_size)
+        return count_canvases(self.eval_dataset.sizes(), self.eval_size)
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         return rank_and_world_size(self.trainer)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from efficientps.data.dataset import DatasetOptions
-from efficientps.data.formats.coco_json import PanopticEntry
+from efficientps.data.formats.annotation_table import PanopticEntry
 from efficientps.data.image_dataset import ImageDataset
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.coco_panoptic import CocoPanoptic

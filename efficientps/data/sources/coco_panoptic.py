@@ -12,10 +12,14 @@ from torch import Tensor
 
 from efficientps.data.dataset import DatasetOptions, PanopticDataset
 from efficientps.data.entries import Entry, Reading
-from efficientps.data.formats.coco_categories import read_categories
-from efficientps.data.formats.coco_json import PanopticEntry, read_panoptic_json
+from efficientps.data.entry_table import EntryTable
+from efficientps.data.formats.annotation_file import AnnotationFile, read_annotation_file
+from efficientps.data.formats.annotation_table import AnnotationTable, PanopticEntry
+from efficientps.data.formats.coco_categories import categories_of
+from efficientps.data.formats.coco_json import entries_of
 from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import read_image
+from efficientps.data.formats.packed_text import PackedText
 from efficientps.data.formats.safe_path import inside
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.structures.categories import Categories
@@ -33,7 +37,7 @@ class CocoPanoptic(PanopticDataset):
     def __init__(
         self,
         *,
-        annotation_file: str | os.PathLike[str],
+        annotation_file: str | os.PathLike[str] | AnnotationFile,
         map_root: str | os.PathLike[str],
         image_root: str | os.PathLike[str],
         categories: Categories,
@@ -43,7 +47,7 @@ class CocoPanoptic(PanopticDataset):
         """Read and check the annotations.
 
         Args:
-            annotation_file: COCO panoptic JSON.
+            annotation_file: COCO panoptic JSON: its path, or its content if it was read already.
             map_root: folder of the PNG files with segment ids.
             image_root: folder that ``image_path`` is relative to.
             categories: the table of classes; the JSON may have no other.
@@ -55,25 +59,25 @@ class CocoPanoptic(PanopticDataset):
             FileNotFoundError: if the file or a folder does not exist.
             ValueError: if the JSON is not of the format, holds no image, or names a file outside the folders.
         """
-        annotations = read_panoptic_json(annotation_file, categories)
-        if not annotations:
-            raise ValueError(f"Annotation file '{annotation_file}' holds no image.")
+        file = annotation_file if isinstance(annotation_file, AnnotationFile) else read_annotation_file(annotation_file)
+        table = entries_of(file, categories)
+        if not table:
+            raise ValueError(f"Annotation file '{file.path}' holds no image.")
         for folder in (map_root, image_root):
             if not os.path.isdir(folder):
-                raise FileNotFoundError(f"Folder '{folder}' does not exist; '{annotation_file}' refers to it.")
-        entries = [
-            Entry(
-                image_id=item.image_id,
-                files=(
-                    inside(image_root, self.image_path(item), annotation_file),
-                    inside(map_root, item.map_file_name, annotation_file),
-                ),
-                segments=item.segments,
-                size=item.size,
-                image_name=self.image_path(item),
-            )
-            for item in annotations
-        ]
+                raise FileNotFoundError(f"Folder '{folder}' does not exist; '{file.path}' refers to it.")
+        entries = EntryTable(
+            source=os.fspath(file.path),
+            image_root=os.fspath(image_root),
+            map_root=os.fspath(map_root),
+            image_ids=table.image_ids,
+            image_names=self._image_names(table),
+            map_names=table.map_names,
+            sizes=table.sizes,
+            segments=table.segments,
+        )
+        for name in entries.image_names:
+            inside(image_root, name, file.path)
         super().__init__(entries, categories=categories, options=options)
         self.upright = upright
         self.variant = "upright" if upright else ""
@@ -81,6 +85,11 @@ class CocoPanoptic(PanopticDataset):
     def image_path(self, entry: PanopticEntry) -> str:
         """Return the path of an image relative to the image root: the naming rule of the data set."""
         return entry.image_file_name
+
+    def _image_names(self, table: AnnotationTable) -> PackedText:
+        if type(self).image_path is CocoPanoptic.image_path:  # the common rule needs no entry of each image
+            return table.image_names
+        return PackedText(map(self.image_path, table))
 
     def read(self, entry: Entry) -> Reading:
         """Read the map, then the image, which must be of its size."""
@@ -151,19 +160,35 @@ class CocoPanopticDataModule(PanopticDataModule):
             FileNotFoundError: if the training annotations do not exist.
             ValueError: if they list no usable classes.
         """
-        return read_categories(self._path(self.train.annotations))
+        return categories_of(self.annotations("train").head, self._path(self.train.annotations))
 
     def dataset(self, split: str, options: DatasetOptions) -> CocoPanoptic:
         """Return the data set of a split, "train" or "val"."""
         place = self.place(split)
         return CocoPanoptic(
-            annotation_file=place.annotations,
+            annotation_file=self.annotations(split),
             map_root=place.maps or Path(place.annotations).with_suffix(""),
             image_root=place.images,
             categories=self.categories,
             upright=self.upright,
             options=options,
         )
+
+    def annotations(self, split: str) -> AnnotationFile:
+        """Return the annotations of a split; a file is read when it is first asked for, and once.
+
+        Raises:
+            FileNotFoundError: if it does not exist.
+            ValueError: if it is not JSON.
+        """
+        path = self.place(split).annotations
+        if path not in self._files:
+            self._files[path] = read_annotation_file(path)
+        return self._files[path]
+
+    @cached_property
+    def _files(self) -> dict[str, AnnotationFile]:
+        return {}
 
     def place(self, split: str) -> CocoPanopticSplit:
         """Return where the three parts of a split lie, with the root before each path."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from efficientps.data.entries import Entry
-from efficientps.data.formats.coco_json import read_image_entry, read_json
+from efficientps.data.formats.coco_fields import read_image_entry
 from efficientps.data.formats.image_file import MAX_PIXELS, TurnedImageError, check_grey_range, read_image
+from efficientps.data.formats.json_file import read_json
 from efficientps.data.formats.safe_path import inside
 from efficientps.data.image_dataset import ImageDataset
 

@@ -8,41 +8,26 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from efficientps.data.entries import SegmentEntry
+from efficientps.data.formats.annotation_file import AnnotationFile, read_annotation_file
 from efficientps.data.formats.coco_categories import categories_of
-from efficientps.data.formats.coco_json import PanopticEntry, read_annotation, read_image_entry, read_json
-from efficientps.data.formats.id_map import read_id_map
-from efficientps.data.formats.image_file import MAX_PIXELS, check_grey_range, exif_orientation, image_size, open_image
+from efficientps.data.formats.image_file import MAX_PIXELS, check_grey_range
 from efficientps.data.formats.safe_path import inside
-from efficientps.data.grey_values import GreyValues, grey_values, remark_on_range
+from efficientps.data.grey_values import GreyValues, remark_on_range
 from efficientps.data.hidden_files import is_hidden
+from efficientps.data.tools.check_files import FileCheck
+from efficientps.data.tools.check_segments import check_segments
+from efficientps.data.tools.in_order import in_order
 from efficientps.data.tools.report import ClassCounts, DatasetReport
 from efficientps.structures import VOID
-from efficientps.structures.categories import Categories
-from efficientps.structures.segment_runs import areas_of
 
 PathLike = str | os.PathLike[str]
 
 
-@dataclass
-class _Found:
-    """Findings in the two files of one image."""
-
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    areas: dict[int, int] = field(default_factory=dict)  # by segment id
-    grey: GreyValues | None = None
-    void: int = 0
-
-
 def check_coco_panoptic(
-    annotation_file: PathLike,
+    annotation_file: PathLike | AnnotationFile,
     map_root: PathLike,
     image_root: PathLike,
     *,
@@ -55,7 +40,7 @@ def check_coco_panoptic(
     """Read the annotations, and every image and map in full.
 
     Args:
-        annotation_file: COCO panoptic JSON.
+        annotation_file: COCO panoptic JSON: its path, or its content if it was read already.
         map_root: folder of the PNG files with segment ids.
         image_root: folder that the file names of the images are relative to.
         upright: whether images are turned as their EXIF orientation says, as ``CocoPanopticDataModule`` has it.
@@ -69,195 +54,73 @@ def check_coco_panoptic(
         ValueError: if the file is no JSON, or lacks one of its three lists: nothing more can be said then.
     """
     check_grey_range(grey_range)
-    document = read_json(annotation_file)
-    categories = categories_of(document, annotation_file)
+    file = annotation_file if isinstance(annotation_file, AnnotationFile) else read_annotation_file(annotation_file)
+    categories = categories_of(file.head, file.path)
+    file.require("images", "annotations")
     for folder in (map_root, image_root):
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"Folder '{folder}' does not exist.")
     report = DatasetReport()
-    entries = list(_entries(document, annotation_file, map_root, image_root, categories, report))
-    bad = {entry.image_id for entry, faulty in entries if faulty}
+    rows = _good_rows(file, image_root, report)
+    bad = check_segments(file, categories, report) & set(rows)
     counts = ClassCounts(categories)
-
-    def look(item: tuple[PanopticEntry, bool]) -> _Found:
-        return _check_files(item[0], map_root, image_root, upright, max_pixels)
-
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        grey: list[GreyValues] = []
-        for done, ((entry, _), found) in enumerate(zip(entries, pool.map(look, entries), strict=True), start=1):
-            report.problems.extend(found.problems)
-            report.remarks.extend(found.remarks)
-            grey += [found.grey] if found.grey is not None else []
-            if found.problems:
-                bad.add(entry.image_id)
-            elif entry.image_id not in bad:
-                counts.add(entry.segments, found.areas)
-                report.count(found.areas | {VOID: found.void})
-            if progress is not None:
-                progress(done, len(entries))
-    report.images, report.bad_images = len(entries), len(bad)
+    look = FileCheck(
+        map_root=map_root,
+        image_root=image_root,
+        upright=upright,
+        max_pixels=max_pixels,
+        category_ids=frozenset(category.label_id for category in categories),
+    )
+    grey: list[GreyValues] = []
+    results = in_order(look, (file.table[row] for row in rows), threads=threads)
+    for done, (row, (entry, found)) in enumerate(zip(rows, results, strict=True), start=1):
+        report.problems.extend(found.problems)
+        report.remarks.extend(found.remarks)
+        grey += [found.grey] if found.grey is not None else []
+        if found.problems:
+            bad.add(row)
+        elif row not in bad:
+            counts.add(entry.segments, found.areas)
+            report.count(found.areas | {VOID: found.void})
+        if progress is not None:
+            progress(done, len(rows))
+    report.images, report.bad_images = len(rows), len(bad)
     report.classes = counts.result()
+    if not report.images:
+        report.problems.add(f"Annotation file '{file.path}' holds no image.")
     report.remarks.extend(f"Class '{count.name}' has no segment." for count in report.classes if not count.segments)
     if remark := remark_on_range(grey, grey_range=grey_range):
         report.remarks.add(remark)
-    report.remarks.extend(_unused(map_root, {entry.map_file_name for entry, _ in entries}, "Map"))
+    report.remarks.extend(_unused(map_root, {*file.table.map_names, *file.faulty_maps}, "Map"))
     return report
 
 
-def _entries(
-    document: Any,
-    path: PathLike,
-    map_root: PathLike,
-    image_root: PathLike,
-    categories: Categories,
-    report: DatasetReport,
-) -> Iterator[tuple[PanopticEntry, bool]]:
-    """Yield each image that has its two files, and whether its annotation is faulty; note all that is wrong."""
-    for key in ("images", "annotations"):
-        if not isinstance(document.get(key), list):
-            raise ValueError(f"Annotation file '{path}' has no list '{key}' where the COCO panoptic format has one.")
-    images: dict[str, tuple[str, tuple[int, int]]] = {}
-    for number, item in enumerate(document["images"]):
-        try:
-            image_id, file_name, size = read_image_entry(path, item, f"images[{number}].")
-            inside(image_root, file_name, path)
-        except ValueError as error:
-            report.problems.add(str(error))
-            continue
-        if image_id in images:
-            report.problems.add(f"Annotation file '{path}' has the image id '{image_id}' twice in 'images'.")
-        images[image_id] = (file_name, size)
-    for name, times in Counter(os.path.normpath(name) for name, _ in images.values()).items():
+def _good_rows(file: AnnotationFile, image_root: PathLike, report: DatasetReport) -> list[int]:
+    """Return the rows of the images that have their two files; note all that is wrong with elements and their names."""
+    table, path = file.table, file.path
+    report.problems.extend(file.faults)
+    for name, times in Counter(map(os.path.normpath, file.image_names)).items():
         if times > 1:
             report.problems.add(f"Annotation file '{path}' names the image '{name}' {times} times, under other ids.")
-    seen: set[str] = set()
-    users: dict[str, str] = {}
-    for number, item in enumerate(document["annotations"]):
+    report.problems.extend(file.disagreements)
+    rows: list[int] = []
+    users: dict[str, int] = {}
+    for row, (image_name, map_name) in enumerate(zip(table.image_names, table.map_names, strict=True)):
+        if table.size(row) is None:
+            continue
         try:
-            entry = read_annotation(path, item, f"annotations[{number}].", None)
+            inside(image_root, image_name, path)
         except ValueError as error:
-            report.problems.add(str(error))
-            if isinstance(item, dict):
-                seen.add(str(item.get("image_id")))
+            report.problems.add(error)
             continue
-        if entry.image_id in seen:
-            report.problems.add(f"Annotation file '{path}' has two annotations for the image id '{entry.image_id}'.")
-            continue
-        seen.add(entry.image_id)
-        if entry.image_id not in images:
+        first = users.setdefault(os.path.normpath(map_name), row)
+        if first != row:
             report.problems.add(
-                f"Annotation file '{path}' has no entry in 'images' for the image id '{entry.image_id}'."
+                f"Annotation file '{path}' gives the images '{table.image_ids[first]}' and '{table.image_ids[row]}' "
+                f"the same map '{map_name}'."
             )
-            continue
-        name, size = images[entry.image_id]
-        map_name = os.path.normpath(entry.map_file_name)
-        if map_name in users:
-            report.problems.add(
-                f"Annotation file '{path}' gives the images '{users[map_name]}' and '{entry.image_id}' the same map "
-                f"'{entry.map_file_name}'."
-            )
-        users[map_name] = entry.image_id
-        problems, remarks = _check_segments(entry, path, categories)
-        report.problems.extend(problems)
-        report.remarks.extend(remarks)
-        yield entry._replace(image_file_name=name, size=size), bool(problems)
-    for image_id in images:
-        if image_id not in seen:
-            report.problems.add(f"Annotation file '{path}' has no annotation for the image id '{image_id}'.")
-
-
-def _check_segments(entry: PanopticEntry, path: PathLike, categories: Categories) -> tuple[list[str], list[str]]:
-    """Return the problems and remarks about the segments that the file lists for one image."""
-    problems, remarks = [], []
-    known = {category.label_id: category for category in categories}
-    stuff: Counter[int] = Counter()
-    for segment in entry.segments:
-        category = known.get(segment.category_id)
-        where = f"segment {segment.id} of image '{entry.image_id}'"
-        if category is None:
-            problems.append(
-                f"Annotation file '{path}' gives {where} the category {segment.category_id}, which is not in "
-                "'categories'."
-            )
-        elif not category.is_thing:
-            stuff[segment.category_id] += 1
-            if segment.is_crowd:
-                remarks.append(f"Annotation file '{path}' calls {where} a crowd, but '{category.name}' is stuff.")
-    for label_id, times in stuff.items():
-        if times > 1:
-            remarks.append(
-                f"Annotation file '{path}' has {times} segments of the stuff class '{known[label_id].name}' in image "
-                f"'{entry.image_id}'; the format has one, and panoptic quality counts each."
-            )
-    return problems, remarks
-
-
-def _check_files(
-    entry: PanopticEntry, map_root: PathLike, image_root: PathLike, upright: bool, max_pixels: int
-) -> _Found:
-    """Read image and map of one entry, and compare them with it."""
-    assert entry.size is not None
-    found = _Found()
-    try:
-        _check_image(Path(image_root, entry.image_file_name), entry.size, upright, max_pixels, found)
-    except (OSError, ValueError) as error:
-        found.problems.append(str(error))
-    map_file = Path(map_root, entry.map_file_name)
-    try:
-        segment_ids = read_id_map(map_file, max_pixels=max_pixels)
-    except (OSError, ValueError) as error:
-        found.problems.append(str(error))
-        return found
-    if segment_ids.shape != entry.size:
-        found.problems.append(
-            f"Panoptic map '{map_file}' is {segment_ids.shape[0]}x{segment_ids.shape[1]} pixels (height x width) where "
-            f"its annotation says {entry.size[0]}x{entry.size[1]}."
-        )
-    found.areas = areas_of(segment_ids)
-    found.void = found.areas.pop(VOID, 0)
-    listed = {segment.id: segment for segment in entry.segments}
-    for segment_id in sorted(found.areas.keys() - listed.keys()):
-        found.problems.append(
-            f"Panoptic map '{map_file}' has {found.areas[segment_id]} pixels of segment {segment_id}, which the "
-            f"annotation file does not list for image '{entry.image_id}'."
-        )
-    for segment_id in sorted(listed.keys() - found.areas.keys()):
-        found.problems.append(
-            f"Panoptic map '{map_file}' has no pixel of segment {segment_id}, which the annotation file lists for "
-            f"image '{entry.image_id}'."
-        )
-    if not found.areas and not found.problems:
-        found.remarks.append(f"Panoptic map '{map_file}' is void everywhere.")
-    found.remarks += [
-        f"The area of segment {segment.id} of image '{entry.image_id}' is {segment.area} in the annotation file and "
-        f"{found.areas[segment.id]} in the map."
-        for segment in entry.segments
-        if _states_another_area(segment, found.areas)
-    ]
-    return found
-
-
-def _states_another_area(segment: SegmentEntry, areas: dict[int, int]) -> bool:
-    return bool(segment.area) and segment.id in areas and areas[segment.id] != segment.area
-
-
-def _check_image(path: Path, size: tuple[int, int], upright: bool, max_pixels: int, found: _Found) -> None:
-    """Decode an image, and compare its size with its annotation's."""
-    with open_image(path, max_pixels=max_pixels) as image:
-        if image.mode == "F":
-            found.problems.append(f"Image '{path}' has floating-point pixels; convert it to 8 or 16 bits per channel.")
-        here, other = image_size(image, upright=upright), image_size(image, upright=not upright)
-        if here != size:
-            hint = f"; with upright={not upright} it has that size" if other == size else ""
-            found.problems.append(
-                f"Image '{path}' is {here[0]}x{here[1]} pixels (height x width) where its annotation says "
-                f"{size[0]}x{size[1]}{hint}."
-            )
-        elif (orientation := exif_orientation(image)) != 1:
-            how = "turned so" if upright else "taken as it is stored"
-            found.remarks.append(f"Image '{path}' has the EXIF orientation {orientation} and is {how}.")
-        image.load()
-    found.grey = grey_values(path)
+        rows.append(row)
+    return rows
 
 
 def _unused(root: PathLike, used: set[str], noun: str) -> list[str]:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efficientps.atomic_file import atomic_file
+from efficientps.data.formats.annotation_table import PanopticEntry
 from efficientps.data.formats.coco_instances import InstanceFile, read_instance_categories
-from efficientps.data.formats.coco_json import PanopticEntry, read_json
 from efficientps.data.formats.coco_segmentation import decode_segmentation
 from efficientps.data.formats.id_map import write_id_map
+from efficientps.data.formats.json_file import read_json
 from efficientps.data.formats.label_map import read_label_map
 from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.formats.safe_path import inside

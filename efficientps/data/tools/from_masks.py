@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from efficientps.atomic_file import atomic_file
-from efficientps.data.formats.coco_json import PanopticEntry
+from efficientps.data.formats.annotation_table import PanopticEntry
 from efficientps.data.formats.id_map import write_id_map
 from efficientps.data.formats.image_file import image_size, open_image
 from efficientps.data.formats.panoptic_json import write_panoptic_json

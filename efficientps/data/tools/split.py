@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from efficientps.atomic_file import write_text
+from efficientps.atomic_file import atomic_file
+from efficientps.data.formats.annotation_file import RawDocument, decode, read_document
 from efficientps.data.formats.coco_categories import categories_of
-from efficientps.data.formats.coco_json import read_json, read_panoptic_json
+from efficientps.data.formats.coco_json import entries_of
 
 
 class ClassShare(NamedTuple):
@@ -52,23 +53,27 @@ def split_annotations(
         FileExistsError: if a file would be overwritten.
         ValueError: if it is not of the format, or holds fewer than two images.
     """
-    document = read_json(source)
-    categories = categories_of(document, source)
-    entries = read_panoptic_json(source, categories)
+    document = read_document(source)
+    file = decode(document)
+    categories = categories_of(file.head, source)
+    table = entries_of(file, categories)
     if len({os.path.realpath(path) for path in (source, train, val)}) < 3:
         raise ValueError(f"'{source}', '{train}' and '{val}' must be three different files.")
     for path in (train, val):
         if os.path.exists(path) and not overwrite:
             raise FileExistsError(f"'{path}' exists already; give another name, or allow it to be overwritten.")
-    files = sorted({os.path.normpath(entry.image_file_name) for entry in entries})
-    number = {name: position for position, name in enumerate(files)}
-    classes: list[set[int]] = [set() for _ in files]
-    for entry in entries:
-        classes[number[os.path.normpath(entry.image_file_name)]] |= {item.category_id for item in entry.segments}
+    names = [os.path.normpath(name) for name in table.image_names]
+    number = {name: position for position, name in enumerate(sorted(set(names)))}
+    classes: list[set[int]] = [set() for _ in number]
+    segments = table.segments
+    for row, name in enumerate(names):
+        classes[number[name]].update(segments.category_ids[segments.offsets[row] : segments.offsets[row + 1]].tolist())
     chosen = stratified_choice(classes, fraction=val_fraction, seed=seed)
-    val_ids = {entry.image_id for entry in entries if number[os.path.normpath(entry.image_file_name)] in chosen}
-    for path, inside in ((val, True), (train, False)):
-        write_text(path, json.dumps(_part(document, val_ids, inside=inside)), concurrent=True)
+    chosen_names = {name for name, position in number.items() if position in chosen}
+    in_val = [name in chosen_names for name in names]
+    image_in_val = [os.path.normpath(name) in chosen_names for name in file.image_names]
+    for path, wanted in ((val, True), (train, False)):
+        _write_part(path, document, image_in_val, in_val, wanted=wanted)
     images_of: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
     for position, found in enumerate(classes):
         images_of[position in chosen].update(found)
@@ -132,8 +137,26 @@ def _wanted(count: int, fraction: float) -> np.ndarray[Any, np.dtype[np.float64]
     return np.array([count - val, val])
 
 
-def _part(document: dict[str, Any], ids: set[str], *, inside: bool) -> dict[str, Any]:
-    """Return the document with those images only whose ids are in the set, or are not."""
-    images = [image for image in document["images"] if (str(image["id"]) in ids) == inside]
-    annotations = [item for item in document["annotations"] if (str(item["image_id"]) in ids) == inside]
-    return {**document, "images": images, "annotations": annotations}
+def _write_part(
+    path: str | os.PathLike[str],
+    document: RawDocument,
+    images: Sequence[bool],
+    annotations: Sequence[bool],
+    *,
+    wanted: bool,
+) -> None:
+    """Write a document with those elements only whose flags are as wanted; their text stays as it is."""
+    flags = {"images": (document.images, images), "annotations": (document.annotations, annotations)}
+    with atomic_file(path, concurrent=True) as temporary, temporary.open("wb") as file:
+        for position, (name, value) in enumerate(document.head.items()):
+            file.write(b"{" if position == 0 else b", ")
+            file.write(json.dumps(name).encode() + b": ")
+            if name not in flags:
+                file.write(json.dumps(value).encode())
+                continue
+            chosen = (bytes(raw) for raw, flag in zip(*flags[name], strict=True) if flag == wanted)
+            file.write(b"[")
+            for place, element in enumerate(chosen):
+                file.write(b", " + element if place else element)
+            file.write(b"]")
+        file.write(b"}")

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from efficientps.data.entries import SegmentEntry
-from efficientps.data.formats.coco_json import PanopticEntry
+from efficientps.data.formats.annotation_table import PanopticEntry
 from efficientps.data.formats.id_map import MAX_SEGMENT_ID, write_id_map
 from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.formats.segment_measures import measure_segments

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientps.data.formats import coco_json
-from efficientps.data.formats.coco_json import PanopticEntry, SegmentEntry, read_json, read_panoptic_json
+from efficientps.data.entries import SegmentEntry
+from efficientps.data.formats import json_file
+from efficientps.data.formats.annotation_table import PanopticEntry
+from efficientps.data.formats.coco_json import read_panoptic_json
 from efficientps.data.formats.id_map import id_to_rgb, read_id_map, rgb_to_id, write_id_map
+from efficientps.data.formats.json_file import read_json
 from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.formats.safe_path import inside
 from efficientps.structures.categories import Categories, Category
@@ -120,7 +123,7 @@ def test_entries_survive_their_file(tmp_path):
         PanopticEntry("b", "b.png", (), "b.jpg", (5, 7)),
     ]
     write_panoptic_json(tmp_path / "out.json", entries, TABLE)
-    assert read_panoptic_json(tmp_path / "out.json", TABLE) == entries
+    assert list(read_panoptic_json(tmp_path / "out.json", TABLE)) == entries
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
@@ -167,7 +170,7 @@ def test_missing_json_is_named(tmp_path):
         ("\udcff\udcfe".encode("utf-8", "surrogateescape").decode("latin-1"), "is not valid JSON"),
         ([], "has no list 'categories'"),
         (document(annotations=None), "has no list 'annotations'"),
-        (document(annotations=["a"]), r"has None as 'annotations\[0\]\.image_id'"),
+        (document(annotations=["a"]), r"has 'a' as 'annotations\[0\]', where the COCO panoptic format has an object"),
         (document(annotations=[annotation(segments_info={})]), r"has no list 'annotations\[0\]\.segments_info'"),
         (document(annotations=[annotation(image_id=None)]), r"has None as 'annotations\[0\]\.image_id'"),
         (document(annotations=[annotation(file_name=3)]), r"has 3 as 'annotations\[0\]\.file_name'"),
@@ -181,7 +184,7 @@ def test_missing_json_is_named(tmp_path):
             document(annotations=[annotation(segments_info=[{"id": 1, "category_id": 7}] * 2)]),
             "gives image 'a' the segment id 1 twice",
         ),
-        (document(annotations=[annotation(), annotation()]), "has the image id 'a' twice"),
+        (document(annotations=[annotation(), annotation()]), "has two annotations for the image id 'a'"),
         (document(images=document()["images"] * 2), "has the image id 'a' twice"),
         (document(images=[]), "has no entry in 'images' for the image id 'a'"),
         (document(annotations=[]), "has no annotation for the image id 'a'"),
@@ -235,7 +238,8 @@ FOREIGN_NAMES = [
 @pytest.mark.parametrize("name", [*FOREIGN_NAMES, "b" * 5000], ids=lambda name: repr(name[:9]))
 def test_names_that_leave_their_folder_are_refused(tmp_path, name):
     with pytest.raises(
-        ValueError, match=r"bad\.json' (names the file .*not a relative path inside|has 'bbb)"
+        ValueError,
+        match=r"bad\.json' (names the file .*not a relative path inside|has 'bbb|is not valid JSON .*hex escape)",
     ) as caught:
         read_panoptic_json(write(tmp_path / "bad.json", document(annotations=[annotation(file_name=name)])), TABLE)
     assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
@@ -251,7 +255,9 @@ def test_plain_names_stay(name):
 def test_image_ids_that_cannot_name_a_file_are_refused(tmp_path, image_id):
     """Predictions and overlays are called after the image id: it must not lead out of the folder of the run."""
     changed = document(annotations=[annotation(image_id=image_id)])
-    with pytest.raises(ValueError, match=r"bad\.json' has .* as 'annotations\[0\]\.image_id'") as caught:
+    with pytest.raises(
+        ValueError, match=r"bad\.json' (has .* as 'annotations\[0\]\.image_id'|is not valid JSON .*hex escape)"
+    ) as caught:
         read_panoptic_json(write(tmp_path / "bad.json", changed), TABLE, require_images=False)
     assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
 
@@ -276,7 +282,7 @@ def test_annotations_that_are_no_file_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is not a regular file"):
         read_json(tmp_path)
     path = write(tmp_path / "a.json", document())
-    monkeypatch.setattr(coco_json, "MAX_JSON_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(json_file, "MAX_JSON_BYTES", path.stat().st_size - 1)
     with pytest.raises(ValueError, match=r"a\.json' has \d+ bytes where at most \d+ are read; split it"):
         read_json(path)
 

@@ -151,7 +151,7 @@ PROBLEMS = {
     "segment id 0": (lambda f: f.segment.update(id=0), r"has 0 as 'annotations\[0\]\.segments_info\[0\]\.id'; it must"),
     "segment id too large": (lambda f: f.segment.update(id=256**3), r"has 16777216 as .*id'; it must lie in 1\.\.1677"),
     "crowd flag": (lambda f: f.segment.update(iscrowd=2), r"iscrowd = 2; it is 0 or 1"),
-    "no category": (lambda f: f.segment.pop("category_id"), r"has None as 'annotations\[0\]\..*\.category_id'"),
+    "no category": (lambda f: f.segment.pop("category_id"), r"has no 'annotations\[0\]\..*\.category_id'"),
     "no segments": (lambda f: f.annotation.pop("segments_info"), r"has no list 'annotations\[0\]\.segments_info'"),
     "annotation without an image": (
         lambda f: f.annotation.update(image_id=99), r"has no entry in 'images' for the image id '99'\."
@@ -173,7 +173,7 @@ PROBLEMS = {
         lambda f: f.document["annotations"][1].update(file_name=f.annotation["file_name"]),
         r"gives the images '100' and '103' the same map 'yard_00000\.png'\.",
     ),
-    "no size": (lambda f: f.image.pop("height"), r"has None as 'images\[0\]\.height'"),
+    "no size": (lambda f: f.image.pop("height"), r"has no 'images\[0\]\.height'"),
     "image outside": (lambda f: f.image.update(file_name="../x.jpg"), r"names the file '\.\./x\.jpg', which is not"),
     "map outside": (lambda f: f.annotation.update(file_name="/x.png"), r"names the file '/x\.png', which is not"),
 }  # fmt: skip

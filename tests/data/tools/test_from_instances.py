@@ -241,7 +241,7 @@ FAULTS = {
     ),
     "category twice": (lambda s: s.stuff["categories"][0].update(id=9), "have one id or one name"),
     "no images": (spoiled(lambda d: d.update(images=[])), "has no image in a list 'images'"),
-    "no size": (spoiled(lambda d: d["images"][0].pop("width")), r"has None as 'images\[0\]\.width'"),
+    "no size": (spoiled(lambda d: d["images"][0].pop("width")), r"has no 'images\[0\]\.width'"),
     "too large": (spoiled(lambda d: d["images"][0].update(width=65000, height=65000)), "cut it into tiles"),
     "image twice": (spoiled(lambda d: d["images"][1].update(id=5)), "has the image id '5' twice"),
     "image outside": (spoiled(lambda d: d["images"][0].update(file_name="../a.jpg")), "not a relative path inside"),

@@ -298,7 +298,7 @@ BROKEN_TABLES = {
     "b.yaml": ("[" * 1500, "is no YAML"),
     "c.yaml": ("!!python/object/apply:os.system ['true']", "is no YAML"),
     "d.yaml": ("road", "has no list 'categories'"),
-    "e.json": ('[{"id": 7, "name": "road"}]', "has no list 'categories' whose entries say 'id', 'name' and 'isthing'"),
+    "e.json": ('[{"id": 7, "name": "road"}]', "says of no class whether it is a thing"),
     "f.csv": ("id,name,isthing\n7,road,0\n7,car,1\n", "Label id 7 occurs twice"),
 }  # fmt: skip
 

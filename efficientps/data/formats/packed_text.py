@@ -1,0 +1,53 @@
+"""Many short texts in one block of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import overload
+
+import numpy as np
+
+
+class PackedText(Sequence[str]):
+    """Texts that are made when they are asked for.
+
+    A Python object for each of a hundred thousand names takes ten times the memory. A process that is forked off would
+    also copy all of them, because each use of an object counts in its own memory.
+
+    >>> names = PackedText(["a.png", "", "ü.png"])
+    >>> len(names), names[2], list(names)
+    (3, 'ü.png', ['a.png', '', 'ü.png'])
+    """
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        """Pack the texts."""
+        block, ends = bytearray(), [0]
+        for text in texts:
+            block += text.encode("utf-8", "surrogatepass")
+            ends.append(len(block))
+        self._block = np.frombuffer(bytes(block), dtype=np.uint8)
+        self._ends = np.array(ends, dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """Return a text, or those of a range."""
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        return self._block[self._ends[position] : self._ends[position + 1]].tobytes().decode("utf-8", "surrogatepass")
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield each text."""
+        block, ends = self._block.tobytes(), self._ends.tolist()
+        for start, end in pairwise(ends):
+            yield block[start:end].decode("utf-8", "surrogatepass")
