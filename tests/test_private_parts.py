@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LearningRateFinder, WeightAveraging
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loops.fit_loop import _FitLoop
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.trainer.connectors.logger_connector.logger_connector import _LoggerConnector
+from pytorch_lightning.tuner import Tuner
 from torch import nn
 
 import efficientps
@@ -109,6 +111,18 @@ PARTS = {
     "pytorch_lightning.*._data_fetcher": Part(
         "argument of _should_check_val_fx",
         lambda: pl.Trainer(logger=False, accelerator="cpu").fit_loop._data_fetcher is None,
+    ),
+    "pytorch_lightning.*._update_attr": Part(
+        "a learning-rate finder that would change the rate of a run is refused",
+        lambda: LearningRateFinder(update_attr=False)._update_attr is False,
+    ),
+    "pytorch_lightning.*._early_exit": Part(
+        "the learning-rate finder of a tuner ends before the training",
+        lambda: LearningRateFinder()._early_exit is False and "_early_exit = True" in inspect.getsource(Tuner.lr_find),
+    ),
+    "pytorch_lightning.*._average_model": Part(
+        "the mean of the weights follows those in training until it begins",
+        lambda: WeightAveraging()._average_model is None,
     ),
     "pytorch_lightning.*._trainer": Part(
         "a module that no trainer runs reads a checkpoint, too", lambda: pl.LightningModule()._trainer is None

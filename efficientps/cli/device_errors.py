@@ -91,7 +91,12 @@ _SENTENCES = (
         "from one index.",
     ),
     (
-        r"Failed to find C(?:\+\+)? compiler|No working C\+\+ compiler|Compiler: \S+ is not found",
+        r"No working C\+\+ compiler|CppCompileError|C\+\+ compile error",
+        "torch.compile needs a working C++ compiler for a CPU; install g++ or name one in the environment variable "
+        "CXX, or set model.network.torch_compile to [].",
+    ),
+    (
+        r"Failed to find C(?:\+\+)? compiler|Compiler: \S+ is not found",
         "Triton and torch.compile need a C compiler; install gcc or name one in the environment variable CC, or do "
         "without both: model.network.norm_implementation in_place and model.network.torch_compile [].",
     ),

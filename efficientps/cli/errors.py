@@ -51,6 +51,13 @@ _ADVICE: dict[type[BaseException], str] = {
 """What to do about an error of the library, in terms of commands and options; attributes of the error fill it in."""
 
 
+_ONE_VALUE = (
+    "A norm got one value for each channel, which has no variance: the batch has one image, and its coarsest features "
+    "are one cell. Give data.batch_size 2 or more, or a larger data.image_size. model.network.norm_implementation "
+    "in_place accepts such a batch, and model.network.backbone.frozen_norms true fixes the norms of a backbone."
+)
+
+
 def explain(error: BaseException, sections: Mapping[str, type] | None = None) -> str | None:
     r"""Return one sentence for an error that a user can correct, ``None`` for one that only a programmer can.
 
@@ -83,6 +90,8 @@ def explain(error: BaseException, sections: Mapping[str, type] | None = None) ->
         return explain_input(error)
     if isinstance(error, MisconfigurationException) and (sentence := _explain_accelerator(str(error))):
         return sentence
+    if "Expected more than 1 value per channel" in str(error):
+        return _ONE_VALUE
     if isinstance(error, USER_ERRORS):
         sentence = _one_line(_from_worker(str(error), type(error).__name__)) or f"{type(error).__name__}."
         return _with_advice(sentence, error)
@@ -202,7 +211,7 @@ _REASONS: tuple[tuple[str, str | Callable[..., str]], ...] = (
     (r"Expected '(\S+)' to be a subclass of <class '(\w+)'>", "{} is not a subclass of {}"),
     (r"Import path (\S+) does not correspond to a (.+?)(?:\. Got value|$)", "{} is not a {}"),
     (r"invalid choice: '([^']+)' \(choose from (.+)\)", "'{}' is not one of {}"),
-    (r"the following arguments are required: ([\w., ]+?)(?:\. Got|$)", "it needs a value for {}"),
+    (r"the following arguments are required: ([\w., ]+?)(?:\. Got| Given|$)", "it needs a value for {}"),
     (r"File does not exist: '?([^']+?)'?$", _missing_file),
     (r"Problems parsing config: (.+)", "not valid YAML, {}"),
     (r"Expected a typing\.Literal\[(.+?)\]\. Got value: (\S+?)\.?(?: Got value|$)", "expected one of {}, got '{}'"),
@@ -225,6 +234,8 @@ def explain_configuration(message: str, sections: Mapping[str, type] | None = No
     """
     # A key that takes a class or nothing also complains about None; what it says about the class is the reason.
     text = _one_line(message).partition(" - Expected a <class 'NoneType'>")[0]
+    # Of a key that takes classes of two kinds, only what is said about the kind of the given class is the reason.
+    text = re.sub(r"- Import path \S+ does not correspond to a subclass of \w+ - (?=Type )", "- ", text)
     keys = re.findall(r'Parser key "([^"]+)"', text)
     place = f"In the configuration, {'.'.join(keys)}: " if keys else "In the configuration: "
     innermost = text.rpartition("Parser key ")[2]

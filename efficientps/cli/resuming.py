@@ -27,7 +27,12 @@ FREE = (
 
 FIXED = (
     *("model.optimizer", "model.schedule", "model.scale_lr", "model.weight_decay_norms", "model.backbone_lr_factor"),
-    *("model.backbone_layer_decay", "model.network.backbone.frozen_stages", "model.network.backbone.frozen_norms"),
+    *(
+        "model.schedule_interval",
+        "model.backbone_layer_decay",
+        "model.network.backbone.frozen_stages",
+        "model.network.backbone.frozen_norms",
+    ),
     *("data.batch_size", "trainer.accumulate_grad_batches"),
 )
 """Keys, or sections, that cannot change when a run goes on: its checkpoints hold the optimizer's groups and rates."""
@@ -38,7 +43,15 @@ _IMPLEMENTATION = {"foreach", "fused", "capturable", "differentiable"}
 _STARTING_WEIGHTS = ("model.init_from", "model.network.backbone.weights")
 """Files that a resumed run does not read; whether one was given tells two runs apart, its path does not."""
 
-_PASSING_CALLBACKS = ("EarlyStopping", "Timer", "Monitor", "ProgressBar", "ProgressLines", "Summary")
+_PASSING_CALLBACKS = (
+    "EarlyStopping",
+    "Timer",
+    "Monitor",
+    "ProgressBar",
+    "ProgressLines",
+    "Summary",
+    "LearningRateFinder",
+)
 """Ends of the names of callbacks about length and logging."""
 
 

@@ -21,6 +21,12 @@ from efficientps.metrics.semantic_iou import SemanticIoU, SemanticIoUResult
 from efficientps.structures import PanopticSegmentation, Prediction
 from efficientps.structures.categories import Categories
 
+FIGURES = (
+    *(f"{name}{suffix}" for suffix in ("", "_things", "_stuff") for name in ("PQ", "SQ", "RQ")),
+    *("mIoU", "AP", "AP50", "box_AP", "box_AP50"),
+)
+"""Names of the values in the log; those of boxes are there where a network predicts boxes. More is better for each."""
+
 
 @dataclass(frozen=True)
 class Evaluation:

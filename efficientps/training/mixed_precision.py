@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
@@ -64,31 +63,3 @@ def clip_gradients(plugin: MixedPrecision, optimizer: Optimizer, value: float, a
         algorithm: ``norm`` (the default) or ``value``.
     """
     Precision.clip_gradients(plugin, optimizer, value, GradClipAlgorithmType(algorithm or "norm"))
-
-
-class MixedPrecisionModule(pl.LightningModule):
-    """A LightningModule whose gradients are clipped in mixed precision, also with a fused optimizer."""
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Make an optimizer step; with a loss scale, a fused optimizer's gradients are unscaled before clipping."""
-        closure = unscaling_closure(self.trainer.precision_plugin, optimizer, optimizer_closure)
-        super().optimizer_step(epoch, batch_idx, optimizer, closure)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradients, also those of a fused optimizer in mixed precision, which Lightning refuses to clip."""
-        plugin = self.trainer.precision_plugin
-        if gradient_clip_val and isinstance(plugin, MixedPrecision):
-            clip_gradients(plugin, optimizer, gradient_clip_val, gradient_clip_algorithm)
-        else:
-            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)

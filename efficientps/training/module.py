@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, TypedDict, cast
+from collections.abc import Callable
+from typing import TypedDict
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
 
 from efficientps.data.dataset import PanopticDataset
 from efficientps.inference.inference_copy import InferenceCopies
@@ -22,16 +22,14 @@ from efficientps.networks.network import PanopticNetwork
 from efficientps.structures import ImageBatch, PanopticBatch, PanopticSegmentation, Prediction, TrainingBatch
 from efficientps.structures.categories import Categories
 from efficientps.structures.construction import EmptyArgumentError, check_factory
+from efficientps.training.callback_checks import check_callbacks, check_resumed
 from efficientps.training.initial_weights import start_network
-from efficientps.training.mixed_precision import AUTOCAST_DTYPES, MixedPrecisionModule
-from efficientps.training.parameter_groups import linear_scale, parameter_groups, scale_learning_rates
+from efficientps.training.mixed_precision import AUTOCAST_DTYPES
+from efficientps.training.optimized_module import AUTHORS_OPTIMIZER, OptimizedModule, OptimizerFactory
 from efficientps.training.precision import settle_precision
-from efficientps.training.schedules import Schedule, ScheduledLR, WarmupSteps, lengths_of_run
-from efficientps.training.self_described import SelfDescribedModule
-
-OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
-AUTHORS_OPTIMIZER: OptimizerFactory = partial(SGD, lr=0.07, momentum=0.9, weight_decay=1e-4)
-"""The optimizer of the authors' code (DeepSceneSeg/EfficientPS:configs)."""
+from efficientps.training.run_schedule import tell_metric
+from efficientps.training.schedules import Schedule, WarmupSteps
+from efficientps.training.torch_schedulers import Interval, TorchScheduler
 
 
 class EvaluatedBatch(TypedDict):
@@ -41,7 +39,7 @@ class EvaluatedBatch(TypedDict):
     counts: list[PanopticCounts]
 
 
-class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
+class PanopticModule(OptimizedModule):
     """Trains, evaluates and runs a panoptic network.
 
     Args:
@@ -51,7 +49,10 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         batch_size: images per device and step, equal to the batch size of the data module; ``scale_lr`` needs it.
         optimizer: builds the optimizer from parameter groups. The default is the recipe of the authors' code for a
             total batch of 16 images: SGD, learning rate 0.07, momentum 0.9, weight decay 1e-4.
-        schedule: learning-rate schedule; the default is that of the authors' code.
+        schedule: learning-rate schedule, or a class of ``torch.optim.lr_scheduler``; the default is that of the
+            authors' code.
+        schedule_interval: what a scheduler of PyTorch counts: optimizer steps or epochs. ``ReduceLROnPlateau`` steps
+            at each validation, by ``val/PQ`` or its own ``monitor``.
         scale_lr: total batch size that the optimizer's learning rate is meant for. The rate is scaled linearly to the
             total batch size of this run (all devices, accumulated batches included). ``None`` does not scale it.
         weight_decay_norms: apply weight decay to norms and biases, too (authors' code).
@@ -75,7 +76,8 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         categories: Categories,
         batch_size: int = 1,
         optimizer: OptimizerFactory = lambda parameters: SGD(parameters, lr=0.07, momentum=0.9, weight_decay=1e-4),
-        schedule: Schedule = WarmupSteps(),  # noqa: B008 - frozen
+        schedule: Schedule | TorchScheduler = WarmupSteps(),  # noqa: B008 - frozen
+        schedule_interval: Interval = "step",
         scale_lr: int | None = None,
         weight_decay_norms: bool = True,
         backbone_lr_factor: float = 1.0,
@@ -105,6 +107,7 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         is_default = optimizer is (PanopticModule.__init__.__kwdefaults__ or {}).get("optimizer")
         self.optimizer_factory = AUTHORS_OPTIMIZER if is_default else optimizer
         self.schedule = schedule
+        self.schedule_interval: Interval = schedule_interval
         self.scale_lr = scale_lr
         self.group_options = (weight_decay_norms, backbone_lr_factor, backbone_layer_decay)
         self.init_from = init_from
@@ -115,6 +118,13 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         self.evaluation: Evaluation | None = None
         self.loss_terms: dict[str, Tensor] = {}
         self._shown_loss: dict[str, Tensor] = {}
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Check the callbacks of a training before any of them begins; add none."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            validates = self.trainer.limit_val_batches != 0  # type: ignore[attr-defined] # set outside the class
+            check_callbacks(self.trainer.callbacks, validates=validates)  # type: ignore[attr-defined]
+        return []
 
     def setup(self, stage: str) -> None:
         """Check precision, network and data; for evaluation, load the weights of ``init_from``."""
@@ -127,11 +137,18 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         if stage != "fit" and self.init_from:
             start_network(self.network, self.trainer.strategy, file=self.init_from, pretrained=False)
 
-    def on_fit_start(self) -> None:
-        """Load the initial weights unless a checkpoint is resumed, which Lightning knows from here on."""
-        if not self.trainer.ckpt_path:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Load the initial weights, and return the optimizer with its schedule.
+
+        Nothing is loaded where a checkpoint is resumed, which Lightning knows from here on. Callbacks, such as the
+        learning-rate finder, begin after this.
+        """
+        if self.trainer.ckpt_path:
+            check_resumed(self.trainer.callbacks)  # type: ignore[attr-defined] # set outside the class
+        else:
             start_network(self.network, self.trainer.strategy, file=self.init_from, pretrained=True)
             self.init_from = None
+        return super().configure_optimizers()
 
     # -------------------------------------------------------------------- training
 
@@ -162,12 +179,6 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         if (batch_idx + 1) % every == 0 or self.trainer.is_last_batch:
             self._shown_loss = {"loss": loss.cpu()}
         self.log_dict(self._shown_loss, prog_bar=True, logger=False, batch_size=1)
-
-    @property
-    def learning_rate(self) -> float:
-        """The highest learning rate of the optimizer's groups."""
-        optimizer = cast(Optimizer, self.optimizers())
-        return max(float(group["lr"]) for group in optimizer.param_groups)
 
     # ------------------------------------------------------------------ evaluation
 
@@ -216,10 +227,9 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         for name, value in self.evaluation.figures().items():
             self.log(f"{split}/{name}", value, prog_bar=name == "PQ", batch_size=1)
         if self.trainer.state.fn == TrainerFn.FITTING:
-            scheduler = self.lr_schedulers()
-            assert isinstance(scheduler, ScheduledLR)
+            figures = {f"val/{name}": value for name, value in self.evaluation.figures().items()}
             # Before the checkpoint of this validation is written, so that it contains this value of the schedule.
-            scheduler.observe(self.evaluation.panoptic.all.pq)
+            tell_metric(self.lr_schedulers(), {**self.trainer.callback_metrics, **figures})
 
     # ------------------------------------------------------------------ prediction
 
@@ -261,16 +271,3 @@ class PanopticModule(SelfDescribedModule, MixedPrecisionModule):
         """Free the memory of the copy; training changes the weights, so the copy would be out of date."""
         self.copies.drop()
         self._runs_copy = False
-
-    # ------------------------------------------------------------------ optimizers
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return the optimizer over the parameter groups, and its scheduler, which steps after each optimizer step."""
-        decays_norms, factor, decay = self.group_options
-        options = {"backbone_lr_factor": factor, "backbone_layer_decay": decay}
-        groups = parameter_groups(self.network, weight_decay_norms=decays_norms, **options)
-        optimizer = self.optimizer_factory(groups)
-        total_batch = self.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
-        scale_learning_rates(optimizer, linear_scale(total_batch=total_batch, reference_batch=self.scale_lr))
-        scheduler = self.schedule.scheduler(optimizer, **lengths_of_run(self.trainer))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

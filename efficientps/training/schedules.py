@@ -7,13 +7,11 @@ and of a few stored numbers), so a resumed run continues exactly where it stoppe
 from __future__ import annotations
 
 import math
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import pytorch_lightning as pl
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -78,7 +76,15 @@ class Plateau:
 
 
 class Schedule(ABC):
-    """A learning-rate schedule; ``scheduler`` binds it to an optimizer and to the length of a run."""
+    """A learning-rate schedule; ``scheduler`` binds it to an optimizer and to the length of a run.
+
+    Attributes:
+        counts_epochs: the factor depends on ``steps_per_epoch``.
+        spans_run: the factor depends on ``total_steps``.
+    """
+
+    counts_epochs: ClassVar[bool] = False
+    spans_run: ClassVar[bool] = False
 
     @abstractmethod
     def factor(self, step: int, *, total_steps: int, steps_per_epoch: int) -> float:
@@ -95,7 +101,24 @@ class Schedule(ABC):
         return ScheduledLR(optimizer, self, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
 
 
-class ScheduledLR(LRScheduler):
+class RunScheduler(LRScheduler):
+    """A scheduler that steps after each optimizer step, and also hears of validations.
+
+    Attributes:
+        monitor: the metric that ``observe`` expects.
+    """
+
+    monitor: str = "val/PQ"
+
+    def observe(self, value: float) -> None:
+        """Report the monitored metric of a validation; by default nothing depends on it."""
+
+    def fits(self, state: Mapping[str, Any]) -> bool:
+        """Return whether a stored progress is that of such a scheduler."""
+        return set(state) == set(self.state_dict())
+
+
+class ScheduledLR(RunScheduler):
     """Sets each group's learning rate to its initial one times the factor of a ``Schedule``.
 
     Args:
@@ -118,9 +141,6 @@ class ScheduledLR(LRScheduler):
             self.last_epoch, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
         )
         return [base_lr * factor for base_lr in self.base_lrs]
-
-    def observe(self, value: float) -> None:
-        """Report the panoptic quality of a validation; only the scheduler of ``WarmupPlateau`` reacts to it."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scheduler's progress as plain types, so that a checkpoint loads with ``weights_only=True``.
@@ -148,6 +168,8 @@ class WarmupSteps(Schedule):
         gamma: factor of each reduction.
     """
 
+    counts_epochs: ClassVar[bool] = True
+
     warmup_iterations: int = 500
     warmup_factor: float = 1 / 3
     milestones: tuple[int, ...] = (120, 144)
@@ -171,6 +193,8 @@ class WarmupDecay(Schedule):
         final_factor: factor at the end of the cosine decay.
         power: exponent of the polynomial decay (0.9 in the DeepLab family).
     """
+
+    spans_run: ClassVar[bool] = True
 
     decay: Literal["cosine", "poly"] = "cosine"
     warmup_iterations: int = 500
@@ -255,12 +279,3 @@ class PlateauLR(ScheduledLR):
         """Restore a stored progress."""
         super().load_state_dict(state_dict)
         self.plateau = Plateau(**state_dict["plateau"])
-
-
-def lengths_of_run(trainer: pl.Trainer) -> dict[str, int]:
-    """Return ``total_steps`` and ``steps_per_epoch``, in optimizer steps; ``sys.maxsize`` stands for an endless run."""
-    if trainer.train_dataloader is None:
-        trainer.fit_loop.setup_data()
-    batches = trainer.num_training_batches / trainer.accumulate_grad_batches
-    lengths = {"total_steps": trainer.estimated_stepping_batches, "steps_per_epoch": batches}
-    return {name: math.ceil(steps) if steps < sys.maxsize else sys.maxsize for name, steps in lengths.items()}

@@ -278,3 +278,13 @@ def test_memory_of_a_real_card():
     with pytest.raises(torch.OutOfMemoryError) as caught:
         torch.empty(2**50, dtype=torch.uint8, device="cuda")
     assert "1048576.00 GiB more were asked, GPU 0 has " in explain(caught.value)
+
+
+@pytest.mark.parametrize("compiler", ["there-is-none", "false"])
+def test_torch_compile_without_a_cpp_compiler(compiler):
+    """Oracle: what PyTorch raises where the compiler is missing, and where it does not work."""
+    torch._dynamo.reset()
+    settings = {"cpp.cxx": (compiler,), "force_disable_caches": True}
+    with torch._inductor.config.patch(settings), pytest.raises(RuntimeError) as caught:
+        torch.compile(lambda x: (x + 1).sin(), backend="inductor")(torch.zeros(3))
+    assert "install g++ or name one in the environment variable CXX, or set model.network" in explain(caught.value)

@@ -163,3 +163,11 @@ def test_the_traceback_of_a_worker_names_no_keys():
         | {"data.original_name": 1, "data.exc_type": 1, "data._utils": 1, "data.fetch": 1, "data.worker_id": 1},
     )
     assert explain(caught.value) == f"{str(error)[:-1]} (in the configuration: data.max_bad_samples)."
+
+
+@pytest.mark.parametrize("size", [(1, 8, 1, 1), (1, 8)])
+def test_a_norm_with_one_value_names_the_options(size):
+    """Oracle: what PyTorch raises for a batch of one image and one cell, or for one region."""
+    with pytest.raises(ValueError, match="Expected more than 1 value") as caught:
+        torch.nn.functional.batch_norm(torch.zeros(size), None, None, training=True)
+    assert "Give data.batch_size 2 or more, or a larger data.image_size" in explain(caught.value)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -79,6 +79,7 @@ class LastCheckpoint(Checkpoint):
             log_dir = trainer.log_dir  # every rank takes part in finding it
             folder = Path(kept) if kept else Path(log_dir or trainer.default_root_dir, "checkpoints")
             self.path = folder / "last.ckpt"
+            _write_no_other_last(trainer, folder)
             if trainer.is_global_zero:
                 folder.mkdir(parents=True, exist_ok=True)
 
@@ -181,6 +182,15 @@ class LastCheckpoint(Checkpoint):
             told = torch.tensor(float(self._signal), device=trainer.strategy.root_device)
             self._signal = int(trainer.strategy.reduce(told, reduce_op="max"))
         return self._signal
+
+
+def _write_no_other_last(trainer: pl.Trainer, folder: Path) -> None:
+    """Turn ``save_last`` of Lightning's callbacks off in a folder: a second writer would leave a second file there."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.save_last:
+            if callback.dirpath is None or Path(callback.dirpath).resolve() == folder.resolve():
+                callback.save_last = None
+                rank_zero_info(f"save_last of {type(callback).__name__} is not needed: {folder / 'last.ckpt'} is kept.")
 
 
 def validation_is_due(trainer: pl.Trainer) -> bool:

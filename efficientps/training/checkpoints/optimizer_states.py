@@ -11,6 +11,8 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
+from efficientps.training.schedules import RunScheduler
+
 _NOT_COMPARED = {"params", "name", "lr", "foreach", "fused", "capturable", "differentiable"}
 """Entries of a group that are no hyperparameters, choose an implementation, or follow the schedule (``lr``)."""
 
@@ -46,17 +48,18 @@ class ResumedOptimizer(Callback):
         """Keep the groups and the schedule of the checkpoint."""
         optimizers, schedules = checkpoint.get("optimizer_states"), checkpoint.get("lr_schedulers")
         if optimizers and schedules:
-            self._saved = {"groups": optimizers[0]["param_groups"], "schedule": set(schedules[0])}
+            self._saved = {"groups": optimizers[0]["param_groups"], "schedule": schedules[0]}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare; by now the optimizer exists, and its state is not loaded yet."""
         saved, self._saved = self._saved, None
         if saved is None or not trainer.ckpt_path:
             return
-        path, scheduler = str(trainer.ckpt_path), trainer.lr_scheduler_configs[0].scheduler
+        path = str(trainer.ckpt_path)
         scaled = getattr(pl_module, "scale_lr", None) is not None
         check_optimizer(trainer.optimizers[0], saved["groups"], path=path, scaled=scaled)
-        if saved["schedule"] != set(scheduler.state_dict()):
+        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        if any(isinstance(one, RunScheduler) and not one.fits(saved["schedule"]) for one in schedulers):
             raise ResumeMismatchError(f"The checkpoint {path} is of a run with another schedule.", path, "schedule")
 
 
@@ -84,7 +87,8 @@ def check_optimizer(
             path,
         )
     for group, before in zip(here, saved, strict=True):
-        names, others = (set(one) - _NOT_COMPARED for one in (group, before))
+        moving = {"momentum", "betas"} if "base_momentum" in group else set()  # the schedule cycles them
+        names, others = (set(one) - _NOT_COMPARED - moving for one in (group, before))
         if names - others and others - names:
             raise ResumeMismatchError(
                 f"The checkpoint {path} is of a run with another optimizer than {type(optimizer).__name__}: it holds "
