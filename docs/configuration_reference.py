@@ -13,9 +13,10 @@ import collections.abc
 import inspect
 import re
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, get_args, get_origin
+from typing import Any, NamedTuple, NoReturn, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -115,9 +116,7 @@ def parts(option: Option) -> Iterator[Part]:
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
     """Return the members of a union, or a type that is none as the only one."""
-    return (
-        get_args(hint) if get_origin(hint) is not collections.abc.Callable and type(None) in get_args(hint) else (hint,)
-    )
+    return get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
 
 
 def _concrete(cls: type) -> list[type]:

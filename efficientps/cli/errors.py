@@ -235,7 +235,9 @@ def explain_configuration(message: str, sections: Mapping[str, type] | None = No
     # A key that takes a class or nothing also complains about None; what it says about the class is the reason.
     text = _one_line(message).partition(" - Expected a <class 'NoneType'>")[0]
     # Of a key that takes classes of two kinds, only what is said about the kind of the given class is the reason.
-    text = re.sub(r"- Import path \S+ does not correspond to a subclass of \w+ - (?=Type )", "- ", text)
+    text, found_other = re.subn(r"- Import path \S+ does not correspond to a subclass of \w+ - (?=Type )", "- ", text)
+    if not found_other and "does not correspond to a" not in text:
+        text = re.sub(r" - Type \S+Callable\[.*\] expects .*: Expected '[\w.]+' to be a subclass of .*", "", text)
     keys = re.findall(r'Parser key "([^"]+)"', text)
     place = f"In the configuration, {'.'.join(keys)}: " if keys else "In the configuration: "
     innermost = text.rpartition("Parser key ")[2]
