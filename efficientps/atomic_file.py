@@ -41,8 +41,8 @@ def atomic_file(path: str | os.PathLike[str], *, concurrent: bool = False, durab
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # errors of writing have none
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # errors of writing have none, those of opening the temporary one
         raise
 
 

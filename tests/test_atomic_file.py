@@ -39,5 +39,5 @@ def test_the_remains_of_a_killed_writer_are_taken_over(tmp_path):
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none/a\.partial"):
+    with pytest.raises(FileNotFoundError, match=r"none/a'"):
         write_text(tmp_path / "none" / "a", "text")

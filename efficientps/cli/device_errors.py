@@ -36,9 +36,15 @@ _SENTENCES = (
         "or --shm-size 16g), or lower data.num_workers.",
     ),
     (
-        r"DataLoader worker .*(?:Killed|exited unexpectedly)",
-        "A process that loads data was killed, most often because the machine is out of memory; lower data.num_workers "
-        "or data.batch_size.",
+        r"DataLoader worker .*killed by signal: (Segmentation fault|Aborted|Illegal instruction|Floating point)",
+        "A process that loads data crashed ({}); data.num_workers 0 loads in the main process, and its output shows "
+        "where.",
+    ),
+    (
+        r"DataLoader worker .*(?:Killed|exited unexpectedly|killed by signal)",
+        "A process that loads data was killed, most often because the machine or the job has no memory left; lower "
+        "data.num_workers, each of which holds batches, or data.batch_size (data.eval_batch_size in evaluation and "
+        "prediction), or ask the scheduler for more memory.",
     ),
     (
         r"NVIDIA driver on your system is too old \(found version (\d+)\)",

@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from efficientps.cli.device_errors import explain_device, why_no_gpu
-from efficientps.cli.input_errors import explain_input
+from efficientps.cli.input_errors import UNWRITABLE, explain_input, keys_of_place
 from efficientps.cli.presets import suggestion
 from efficientps.cli.suggestions import explain_class, explain_key, near_keys
 from efficientps.data.cache import CacheError, MissingFromCacheError
@@ -87,7 +87,7 @@ def explain(error: BaseException, sections: Mapping[str, type] | None = None) ->
             f"--ckpt_path last continues from the last checkpoint.{reasons}"
         )
     if isinstance(error, OSError) and (error.strerror or isinstance(error, PermissionError)):
-        return explain_input(error)
+        return _with_advice(explain_input(error), error)
     if isinstance(error, MisconfigurationException) and (sentence := _explain_accelerator(str(error))):
         return sentence
     if "Expected more than 1 value per channel" in str(error):
@@ -130,8 +130,18 @@ def note_keys(error: BaseException, configuration: Mapping[str, object]) -> None
     if argument:
         keys = [key.removesuffix(".class_path") for key in keys]
     found = [key for name in dict.fromkeys(names) for key in keys if key.rpartition(".")[2] == name and key not in text]
+    if place := _unwritable(error, text):
+        found += [key.replace(".init_args.", ".") for key in keys_of_place(place, configuration)]
     if found and not getattr(error, "__notes__", ()):
         error.add_note(f"in the configuration: {', '.join(found)}")
+
+
+def _unwritable(error: BaseException, text: str) -> str | None:
+    """Return the path that an error says cannot be written to, None for another error."""
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return str(error.filename)
+    named = re.match(r"Cannot write [\w ]*'([^']+)'", text)
+    return named[1] if named else None
 
 
 def _explain_accelerator(message: str) -> str | None:

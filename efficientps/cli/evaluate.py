@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         print(f"error: {explain_input(error)} To take it so, {way}.", file=sys.stderr)
         return 2
     except (OSError, ValueError) as error:
-        print(f"error: {explain_input(error)}", file=sys.stderr)
+        sentence = explain_input(error, {"--report": options.report})
+        print(f"error: {sentence}", file=sys.stderr)
         return 2
     print(result.table(names if options.per_class else None))
     return 0

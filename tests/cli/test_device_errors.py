@@ -215,7 +215,13 @@ def test_precisions_that_fit_the_card(config, card, monkeypatch, capability, pre
             "write to file </torch_12_34_0>: No space left on device (28)",
             "out of shared memory (/dev/shm)",
         ),
-        ("DataLoader worker (pid 8) is killed by signal: Killed.", "lower data.num_workers or data.batch_size"),
+        ("DataLoader worker (pid 8) is killed by signal: Killed.", "no memory left; lower data.num_workers, each of"),
+        ("DataLoader worker (pid(s) 8, 9) exited unexpectedly", "or data.batch_size (data.eval_batch_size in"),
+        ("DataLoader worker (pid 8) is killed by signal: Terminated.", "or ask the scheduler for more memory"),
+        (
+            "DataLoader worker (pid 8) is killed by signal: Segmentation fault.",
+            "crashed (Segmentation fault); data.num",
+        ),
         (
             "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
             "allocate 4000000 bytes. Error code 12 (Cannot allocate memory)",

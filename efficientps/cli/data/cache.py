@@ -24,7 +24,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -78,8 +78,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         for folder, dataset in _datasets(options).items():
             _fill(dataset, folder, options.workers)
-    except (ValueError, OSError) as error:
-        print(f"error: {explain_input(error)}", file=sys.stderr)
+    except (ValueError, OSError, BrokenExecutor) as error:
+        sentence = explain_input(error, {"--cache": options.cache})
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
     return 0
 

@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         if options.json is not None:
             write_text(options.json, json.dumps(found, indent=2) + "\n")
     except (ValueError, OSError) as error:
-        print(f"error: {explain_input(error)}", file=sys.stderr)
+        sentence = explain_input(error, {"--json": options.json})
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
     return 1 if any(report.problems for report in reports.values()) else 0
 

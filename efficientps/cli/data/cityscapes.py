@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             check_tree(options.root, split)
         for split in options.splits:
             _prepare(options.root, split, options.workers)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, BrokenExecutor) as error:
         print(f"error: {explain_input(error)}", file=sys.stderr)
         return 1
     return 0

@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         )
         return 1
     except (ValueError, OSError) as error:
-        print(f"error: {explain_input(error)}", file=sys.stderr)
+        sentence = explain_input(error, {"--output": options.output})
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
     _summarize(instances, done, options)
     return 0

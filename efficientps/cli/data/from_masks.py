@@ -17,6 +17,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             file=sys.stderr,
         )
         return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {explain_input(error)}", file=sys.stderr)
+    except (ValueError, OSError, BrokenExecutor) as error:
+        sentence = explain_input(error, {"--output": options.output})
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
     problems = Problems(problem for conversion in done for problem in conversion.problems)
     _summarize(done, categories, problems, options.output)

@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         )
     except (ValueError, OSError) as error:
         option = " The option is --overwrite." if isinstance(error, FileExistsError) else ""
-        print(f"error: {explain_input(error)}{option}", file=sys.stderr)
+        sentence = explain_input(error, {"--train": train, "--val": val})
+        print(f"error: {sentence}{option}", file=sys.stderr)
         return 1
     print(_table(shares))
     print(f"Written: {train} and {val}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from efficientps.cli.command_parser import CommandParser
@@ -35,8 +36,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             seed=options.seed,
             num_workers=options.workers,
         )
-    except (OSError, ValueError) as error:
-        print(f"error: {explain_input(error)}", file=sys.stderr)
+    except (OSError, ValueError, BrokenExecutor) as error:
+        sentence = explain_input(error, {"--root": options.root})
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
     print(
         f"{options.num_train} train and {options.num_val} val scenes of {size[0]} × {size[1]} pixels "

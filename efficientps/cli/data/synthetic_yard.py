@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         for _ in tqdm(writing, total=options.num_images, unit=" images", disable=None):
             pass
     except (OSError, ValueError) as error:
-        print(f"error: {explain_input(error)}", file=sys.stderr)
+        sentence = explain_input(error, {"--root": options.root})
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
     print(f"{options.num_images} yards (seed {options.seed}) in {options.root}")
     return 0
