@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,22 @@ class MissingVideoPackageError(ModuleNotFoundError):
     """The package that reads and writes videos is not installed."""
 
 
-def video_length(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, Fraction]:
-    """Return the number of frames of a video, and how many it shows per second; no frame is decoded.
+class VideoLength(NamedTuple):
+    """How long a video is.
+
+    Attributes:
+        frames: the number of frames.
+        frames_per_second: how many it shows per second.
+        announced: how many frames its header announces, by its duration; 0 if it says nothing.
+    """
+
+    frames: int
+    frames_per_second: Fraction
+    announced: int
+
+
+def video_length(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> VideoLength:
+    """Count the frames of a video; none is decoded.
 
     Raises:
         MissingVideoPackageError: if PyAV is not installed.
@@ -43,10 +57,11 @@ def video_length(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) 
         try:
             frames = sum(packet.size > 0 for packet in container.demux(stream))
         except (av.error.FFmpegError, EOFError) as error:
-            raise UnusableImageError(f"Video '{path}' cannot be read ({error}); replace the file.") from None
+            raise UnusableImageError(f"Video '{path}' cannot be read ({_reason(error)}); replace the file.") from None
         if not frames or not rate:
             raise UnusableImageError(f"Video '{path}' has no frames that can be counted; convert it to MP4.")
-        return frames, Fraction(rate)
+        announced = round(container.duration / av.time_base * rate) if container.duration else 0
+        return VideoLength(frames, Fraction(rate), announced)
 
 
 def read_frames(path: str | os.PathLike[str]) -> Iterator[NDArray[np.uint8]]:
@@ -64,7 +79,9 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[NDArray[np.uint8]]:
                 picture = frame.to_ndarray(format="rgb24")
                 yield np.ascontiguousarray(np.rot90(picture, round(getattr(frame, "rotation", 0) / 90)))
         except (av.error.FFmpegError, EOFError) as error:
-            raise UnusableImageError(f"Video '{path}' cannot be decoded ({error}); replace the file.") from None
+            raise UnusableImageError(
+                f"Video '{path}' cannot be decoded ({_reason(error)}); replace the file."
+            ) from None
 
 
 class VideoWriter:
@@ -127,8 +144,13 @@ def _opened(av: Any, path: str | os.PathLike[str]) -> Any:
     try:
         container = av.open(str(path))
     except (av.error.FFmpegError, EOFError, ValueError) as error:
-        raise UnusableImageError(f"'{path}' is not a video that can be read ({error}).") from None
+        raise UnusableImageError(f"'{path}' is not a video that can be read ({_reason(error)}).") from None
     if not container.streams.video:
         container.close()
         raise UnusableImageError(f"'{path}' has sound and no video.")
     return container
+
+
+def _reason(error: Exception) -> str:
+    """Return what FFmpeg says, without the number and the file that Python adds."""
+    return str(getattr(error, "strerror", None) or error)

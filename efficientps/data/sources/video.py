@@ -15,7 +15,11 @@ from efficientps.data.entries import Entry
 from efficientps.data.formats.image_file import MAX_PIXELS, UnusableImageError
 from efficientps.data.formats.video_file import read_frames, video_length
 from efficientps.data.image_dataset import ImageDataset
+from efficientps.data.problems import Problem
 from efficientps.data.sources.image_ids import image_id_of
+
+ENOUGH = 0.9
+"""Share of the frames that the duration of a video makes; a video with fewer is reported."""
 
 
 class Video(ImageDataset):
@@ -43,7 +47,7 @@ class Video(ImageDataset):
             FileNotFoundError: if there is no such file.
             UnusableImageError: if it is no video, or its frames are too large.
         """
-        length, self.frames_per_second = video_length(path, max_pixels=max_pixels)
+        length, self.frames_per_second, announced = video_length(path, max_pixels=max_pixels)
         stem = image_id_of(PurePath(Path(path).name))
         names = [f"{stem}_{number:06d}" for number in range(length)]
         entries = [Entry(name, (str(path),), image_name=f"{name}.png") for name in names]
@@ -52,6 +56,11 @@ class Video(ImageDataset):
         self._frames: Iterator[NDArray[np.uint8]] | None = None
         self._next = 0
         super().__init__(entries, self._read, size=size)
+        if length < ENOUGH * announced:
+            kind = (
+                f"has {length} frames where its duration makes {announced}; it is cut off, damaged, or of varying rate"
+            )
+            self.left_out = [Problem(kind, str(path), "convert it to a constant rate if it plays to its end")]
 
     def _read(self, entry: Entry) -> Tensor:
         """Decode on to the frame of an entry, from the start if it was passed already."""
