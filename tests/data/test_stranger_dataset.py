@@ -189,7 +189,7 @@ def test_the_cache_command_reads_a_configuration(config, root, tmp_path):
         ("model: {}", r"tiny\.yaml' has no section 'data'"),
         ("data: {class_path: strange.Scenes}", "there is no module 'strange'"),
         ("data: {class_path: CocoPanopticDataModul}", "'CocoPanopticDataModul' is no PanopticDataModule; did you"),
-        ("data: [", r"tiny\.yaml' is not valid YAML"),
+        ("data: [", r"tiny\.yaml'? is not valid YAML"),
         (
             "data: {image_size: [33, 64]}",
             r"image_size is 33x64; .* \(in the configuration: data\.image_size\)\.$",
