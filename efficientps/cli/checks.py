@@ -37,6 +37,7 @@ REQUIRED = {
     "faster-coco-eval": "faster_coco_eval",
     "huggingface-hub": "huggingface_hub",
     "matplotlib": "matplotlib",
+    "msgspec": "msgspec",
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
