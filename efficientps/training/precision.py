@@ -53,7 +53,7 @@ def settle_precision(strategy: Strategy) -> None:
         ValueError: saying which precisions there are.
     """
     plugin = strategy.precision_plugin
-    if type(plugin) is Precision or isinstance(plugin, MixedPrecision | BFloat16Weights):
+    if type(plugin) is Precision or isinstance(plugin, MixedPrecision | DoublePrecision | BFloat16Weights):
         return
     if isinstance(plugin, HalfPrecision) and plugin.precision == "bf16-true":
         strategy.precision_plugin = BFloat16Weights(strategy.root_device.type)
@@ -61,8 +61,7 @@ def settle_precision(strategy: Strategy) -> None:
     reason = f"{type(plugin).__name__} is not supported"
     if isinstance(plugin, HalfPrecision):
         reason = "weights in float16 lose small updates, and their gradients overflow"
-    elif isinstance(plugin, DoublePrecision):
-        reason = "images, boxes and losses are float32, and float64 weights do not fit them"
     raise ValueError(
-        f"The precision {plugin.precision} cannot be used: {reason}. Choose 32-true, 16-mixed, bf16-mixed or bf16-true."
+        f"The precision {plugin.precision} cannot be used: {reason}. Choose 32-true, 16-mixed, bf16-mixed, "
+        "bf16-true or 64-true."
     )
