@@ -245,15 +245,18 @@ HOSTILE_WEIGHTS = [
 def refuse(path, message):
     """Read a model file that must be refused in one sentence, in 2 seconds of computing and 500 MB; no file is made."""
     files = set(path.parent.iterdir())
-    raised, seconds = [], process_time()
+    raised: list[str] = []
 
     def read():
         with pytest.raises(ValueError, match=message) as caught:
             read_model_file(path)
         raised.append(str(caught.value))
 
+    begin = process_time()
+    read()
+    seconds = process_time() - begin  # without the measurement of memory, which takes as long again
     peak = peak_bytes(read, collect=False)
-    assert process_time() - seconds < 2, message
+    assert seconds < 2, message
     assert peak is None or peak < 500e6, f"{message}: {peak / 1e6} MB"
     assert len(raised[0]) < 1000
     assert "\n" not in raised[0]
