@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from efficientps.data.entries import Entry
 from efficientps.data.formats.annotation_table import SegmentTable
+from efficientps.data.formats.packed_sequence import PackedSequence
 from efficientps.data.formats.packed_text import PackedText
 from efficientps.data.formats.safe_path import inside
 
 
 @dataclass(frozen=True, eq=False)
-class EntryTable(Sequence[Entry]):
+class EntryTable(PackedSequence[Entry]):
     """Images with their maps and segments; an entry is made when it is asked for.
 
     Loading processes that are forked off read the same memory, because arrays count no uses; those that are spawned
@@ -46,17 +45,8 @@ class EntryTable(Sequence[Entry]):
         """Return the number of images."""
         return len(self.image_ids)
 
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Entry]: ...
-
-    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
-        """Return the entry of an image, or those of a range."""
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
+    def at(self, position: int) -> Entry:
+        """Make the entry of an image."""
         image_name = self.image_names[position]
         height, width = self.sizes[position].tolist()
         return Entry(
@@ -69,7 +59,3 @@ class EntryTable(Sequence[Entry]):
             size=(height, width),
             image_name=image_name,
         )
-
-    def __iter__(self) -> Iterator[Entry]:
-        """Yield each entry."""
-        return map(self.__getitem__, range(len(self)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from efficientps.data.entries import SegmentEntry
+from efficientps.data.formats.packed_sequence import PackedSequence
 from efficientps.data.formats.packed_text import PackedText
 
 
@@ -66,7 +66,7 @@ class SegmentTable:
 
 
 @dataclass(frozen=True, eq=False)
-class AnnotationTable(Sequence[PanopticEntry]):
+class AnnotationTable(PackedSequence[PanopticEntry]):
     """The entries of a file, in the order of its annotations; one is made when it is asked for.
 
     Attributes:
@@ -87,17 +87,8 @@ class AnnotationTable(Sequence[PanopticEntry]):
         """Return the number of images."""
         return len(self.image_ids)
 
-    @overload
-    def __getitem__(self, index: int) -> PanopticEntry: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[PanopticEntry]: ...
-
-    def __getitem__(self, index: int | slice) -> PanopticEntry | list[PanopticEntry]:
-        """Return the entry of an image, or those of a range."""
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
+    def at(self, position: int) -> PanopticEntry:
+        """Make the entry of an image."""
         return PanopticEntry(
             self.image_ids[position],
             self.map_names[position],
@@ -105,10 +96,6 @@ class AnnotationTable(Sequence[PanopticEntry]):
             self.image_names[position],
             self.size(position),
         )
-
-    def __iter__(self) -> Iterator[PanopticEntry]:
-        """Yield each entry."""
-        return map(self.__getitem__, range(len(self)))
 
     def size(self, position: int) -> tuple[int, int] | None:
         """Return (h, w) of an image; None where the file lists no images."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import overload
 
 import numpy as np
 
+from efficientps.data.formats.packed_sequence import PackedSequence
 
-class PackedText(Sequence[str]):
+
+class PackedText(PackedSequence[str]):
     """Texts that are made when they are asked for.
 
     A Python object for each of a hundred thousand names takes ten times the memory. A process that is forked off would
@@ -33,17 +34,8 @@ class PackedText(Sequence[str]):
         """Return the number of texts."""
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        """Return a text, or those of a range."""
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
+    def at(self, position: int) -> str:
+        """Make a text."""
         return self._block[self._ends[position] : self._ends[position + 1]].tobytes().decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
