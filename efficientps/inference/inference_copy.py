@@ -36,7 +36,7 @@ def inference_copy(
     """Return a copy of a network that makes equal predictions in less time and cannot be trained.
 
     In the copy, batch norms are folded into the layer before them (convolution, transposed convolution, linear layer).
-    Of an in-place ABN only the leaky ReLU remains. On a CPU, convolution and leaky ReLU become one operation
+    Of an in-place ABN only the leaky ReLU remains. On a CPU, padding, convolution and leaky ReLU become one operation
     (``ConvLeakyReLU``); on CUDA with Triton, bias and leaky ReLU become one operation (``BiasLeakyReLU``).
 
     The pairs of layer and norm are observed, not guessed from names: the copy predicts one small image of noise. A norm
