@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words of the command line; ``None`` takes the program's own.
 
     Returns:
-        The exit code: that of the command, or 2 where no command is named.
+        The exit code: that of the command, 2 where no command is named, or 130 if Ctrl-C ended it.
     """
     escape_what_cannot_be_encoded()
     return _run(PROGRAM, list(sys.argv[1:] if arguments is None else arguments), "efficientps")
@@ -96,9 +97,13 @@ def _run(group: Group, words: Sequence[str], prog: str) -> int:
     chosen, prog = group.commands[words[0]], f"{prog} {words[0]}"
     if isinstance(chosen, Group):
         return _run(chosen, words[1:], prog)
-    with uncollected():
-        function = resolve_name(chosen.function)
-    return int(function([*chosen.first, *words[1:]], prog))
+    try:
+        with uncollected():
+            function = resolve_name(chosen.function)
+        return int(function([*chosen.first, *words[1:]], prog))
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _without_command(group: Group, words: Sequence[str], prog: str) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageFile
 
-from efficientps.data.dataset import PanopticDataset
 from efficientps.data.formats.image_file import FORMATS, open_image
+
+if TYPE_CHECKING:  # its transforms are imported with torchvision, which takes two seconds
+    from efficientps.data.dataset import PanopticDataset
 
 _FEW = 2**15
 """A data set none of whose 16-bit values reaches this one uses less than half of the range."""
-
 
 _SAMPLES = 8
 """Images of a data set that training looks at before it begins."""

@@ -19,6 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,8 @@ from efficientps.atomic_file import write_text
 from efficientps.cli.command_parser import CommandParser
 from efficientps.cli.input_errors import explain_input
 
-if TYPE_CHECKING:  # PyTorch and Lightning are imported after the options are read, so that the help appears at once
-    from efficientps.data.loading.datamodule import PanopticDataModule
-    from efficientps.data.sources.coco_panoptic import CocoPanopticSplit
+if TYPE_CHECKING:  # PyTorch is imported after the options are read, so that the help appears at once
+    from efficientps.data.formats.annotation_file import AnnotationFile
     from efficientps.data.tools.report import DatasetReport
 
 
@@ -52,7 +52,12 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         "--grey-range", type=int, nargs=2, help="values of 16-bit grey images that become black and white"
     )
     parser.add_argument("--config", type=Path, help="configuration of a training, instead of the options above")
-    parser.add_argument("--threads", type=int, help="number of files read at a time; one for each core if not given")
+    parser.add_argument(
+        "--workers",
+        "--threads",
+        type=int,
+        help="number of processes that read files; one for each core, at most 8, if not given",
+    )
     parser.add_argument("--json", type=Path, help="also write everything that was found to this file")
     options = parser.parse_args(arguments)
     others = (options.images, options.annotations, options.maps, options.upright, options.grey_range)
@@ -63,67 +68,73 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         )
     if options.config is None and (options.images is None or options.annotations is None):
         parser.error("give either --images and --annotations, or --config")
-    from efficientps.cli.data.data_section import configured_data
-    from efficientps.data.sources.coco_panoptic import CocoPanopticSplit
-
     try:
         if options.config is not None:
-            reports = _check_configured(configured_data(options.config), options.threads)
+            reports = _check_configured(options.config, options.workers)
             found: dict[str, Any] = {split: report.as_dict() for split, report in reports.items()}
         else:
-            place = CocoPanopticSplit(images=options.images, annotations=str(options.annotations), maps=options.maps)
-            reports = {
-                "": _report(
-                    _check_of(place, upright=options.upright, grey_range=options.grey_range, threads=options.threads)
-                )
-            }
-            found = reports[""].as_dict()
+            report = _check_panoptic(
+                options.annotations,
+                options.maps or options.annotations.with_suffix(""),
+                options.images,
+                upright=options.upright,
+                grey_range=options.grey_range,
+                workers=options.workers,
+            )
+            reports, found = {"": report}, report.as_dict()
         if options.json is not None:
             write_text(options.json, json.dumps(found, indent=2) + "\n")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, BrokenExecutor) as error:
         sentence = explain_input(error, {"--json": options.json})
         print(f"error: {sentence}", file=sys.stderr)
         return 1
     return 1 if any(report.problems for report in reports.values()) else 0
 
 
-def _check_configured(data: PanopticDataModule, threads: int | None) -> dict[str, DatasetReport]:
-    """Check the files of the splits of a data module, whether or not it reads a cache; return the report of each."""
+def _check_configured(config: Path, workers: int | None) -> dict[str, DatasetReport]:
+    """Check the files of the splits of a configuration, whether or not it names a cache; return the report of each."""
+    from efficientps.cli.data.data_section import configured_data
     from efficientps.data.dataset import DatasetOptions
     from efficientps.data.loading.datamodule import SPLITS
     from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule
     from efficientps.data.tools.check import check_dataset
 
+    data = configured_data(config)
     reports: dict[str, DatasetReport] = {}
     as_stored = DatasetOptions(grey_range=data.grey_range)
     for split in SPLITS:
         print(f"{split}:", flush=True)
         if type(data) is CocoPanopticDataModule:  # of this format every fault of the annotations is found, too
-            reports[split] = _report(
-                _check_of(data.place(split), upright=data.upright, grey_range=data.grey_range, threads=threads)
+            place = data.place(split)
+            reports[split] = _check_panoptic(
+                data.annotations(split),
+                place.maps or Path(place.annotations).with_suffix(""),
+                place.images,
+                upright=data.upright,
+                grey_range=data.grey_range,
+                workers=workers,
             )
             if not reports[split].problems:
                 data.dataset(split, as_stored)  # refuses classes that are not those of the other split
         else:
-            reports[split] = _report(partial(check_dataset, data.dataset(split, as_stored), threads=threads))
+            reports[split] = _report(partial(check_dataset, data.dataset(split, as_stored), workers=workers))
     return reports
 
 
-def _check_of(
-    place: CocoPanopticSplit, *, upright: bool, grey_range: tuple[int, int] | None, threads: int | None
-) -> Callable[..., DatasetReport]:
-    """Return the check of a split in the COCO panoptic format, which takes ``progress``."""
+def _check_panoptic(
+    annotations: Path | AnnotationFile,
+    maps: str | Path,
+    images: str,
+    *,
+    upright: bool,
+    grey_range: tuple[int, int] | None,
+    workers: int | None,
+) -> DatasetReport:
+    """Check a split in the COCO panoptic format."""
     from efficientps.data.tools.check_coco import check_coco_panoptic
 
-    maps = place.maps or Path(place.annotations).with_suffix("")
-    return partial(
-        check_coco_panoptic,
-        place.annotations,
-        maps,
-        place.images,
-        upright=upright,
-        grey_range=grey_range,
-        threads=threads,
+    return _report(
+        partial(check_coco_panoptic, annotations, maps, images, upright=upright, grey_range=grey_range, workers=workers)
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile, PngStream
 from torch import Tensor
 
 from efficientps.data.formats.stripes import stripes
@@ -186,8 +187,8 @@ def open_image(
                     f"and {max_pixels} in all are read; cut it into tiles.",
                     kind=TOO_LARGE,
                 )
-            image.verify()  # compares the checksums of a PNG, those of the pixels too, and ends the use of the object
-        with _open(path, formats) as image:
+            if isinstance(image, PngImageFile):
+                _compare_checksums(image)
             yield image
     except UnusableImageError:
         raise
@@ -217,6 +218,18 @@ def _open(path: str | os.PathLike[str], formats: Sequence[str]) -> ImageFile.Ima
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return Image.open(path, formats=list(formats))
+
+
+def _compare_checksums(image: PngImageFile) -> None:
+    """Compare the checksums of a PNG from its pixels on, as ``Image.verify``, which ends the use of the object.
+
+    Opening the file has compared those before its pixels; decoding compares none.
+    """
+    assert image.fp is not None
+    pixels = image.tile[0].offset
+    image.fp.seek(pixels - 8)
+    PngStream(image.fp).verify()
+    image.fp.seek(pixels)
 
 
 def _check_file(path: str | os.PathLike[str], noun: str) -> None:

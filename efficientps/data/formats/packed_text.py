@@ -27,7 +27,7 @@ class PackedText(PackedSequence[str]):
         for text in texts:
             block += text.encode("utf-8", "surrogatepass")
             ends.append(len(block))
-        self._block = np.frombuffer(bytes(block), dtype=np.uint8)
+        self._block = bytes(block)
         self._ends = np.array(ends, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -36,10 +36,10 @@ class PackedText(PackedSequence[str]):
 
     def at(self, position: int) -> str:
         """Make a text."""
-        return self._block[self._ends[position] : self._ends[position + 1]].tobytes().decode("utf-8", "surrogatepass")
+        start, end = self._ends[position : position + 2].tolist()
+        return self._block[start:end].decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
         """Yield each text."""
-        block, ends = self._block.tobytes(), self._ends.tolist()
-        for start, end in pairwise(ends):
-            yield block[start:end].decode("utf-8", "surrogatepass")
+        for start, end in pairwise(self._ends.tolist()):
+            yield self._block[start:end].decode("utf-8", "surrogatepass")

@@ -19,14 +19,14 @@ from efficientps.structures.segment_runs import areas_of
 def check_dataset(
     dataset: PanopticDataset,
     *,
-    threads: int | None = None,
+    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DatasetReport:
     """Read every sample as training would, without augmentation.
 
     Args:
         dataset: the data set; its cache, if it has one, is what is read.
-        threads: how many samples are read at a time; by default one for each core.
+        workers: how many samples are read at a time; by default one for each core.
         progress: called with (images done, images in all).
     """
     report = DatasetReport(images=len(dataset))
@@ -46,7 +46,7 @@ def check_dataset(
             grey.append(values)
         return list(reading.segments), areas_of(reading.segment_ids.numpy())
 
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         for done, found in enumerate(pool.map(look, range(len(dataset))), start=1):
             if isinstance(found, str):
                 report.problems.add(found)

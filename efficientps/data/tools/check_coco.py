@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from efficientps.data.formats.annotation_file import AnnotationFile, read_annotation_file
@@ -17,13 +18,15 @@ from efficientps.data.formats.image_file import MAX_PIXELS, check_grey_range
 from efficientps.data.formats.safe_path import inside
 from efficientps.data.grey_values import GreyValues, remark_on_range
 from efficientps.data.hidden_files import is_hidden
-from efficientps.data.tools.check_files import FileCheck
+from efficientps.data.tools.check_files import FileCheck, RowCheck
 from efficientps.data.tools.check_segments import check_segments
 from efficientps.data.tools.in_order import in_order
 from efficientps.data.tools.report import ClassCounts, DatasetReport
-from efficientps.structures import VOID
 
 PathLike = str | os.PathLike[str]
+
+_PART = 16
+"""Images that a process checks before it sends what it found."""
 
 
 def check_coco_panoptic(
@@ -34,7 +37,7 @@ def check_coco_panoptic(
     upright: bool = False,
     max_pixels: int = MAX_PIXELS,
     grey_range: tuple[int, int] | None = None,
-    threads: int | None = None,
+    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DatasetReport:
     """Read the annotations, and every image and map in full.
@@ -46,12 +49,13 @@ def check_coco_panoptic(
         upright: whether images are turned as their EXIF orientation says, as ``CocoPanopticDataModule`` has it.
         max_pixels: larger images and maps are problems.
         grey_range: the values of 16-bit grey images that become black and white, as the data module has it.
-        threads: how many files are read at a time; by default one for each core.
+        workers: number of processes that read files, as ``in_order`` has it; 1 reads them in this one.
         progress: called with (images done, images in all).
 
     Raises:
         FileNotFoundError: if the annotation file or a folder does not exist.
         ValueError: if the file is no JSON, or lacks one of its three lists: nothing more can be said then.
+        BrokenExecutor: if a process that reads files was killed.
     """
     check_grey_range(grey_range)
     file = annotation_file if isinstance(annotation_file, AnnotationFile) else read_annotation_file(annotation_file)
@@ -65,25 +69,28 @@ def check_coco_panoptic(
     bad = check_segments(file, categories, report) & set(rows)
     counts = ClassCounts(categories)
     look = FileCheck(
-        map_root=map_root,
-        image_root=image_root,
+        map_root=str(Path(map_root)),
+        image_root=str(Path(image_root)),
         upright=upright,
         max_pixels=max_pixels,
         category_ids=frozenset(category.label_id for category in categories),
     )
+    check = RowCheck(look=look, table=file.table, categories=categories, bad_rows=frozenset(bad))
+    parts = [rows[first : first + _PART] for first in range(0, len(rows), _PART)]
     grey: list[GreyValues] = []
-    results = in_order(look, (file.table[row] for row in rows), threads=threads)
-    for done, (row, (entry, found)) in enumerate(zip(rows, results, strict=True), start=1):
-        report.problems.extend(found.problems)
-        report.remarks.extend(found.remarks)
-        grey += [found.grey] if found.grey is not None else []
-        if found.problems:
-            bad.add(row)
-        elif row not in bad:
-            counts.add(entry.segments, found.areas)
-            report.count(found.areas | {VOID: found.void})
-        if progress is not None:
-            progress(done, len(rows))
+    done = 0
+    with closing(in_order(check, parts, workers=workers)) as results:
+        for part, found in zip(parts, results, strict=True):
+            report.problems.extend(found.problems)
+            report.remarks.extend(found.remarks)
+            report.void += found.void
+            report.area += found.area
+            counts.amounts += found.counts
+            bad.update(found.bad_rows)
+            grey += found.grey
+            done += len(part)
+            if progress is not None:
+                progress(done, len(rows))
     report.images, report.bad_images = len(rows), len(bad)
     report.classes = counts.result()
     if not report.images:

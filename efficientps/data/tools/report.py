@@ -58,7 +58,7 @@ class DatasetReport:
             lines.append(f"{set_cell_size(name, width)}  {kind}  {segments:8d}  {crowds:6d}  {images:6d}  {share:7.3f}")
         return "\n".join([*lines, f"{'(void)':{width}}{'':34}{100 * self.void / max(1, self.area):7.3f}"])
 
-    def count(self, areas: dict[int, int]) -> None:
+    def count(self, areas: Mapping[int, int]) -> None:
         """Add the pixels of a good image, of each id of its map."""
         self.void += areas.get(VOID, 0)
         self.area += sum(areas.values())
@@ -77,24 +77,31 @@ class DatasetReport:
 
 
 class ClassCounts:
-    """Segments, images and pixels of each class."""
+    """Segments, images and pixels of each class.
+
+    Attributes:
+        amounts: int64 ``[classes, 4]``, the segments, crowds, images and pixels of each train id.
+    """
 
     def __init__(self, categories: Categories) -> None:
         """Begin with none."""
         self._categories = categories
-        self._counts = np.zeros((len(categories), 4), dtype=np.int64)
+        self.amounts = np.zeros((len(categories), 4), dtype=np.int64)
 
     def add(self, segments: Sequence[SegmentEntry], areas: Mapping[int, int]) -> None:
         """Count a good image: its segments, and the pixels of each by its id."""
+        of_image: dict[int, list[int]] = {}
         for segment in segments:
-            train_id = self._categories.train_id(segment.category_id)
-            self._counts[train_id] += (1, segment.is_crowd, 0, areas[segment.id])
-        for label_id in {segment.category_id for segment in segments}:
-            self._counts[self._categories.train_id(label_id), 2] += 1
+            amounts = of_image.setdefault(self._categories.train_id(segment.category_id), [0, 0, 1, 0])
+            amounts[0] += 1
+            amounts[1] += segment.is_crowd
+            amounts[3] += areas[segment.id]
+        if of_image:
+            self.amounts[list(of_image)] += list(of_image.values())
 
     def result(self) -> list[ClassCount]:
         """Return the counts in the order of train ids."""
         return [
-            ClassCount(category.name, category.is_thing, *counts)
-            for category, counts in zip(self._categories, self._counts.tolist(), strict=True)
+            ClassCount(category.name, category.is_thing, *amounts)
+            for category, amounts in zip(self._categories, self.amounts.tolist(), strict=True)
         ]

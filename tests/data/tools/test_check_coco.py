@@ -1,8 +1,12 @@
 """Every kind of fault that the check knows, made in a good data set, with its sentence."""
 
 import json
+import os
 import runpy
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from efficientps.cli.data import check
 from efficientps.data.tools.check_coco import check_coco_panoptic
+from efficientps.data.tools.check_files import FileCheck
 from efficientps.structures.segment_runs import areas_of
 from efficientps.synthetic.yards import write_synthetic_yard
 
@@ -290,6 +296,51 @@ def test_every_fault_is_listed_at_once(folder):
     report = folder.check()
     assert len(report.problems) == 2 + 1 + 2 + len(missing)
     assert report.bad_images == 4 and report.images == len(folder.document["images"])
+
+
+def test_several_processes_find_what_one_finds(folder, monkeypatch):
+    """Oracle: the check in this process; faults and remarks lie in the parts of all processes."""
+    monkeypatch.setattr("efficientps.data.tools.check_coco._PART", 2)
+    names = [item["file_name"] for item in folder.document["annotations"]]
+    for name in names[1::3]:
+        cut(folder.root / "panoptic" / name)
+    paint(folder.root / "panoptic" / names[6], lambda image: image.fill(0))
+    tag(folder)
+    found = [folder.check(workers=workers).as_dict() for workers in (1, 3)]
+    assert found[0] == found[1] and found[0]["bad_images"] == len(names[1::3]) + 1 and found[0]["remarks"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which processes there are")
+def test_ctrl_c_ends_all_processes_with_one_sentence(folder):
+    """Oracle: definition; the signal goes to all processes, as a terminal sends it."""
+    numbers = range(1000, 21_000)
+    folder.document["images"] = [{**folder.image, "id": number, "file_name": f"{number}.jpg"} for number in numbers]
+    entry = {**folder.annotation, "segments_info": []}
+    folder.document["annotations"] = [{**entry, "image_id": number} for number in numbers]
+    folder.json.write_text(json.dumps(folder.document))
+    words = ["check", "--images", folder.root / "images", "--annotations", folder.json, "--workers", "2"]
+    command = [sys.executable, "-m", "efficientps", *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while len(workers := children.read_text().split()) < 2:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        begin = time.monotonic()
+        assert process.communicate(timeout=60)[1].splitlines() == ["Interrupted."]
+    assert process.returncode == 130 and time.monotonic() - begin < 10
+    assert not any(Path("/proc", worker).exists() for worker in workers)
+
+
+def test_a_killed_process_is_explained(folder, monkeypatch, capsys):
+    """Oracle: definition; the signal is the one that the kernel sends when memory is short."""
+    monkeypatch.setattr("efficientps.data.tools.check_coco._PART", 2)
+    monkeypatch.setattr(FileCheck, "__call__", lambda self, entry: os.kill(os.getpid(), signal.SIGKILL))
+    words = ["--images", folder.root / "images", "--annotations", folder.json, "--workers", "2"]
+    assert check.main([str(word) for word in words]) == 1
+    assert capsys.readouterr().err == (
+        "error: A process of this command was killed, most often because the machine is out of memory; give fewer of "
+        "them with --workers.\n"
+    )
 
 
 def test_turned_images_are_pointed_out(folder):
