@@ -8,16 +8,14 @@ from __future__ import annotations
 import os
 import re
 from argparse import ArgumentError
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
+from efficientps.cli.configuration_errors import explain_configuration
 from efficientps.cli.device_errors import explain_device, why_no_gpu
 from efficientps.cli.input_errors import UNWRITABLE, explain_input, keys_of_place
-from efficientps.cli.presets import suggestion
-from efficientps.cli.suggestions import explain_class, explain_key, near_keys
 from efficientps.data.cache import CacheError, MissingFromCacheError
 from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
 from efficientps.inference.building import UntrustedClassError
@@ -51,6 +49,9 @@ _ADVICE: dict[type[BaseException], str] = {
 """What to do about an error of the library, in terms of commands and options; attributes of the error fill it in."""
 
 
+_WRAPPED = re.compile("Does not validate against any of the Union subtypes|Call to compute_fn of link")
+"""How messages of the parser begin that wrap an error of the project or of a user's class."""
+
 _ONE_VALUE = (
     "A norm got one value for each channel, which has no variance: the batch has one image, and its coarsest features "
     "are one cell. Give data.batch_size 2 or more, or a larger data.image_size. model.network.norm_implementation "
@@ -72,7 +73,7 @@ def explain(error: BaseException, sections: Mapping[str, type] | None = None) ->
     >>> explain(TypeError("'NoneType' object is not callable")) is None
     True
     """
-    error = _of_constructor(error)
+    error = raised_by_constructor(error)
     if isinstance(error, ArgumentError):
         return explain_configuration(str(error), sections)
     if isinstance(error, SyntaxError):
@@ -88,7 +89,7 @@ def explain(error: BaseException, sections: Mapping[str, type] | None = None) ->
         )
     if isinstance(error, OSError) and (error.strerror or isinstance(error, PermissionError)):
         return _with_advice(explain_input(error), error)
-    if isinstance(error, MisconfigurationException) and (sentence := _explain_accelerator(str(error))):
+    if isinstance(error, MisconfigurationException | ValueError) and (sentence := _explain_trainer(str(error))):
         return sentence
     if "Expected more than 1 value per channel" in str(error):
         return _ONE_VALUE
@@ -120,20 +121,43 @@ def note_keys(error: BaseException, configuration: Mapping[str, object]) -> None
     >>> explain(error)
     'num_images is -1; give 0 or more (in the configuration: overlays.num_images).'
     """
-    error = _of_constructor(error)
+    error = raised_by_constructor(error)
     if not isinstance(error, USER_ERRORS):
         return
     text = _from_worker(str(error), type(error).__name__)
     argument = getattr(error, "argument", None)
-    names = [argument] if argument else re.findall(r"(?<![\w./'\"-])[a-z]+(?:_[a-z0-9]+)+(?![\w./'\"-]*[\w/'\"])", text)
-    keys = [key.replace(".init_args.", ".") for key in configuration]
+    names = [argument] if argument else _names(text)
+    values = dict(_with_items(configuration))
     if argument:
-        keys = [key.removesuffix(".class_path") for key in keys]
-    found = [key for name in dict.fromkeys(names) for key in keys if key.rpartition(".")[2] == name and key not in text]
+        values = {key.removesuffix(".class_path"): value for key, value in values.items()}
+    found = [
+        key for name in dict.fromkeys(names) for key in values if key.rpartition(".")[2] == name and key not in text
+    ]
+    if len(found) > 1:  # of several keys of a name, those whose value the message has
+        found = [key for key in found if re.search(rf"(got|is|=)\W*{re.escape(str(values[key]))}\b", text)] or found
     if place := _unwritable(error, text):
         found += [key.replace(".init_args.", ".") for key in keys_of_place(place, configuration)]
     if found and not getattr(error, "__notes__", ()):
         error.add_note(f"in the configuration: {', '.join(found)}")
+
+
+def _with_items(values: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every value by its key, with the arguments of the classes that stand in lists."""
+    for key, value in values.items():
+        name = above + key.replace(".init_args.", ".")
+        yield name, value
+        for item in value if isinstance(value, list) else ():
+            if hasattr(item, "init_args"):
+                yield from _with_items(dict(item.init_args.items()), f"{name}.")
+
+
+def _names(text: str) -> list[str]:
+    """Return the words of a message that may be arguments."""
+    names = re.findall(r"(?<![\w./'\"-])[a-z]+(?:_[a-z0-9]+)+(?![\w./'\"-]*[\w/'\"])", text)
+    names += re.findall(r"`(\w+)(?:=[^`]*)?`", text)  # as Lightning writes them
+    if found := re.match(r"Invalid (learning rate|momentum|epsilon|beta|rho|alpha)\b", text):  # an optimizer of PyTorch
+        names.append({"learning rate": "lr", "epsilon": "eps", "beta": "betas"}.get(found[1], found[1]))
+    return names
 
 
 def _unwritable(error: BaseException, text: str) -> str | None:
@@ -144,8 +168,13 @@ def _unwritable(error: BaseException, text: str) -> str | None:
     return named[1] if named else None
 
 
-def _explain_accelerator(message: str) -> str | None:
-    """Return one sentence for Lightning's messages about GPUs that are missing."""
+def _explain_trainer(message: str) -> str | None:
+    """Return one sentence for Lightning's messages about GPUs that are missing, and about names that it lacks."""
+    if found := re.search(
+        r"You selected an invalid (\w+) name: `\w+=(.+?)`.*(?:names are|choices): ([\w, ]+\w)", message
+    ):
+        key, given, known = found.groups()
+        return f"trainer.{key} is {given}, which there is not; give one of {known}."
     if found := re.search(r"You requested gpu: (.+?)\s+But your machine only has: (.+)", message):
         asked, there = found.groups()
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -156,11 +185,14 @@ def _explain_accelerator(message: str) -> str | None:
     return None
 
 
-def _of_constructor(error: BaseException) -> BaseException:
-    """Return what a constructor raised, where the parser has wrapped it because the key may also hold no object."""
-    cause = error.__cause__
-    is_wrapped = str(error).startswith("Does not validate against any of the Union subtypes")
-    return cause if is_wrapped and isinstance(cause, USER_ERRORS) else error
+def raised_by_constructor(error: BaseException) -> BaseException:
+    """Return what a constructor, or a function that passes a value from one object to another, raised.
+
+    The parser wraps it, because the key may also hold no object, or to name the function.
+    """
+    while _WRAPPED.match(str(error)) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _from_worker(message: str, name: str) -> str:
@@ -174,91 +206,3 @@ def _from_worker(message: str, name: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-class _Place(NamedTuple):
-    """Where the parser met an error."""
-
-    keys: list[str]  # the keys down to the place: ["model.network", "backbone"]
-    message: str  # of the parser
-    sections: Mapping[str, type]  # the class of each section of the configuration
-
-
-def _unknown_class(place: _Place, name: str) -> str:
-    return explain_class(name, *place)
-
-
-def _unknown_key(place: _Place, key: str) -> str:
-    return explain_key(key, *place)
-
-
-def _unknown_argument(place: _Place, words: str) -> str:
-    key = words.split()[0].partition("=")[0].removeprefix("--")
-    near = near_keys(key, *place)
-    return f"there is no such argument: {words}{f'; did you mean --{near[0]}?' if near else ''}"
-
-
-def _missing_file(place: _Place, path: str) -> str:
-    return f"the file {path} does not exist{suggestion(path)}"
-
-
-def _missing_module(place: _Place, module: str) -> str:
-    """Say which module is missing: that of a class, or another one which it imports."""
-    named = re.search(r"Expected a path but (\S+) either|Got value: Namespace\(class_path='([\w.]+)'", place.message)
-    class_path = (named[1] or named[2]) if named else module
-    if f"{class_path}.".startswith(f"{module}."):
-        return f"there is no module '{module}', neither in the working directory nor among the installed packages"
-    return f"'{class_path}' cannot be imported: its module needs '{module}', which is not installed"
-
-
-_REASONS: tuple[tuple[str, str | Callable[..., str]], ...] = (
-    (r"Expected a dot import path string: ([^\s.]+)", _unknown_class),
-    (r"Option '([^']+)' is not accepted", _unknown_key),
-    (r"does not accept option '([^']+)'", _unknown_key),
-    (r"unrecognized arguments: (.+)", _unknown_argument),
-    (r"No module named '([\w.]+)'", _missing_module),
-    (r"module '([\w.]+)' has no attribute '(\w+)'", "'{}' has no class '{}'"),
-    (r"Expected '(\S+)' to be a subclass of <class '(\w+)'>", "{} is not a subclass of {}"),
-    (r"Import path (\S+) does not correspond to a (.+?)(?:\. Got value|$)", "{} is not a {}"),
-    (r"invalid choice: '([^']+)' \(choose from (.+)\)", "'{}' is not one of {}"),
-    (r"the following arguments are required: ([\w., ]+?)(?:\. Got| Given|$)", "it needs a value for {}"),
-    (r"File does not exist: '?([^']+?)'?$", _missing_file),
-    (r"Problems parsing config: (.+)", "not valid YAML, {}"),
-    (r"Expected a typing\.Literal\[(.+?)\]\. Got value: (\S+?)\.?(?: Got value|$)", "expected one of {}, got '{}'"),
-    (r"Expected a <class '([\w.]+)'>\. Got value: (.+?)(?:\. Got value|$)", "expected {}, got '{}'"),
-    (r"Expected a <class '([\w.]+)'>.*?Given value: (.+?)(?:\. Got value|$)", "expected {}, got '{}'"),
-    (r"Expected a ((?:tuple|list) .+?)\. Got value: (.+?)(?:\. Got value|$)", "expected a {}, got {}"),
-)
-"""Patterns of the parser's messages, each with what the groups of the match fill in: a sentence or a function."""
-
-
-def explain_configuration(message: str, sections: Mapping[str, type] | None = None) -> str:
-    r"""Return one sentence for a message of the argument parser, in which keys, types and values are nested.
-
-    Args:
-        message: that of the parser.
-        sections: the class of each section of the configuration; with them, near and known names are suggested.
-
-    >>> explain_configuration('Parser key "data.batch_size":\n  Expected a <class \'int\'>. Got value: two')
-    "In the configuration, data.batch_size: expected int, got 'two'."
-    """
-    # A key that takes a class or nothing also complains about None; what it says about the class is the reason.
-    text = _one_line(message).partition(" - Expected a <class 'NoneType'>")[0]
-    # Of a key that takes classes of two kinds, only what is said about the kind of the given class is the reason.
-    text, found_other = re.subn(r"- Import path \S+ does not correspond to a subclass of \w+ - (?=Type )", "- ", text)
-    if not found_other and "does not correspond to a" not in text:
-        text = re.sub(r" - Type \S+Callable\[.*\] expects .*: Expected '[\w.]+' to be a subclass of .*", "", text)
-    keys = re.findall(r'Parser key "([^"]+)"', text)
-    place = f"In the configuration, {'.'.join(keys)}: " if keys else "In the configuration: "
-    innermost = text.rpartition("Parser key ")[2]
-    found = [(match, reason) for pattern, reason in _REASONS if (match := re.search(pattern, innermost))]
-    if found:
-        match, sentence = min(found, key=lambda pair: pair[0].start())
-        values = [value.strip() for value in match.groups()]
-        if callable(sentence):
-            sentence = sentence(_Place(keys, text, sections or {}), *values)
-        else:
-            sentence = sentence.format(*values)
-        return place + sentence if sentence.endswith((".", "?")) else f"{place}{sentence}."
-    reason = innermost.partition(": ")[2] if keys else innermost
-    return place + (reason if len(reason) < 300 else reason[:300] + " ...")

@@ -16,9 +16,9 @@ import efficientps.backbones
 import efficientps.networks.detr
 import efficientps.networks.efficientps  # noqa: F401 - a configuration can name their classes without a module
 from efficientps.cli.device_errors import check_bfloat16, explain_device, unused_gpu
-from efficientps.cli.errors import note_keys
+from efficientps.cli.errors import USER_ERRORS, note_keys, raised_by_constructor
 from efficientps.cli.network_defaults import chosen_network
-from efficientps.cli.refused_settings import refuse_settings
+from efficientps.cli.refused_settings import refuse_nulls, refuse_settings
 from efficientps.cli.repeated_keys import check_repeated_keys
 from efficientps.cli.resuming import Resumption, read_run
 from efficientps.data.loading.datamodule import PanopticDataModule
@@ -82,7 +82,7 @@ class PanopticCLI(LightningCLI):
         )
         parser.link_arguments("data", "model.categories", compute_fn=self._categories, apply_on="instantiate")
         parser.link_arguments("data.batch_size", "model.batch_size", apply_on="instantiate")
-        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -130,16 +130,18 @@ class PanopticCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build the objects that the configuration describes; an error of a constructor is one of a value in it."""
-        try:
-            with self._keys_on_errors():
+        refuse_nulls(self.config[self.subcommand], SECTIONS)
+        with self._keys_on_errors():
+            try:
                 super().instantiate_classes()
-        except (RuntimeError, TypeError, ArithmeticError) as error:
-            if explain_device(error):
-                raise
-            first_line = str(error).partition("\n")[0]
-            raise ValueError(
-                f"What the configuration describes cannot be built: {first_line}; --debug shows where."
-            ) from error
+            except (RuntimeError, TypeError, ArithmeticError, ValueError) as error:
+                cause = raised_by_constructor(error)
+                if isinstance(cause, USER_ERRORS) or explain_device(cause):
+                    raise
+                first_line = str(cause).partition("\n")[0].removesuffix(".")
+                raise ValueError(
+                    f"What the configuration describes cannot be built: {first_line}; --debug shows where."
+                ) from cause
 
     def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
         """Add loggers, progress bar, cuDNN's autotuning and the writer of checkpoints to the trainer.
@@ -286,6 +288,11 @@ class PanopticCLI(LightningCLI):
 
         given = dumped(self.config[self.subcommand])
         return Resumption(given, lambda saved: dumped(parser.parse_object(saved)))
+
+
+def _seed(seed_everything: bool | int) -> int:
+    """Return the seed of the data: that of everything else, or 0 or 1 where this is switched off or chosen freely."""
+    return int(seed_everything or 0)
 
 
 def _as_list(plugins: Any) -> list[Any]:

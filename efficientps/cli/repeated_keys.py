@@ -1,6 +1,7 @@
-"""Refuse a configuration file that cannot be read, by its name, or in which a key stands twice.
+"""Refuse a configuration file that cannot be read, by its name, or in which a key stands twice or has no effect.
 
-The parser does not say which file it cannot read, and drops the first of two keys in silence.
+The parser does not say which file it cannot read. It drops the first of two keys in silence, and the value of a key
+that the program sets.
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ _ENDINGS = (".yaml", ".yml", ".json")
 _MOST_BYTES = 200_000
 """Larger files are annotations, whose own reader refuses repeated keys."""
 
+_SET_BY = {
+    "data.seed": "seed_everything",
+    "data.init_args.seed": "seed_everything",
+    "model.batch_size": "data.batch_size",
+    "model.categories": "the classes of the data",
+}
+"""Keys that the program sets, each with what it takes them from."""
+
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -28,6 +37,8 @@ def check_repeated_keys(arguments: Sequence[str]) -> None:
     """
     for option, following in zip(arguments, [*arguments[1:], ""], strict=True):
         name, is_joined, value = option.partition("=")
+        if source := _SET_BY.get(name.removeprefix("--")):
+            raise ValueError(f"The option {name} has no effect: its value is that of {source}; leave it out.")
         value = value if is_joined else following
         if name in ("-c", "--config"):
             check_file(Path(value))
@@ -58,16 +69,34 @@ def check_file(path: Path, *, is_whole: bool = True) -> None:
         try:
             root = yaml.compose(text, Loader=_Loader)
         except yaml.YAMLError as error:
-            raise ValueError(f"The file {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+            raise ValueError(f"The file {path} is not valid YAML: {_yaml_reason(error, text)}.") from None
         if is_whole and not isinstance(root, yaml.MappingNode):
             what = "is empty" if root is None else "does not consist of keys and values"
             raise ValueError(f"The configuration {path} {what}; give one with sections such as 'model' and 'data'.")
+        for key, line in _keys(root) if is_whole else ():
+            if source := _SET_BY.get(key):
+                raise ValueError(
+                    f"The file {path}, line {line}: {key} has no effect: its value is that of {source}; leave it out."
+                )
         is_whole = False  # files that a file names are values of its keys
         for name in _check(text, f"The file {path}"):
             named = path.parent / name
             if _is_configuration(named) and named.resolve() not in known:
                 waiting.append(named)
                 known.add(named.resolve())
+
+
+def _yaml_reason(error: yaml.YAMLError, text: str) -> str:
+    """Return why a text is not YAML, with the line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
+    if line[: mark.column + 1].strip(" ").startswith("\t"):
+        return f"line {mark.line + 1} is indented with a tab; use spaces"
+    begin = getattr(error, "context_mark", None)
+    context = f", {error.context} that begins in line {begin.line + 1}" if begin and error.context else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{context}"
 
 
 def _decoded(content: bytes, path: Path) -> str:
@@ -114,6 +143,13 @@ def repeated_keys(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
             if name in lines:
                 yield name, lines[name], line
             lines[name] = line
+
+
+def _keys(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
+    """Yield every key by its dotted name, with its line."""
+    for prefix, node in _nodes(root):
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            yield f"{prefix}{key.value}", key.start_mark.line + 1
 
 
 def _nodes(root: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:

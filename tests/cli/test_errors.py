@@ -8,7 +8,8 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, Dataset
 
-from efficientps.cli.errors import explain, explain_configuration, note_keys
+from efficientps.cli.configuration_errors import explain_configuration
+from efficientps.cli.errors import explain, note_keys
 from efficientps.data.cache import CacheError
 from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
 from efficientps.training.checkpoints.read import NoTrainingStateError

@@ -6,7 +6,7 @@ import pytest
 
 from efficientps.cli.errors import explain
 from efficientps.cli.panoptic_cli import SECTIONS
-from efficientps.cli.suggestions import kind_at, known_classes, near_keys
+from efficientps.cli.suggestions import kinds_at, known_classes, near_keys
 from tests.command_line import refuse, write_config
 from tests.sweep import sweep
 
@@ -19,7 +19,8 @@ EFFICIENTPS = "Namespace(class_path='efficientps.networks.efficientps.EfficientP
         ("model.network", "EficientPS", "EfficientPS", "PanopticNetwork", "DETRPanoptic"),
         ("model.network.backbone", "efficientnetbakbone", "EfficientNetBackbone", "Backbone", "EfficientNetBackbone"),
         ("model.network.instance_head", "SOLOHead", "SOLOv2Head", "InstanceHead", "MaskRCNNHead"),
-        ("model.schedule", "WarmupDecai", "WarmupDecay", "Schedule", "WarmupSteps"),
+        ("model.schedule", "WarmupDecai", "WarmupDecay", "LRScheduler", "WarmupSteps, those of torch.optim.lr_sch"),
+        ("model.schedule", "CosineAnealingLR", "CosineAnnealingLR", "Schedule or LRScheduler", "WarmupPlateau"),
         ("model.optimizer", "AdamWW", "AdamW", "Optimizer", None),
         ("data", "CocoPanoptikDataModule", "CocoPanopticDataModule", "DataModule", "CityscapesDataModule"),
         ("trainer.callbacks", "EarlyStoping", "EarlyStopping", "Callback", None),
@@ -66,7 +67,7 @@ def test_the_chosen_class_decides_about_its_keys():
 
 
 def test_abstract_classes_are_not_offered():
-    kind = kind_at(["model", "network"], "", SECTIONS)
+    (kind,) = kinds_at(["model", "network"], "", SECTIONS)
     assert "EfficientPS" in known_classes(kind) and kind.__name__ not in known_classes(kind)
 
 
