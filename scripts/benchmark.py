@@ -9,6 +9,7 @@
     python scripts/benchmark.py profile                    operations that take most of the time
     python scripts/benchmark.py batch --device cuda        the largest batch within 11, 24 and 80 GB
     python scripts/benchmark.py ceilings --root TREE       scores enlarged to the image file, against ids
+    python scripts/benchmark.py annotations                fit, check and split with annotations as many as COCO's
     python scripts/benchmark.py summary benchmarks/*.json  the table of benchmarks/README.md
 
 Each measurement prints median and quartiles of the wall-clock time, the median of the CPU time, and the bars that the
@@ -39,7 +40,7 @@ FULL_SIZE = (1024, 2048)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one benchmark; return 0, or 1 after an error message."""
+    """Run one benchmark; return 0, or 1 after an error message or a bar that must not be missed."""
     options = vars(_parser().parse_args(arguments))
     try:
         if "reports" in options:
@@ -53,8 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _run(*, module: str, threads: int, json: Path | None, keeps: bool, **options: Any) -> int:
-    """Import only the module of a subcommand, run it, print its report and write it."""
+def _run(*, module: str, threads: int, json: Path | None, keeps: bool, strict: bool, **options: Any) -> int:
+    """Import only the module of a subcommand, run it, print its report and write it.
+
+    Returns:
+        0, or 1 if the subcommand is strict and a bar was missed or a side not measured.
+    """
     import torch
 
     torch.set_num_threads(threads)
@@ -73,7 +78,7 @@ def _run(*, module: str, threads: int, json: Path | None, keeps: bool, **options
     print(report.table())
     if json is not None:
         report.write(json)
-    return 0
+    return int(strict and (bool(report.skipped) or not all(bar.reached for bar in report.bars)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,14 +97,18 @@ def _parser() -> argparse.ArgumentParser:
         size: tuple[int, int] | None,
         keeps: bool = False,
         has_device: bool = True,
+        strict: bool = False,
     ) -> argparse.ArgumentParser:
-        """Add a subcommand; ``keeps`` means that its ``run`` writes the file after each side."""
+        """Add a subcommand.
+
+        ``keeps`` means that its ``run`` writes the file after each side, ``strict`` that a missed bar is an error.
+        """
         summary = _summary(module)
         added = commands.add_parser(
             name, parents=[shared], help=summary, description=summary,
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )  # fmt: skip
-        added.set_defaults(module=module, keeps=keeps)
+        added.set_defaults(module=module, keeps=keeps, strict=strict)
         if has_device:
             added.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
         if rounds is not None:
@@ -175,6 +184,13 @@ def _parser() -> argparse.ArgumentParser:
     ceiling.add_argument("--preset", dest="name", default=presets.REFERENCE)
     ceiling.add_argument("--checkpoint", metavar="FILE", help="trained weights of the preset")
     ceiling.add_argument("--instances", type=int, default=30, help="that the timed network finds")
+    annotations = command(
+        "annotations", "annotations", rounds=None, size=None, keeps=True, has_device=False, strict=True
+    )
+    annotations.add_argument("--images", type=int, default=118_287, help="number of images of the set")
+    annotations.add_argument("--segments", type=int, default=900_000, help="number of segments of the set")
+    annotations.add_argument("--commands", nargs="+", default=["fit", "check", "split"], metavar="NAME")
+    annotations.add_argument("--folder", type=Path, help="where the set is made (default: a temporary folder)")
     fit = command("fit", "trainings", rounds=None, size=None, keeps=True)
     fit.add_argument("names", nargs="+", metavar="NAME", help="names of the trainings")
     fit.add_argument("--scenes", type=Path, default=ROOT / "datasets/synthetic", help="a synthetic Cityscapes tree")

@@ -132,12 +132,12 @@ def _good_rows(file: AnnotationFile, image_root: PathLike, report: DatasetReport
 
 def _unused(root: PathLike, used: set[str], noun: str) -> list[str]:
     """Return a remark about the PNG files of a folder that no annotation names, if there are any."""
-    files = {os.path.relpath(Path(folder, name), root) for folder, _, names in os.walk(root) for name in names}
-    unused = sorted(
-        name
-        for name in files - {os.path.normpath(name) for name in used}
-        if name.lower().endswith(".png") and not is_hidden(name)
-    )
+    files: set[str] = set()
+    for folder, _, names in os.walk(root):
+        below = os.path.relpath(folder, root)
+        prefix = "" if below == os.curdir else below + os.sep
+        files.update(prefix + name for name in names if name.lower().endswith(".png"))
+    unused = sorted(name for name in files - set(map(os.path.normpath, used)) if not is_hidden(name))
     if not unused:
         return []
     return [f"{noun}s that no annotation names: {len(unused)}, the first is '{Path(root, unused[0])}'."]
