@@ -37,8 +37,8 @@ PARTS: Mapping[str, str | tuple[str, ...]] = {
         "networks/efficientps/packed_fusion",
         "networks/queries/post_processing",
     ),
-    "detector": "networks/detr/detector",
-    "mask head": "networks/detr/mask_head",
+    "detector": ("networks/detr/detector", "networks/detr/encoder_layer"),
+    "mask head": ("networks/detr/mask_head", "networks/detr/query_convolutions"),
 }
 """Parts of a network, by the prefixes of the paths of their files."""
 

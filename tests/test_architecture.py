@@ -63,6 +63,7 @@ NOT_LOADED = {
     "efficientps.structures": {"matplotlib", "pytorch_lightning", "timm", "torchvision", "transformers"},
     "efficientps.networks.efficientps.network": {"matplotlib", "pytorch_lightning", "timm", "transformers"},
     "efficientps.inference.predictor": {"matplotlib", "pytorch_lightning", "timm", "transformers"},
+    "efficientps.networks.detr": {"matplotlib", "pytorch_lightning", "timm", "transformers"},
 }
 """What importing one module after the other must not load."""
 

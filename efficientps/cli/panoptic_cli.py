@@ -15,51 +15,59 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 import efficientps.backbones
 import efficientps.networks.detr
 import efficientps.networks.efficientps  # noqa: F401 - a configuration can name their classes without a module
+from efficientps.cli.arguments import RUNS
 from efficientps.cli.device_errors import check_bfloat16, explain_device, unused_gpu
 from efficientps.cli.errors import USER_ERRORS, note_keys, raised_by_constructor
+from efficientps.cli.model_categories import categories_of_model
 from efficientps.cli.network_defaults import chosen_network
 from efficientps.cli.refused_settings import refuse_nulls, refuse_settings
 from efficientps.cli.repeated_keys import check_repeated_keys
 from efficientps.cli.resuming import Resumption, read_run
+from efficientps.cli.sections import CALLBACKS, SECTIONS
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.cityscapes import CityscapesDataModule
-from efficientps.data.sources.coco_panoptic import CocoPanopticDataModule
-from efficientps.inference.model_file import NotSelfDescribedError, read_description
 from efficientps.structures.categories import Categories
 from efficientps.training.callbacks.cudnn_autotuning import CudnnAutotuning
-from efficientps.training.callbacks.evaluation_report import EvaluationReport
-from efficientps.training.callbacks.html_report import HtmlReport
-from efficientps.training.callbacks.non_finite import NonFiniteGuard
-from efficientps.training.callbacks.overlays import ValidationOverlays
-from efficientps.training.callbacks.predictions import PredictionWriter
 from efficientps.training.callbacks.progress_lines import default_progress
-from efficientps.training.checkpoints.best import BestCheckpoints
 from efficientps.training.checkpoints.last import LastCheckpoint
 from efficientps.training.checkpoints.read import check_checkpoint, read_checkpoint
 from efficientps.training.checkpoints.resolve import CHECKPOINT_NAME, newest_first, resolve_checkpoint
 from efficientps.training.checkpoints.write import AtomicCheckpointIO
 from efficientps.training.loggers.metrics_csv import MetricsCsv
 from efficientps.training.module import PanopticModule
-from efficientps.training.run_files import TensorBoardEvents, run_loggers
+from efficientps.training.run_files import RunConfig, TensorBoardEvents, run_loggers
 from efficientps.training.run_folder import RunFolder
-
-CALLBACKS: dict[str, type[pl.Callback]] = {
-    "checkpoint": BestCheckpoints,
-    "last_checkpoint": LastCheckpoint,
-    "non_finite": NonFiniteGuard,
-    "report": EvaluationReport,
-    "overlays": ValidationOverlays,
-    "html_report": HtmlReport,
-    "predictions": PredictionWriter,
-}
-"""Callbacks with a section of their own in the configuration, by its key."""
-
-SECTIONS: dict[str, type] = {"model": PanopticModule, "data": PanopticDataModule, "trainer": pl.Trainer, **CALLBACKS}
-"""The class of each section of the configuration, by its key."""
 
 
 class PanopticCLI(LightningCLI):
-    """The command line: options of module, data, trainer and callbacks, by their constructors."""
+    """The command line: options of module, data, trainer and callbacks, by their constructors.
+
+    Args:
+        args: words of the command line, or a mapping with the configuration.
+        prog: name of the program in its help; ``None`` is the file that Python runs.
+        callbacks: those of every run, which have no options.
+    """
+
+    def __init__(self, args: ArgsType, *, prog: str | None, callbacks: list[pl.Callback]) -> None:
+        """Parse the arguments, build what they describe, and run the command."""
+        self._first_word = args[0] if isinstance(args, list) and args else None
+        super().__init__(
+            PanopticModule,
+            PanopticDataModule,
+            subclass_mode_data=True,
+            save_config_callback=RunConfig,
+            trainer_defaults={
+                "callbacks": callbacks,
+                "default_root_dir": RUNS,
+                "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
+                "log_every_n_steps": 10,
+            },
+            parser_kwargs={"description": "Train, evaluate and run a panoptic network.", "prog": prog},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
 
     def init_parser(self, **kwargs: object) -> LightningArgumentParser:
         """Let the parser raise errors, which ``main`` explains, and refuse abbreviated options."""
@@ -84,16 +92,20 @@ class PanopticCLI(LightningCLI):
         parser.link_arguments("data.batch_size", "model.batch_size", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Name the arguments of the trainer's methods that are not options, because this class sets them."""
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # static in the base class
+        """Name the arguments of the trainer's methods that are not options, because this class sets them.
+
+        Where the command line begins with a command, there is no other: a parser is built for each.
+        """
         fixed = {"model", "datamodule", "weights_only", "verbose", "return_predictions"}
-        return {
+        commands = {
             "fit": fixed | {"train_dataloaders", "val_dataloaders"},
             "validate": fixed | {"dataloaders"},
             "test": fixed | {"dataloaders"},
             "predict": fixed | {"dataloaders"},
         }
+        first = self._first_word
+        return {first: commands[first]} if first in commands else commands
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse words or a mapping; the base class would warn of words given to a program with a command line."""
@@ -108,25 +120,7 @@ class PanopticCLI(LightningCLI):
         """Read no configuration from the checkpoint, as the base class would: it is an untrusted file."""
 
     def _categories(self, data: PanopticDataModule) -> Categories:
-        """Return the classes of the model: those of its checkpoint in evaluation, where it names them, or the data's.
-
-        Prediction then opens no training annotations.
-        """
-        checkpoint = self.config[self.subcommand].get("ckpt_path")
-        if self.subcommand == "fit" or checkpoint is None or not Path(checkpoint).is_file():
-            return data.categories
-        try:
-            categories = read_description(checkpoint).categories
-        except NotSelfDescribedError:
-            return data.categories
-        if isinstance(data, CocoPanopticDataModule):
-            data.categories = categories
-        elif self.subcommand != "predict" and data.categories != categories:
-            raise ValueError(
-                f"The checkpoint {checkpoint} was trained on other classes than those of the data; choose its data "
-                "with --data or --config."
-            )
-        return categories
+        return categories_of_model(data, str(self.subcommand), self.config[self.subcommand].get("ckpt_path"))
 
     def instantiate_classes(self) -> None:
         """Build the objects that the configuration describes; an error of a constructor is one of a value in it."""
@@ -137,7 +131,7 @@ class PanopticCLI(LightningCLI):
             except (RuntimeError, TypeError, ArithmeticError, ValueError) as error:
                 cause = raised_by_constructor(error)
                 if isinstance(cause, USER_ERRORS) or explain_device(cause):
-                    raise
+                    raise cause from cause.__cause__
                 first_line = str(cause).partition("\n")[0].removesuffix(".")
                 raise ValueError(
                     f"What the configuration describes cannot be built: {first_line}; --debug shows where."

@@ -113,7 +113,7 @@ def near_keys(key: str, keys: Sequence[str], message: str, sections: Mapping[str
 def kinds_at(keys: Sequence[str], message: str, sections: Mapping[str, type]) -> list[type]:
     """Return the classes that a key is annotated with, or that its factory returns; none where that is not known.
 
-    >>> from efficientps.cli.train import SECTIONS
+    >>> from efficientps.cli.sections import SECTIONS
     >>> [kind.__name__ for kind in kinds_at(["model", "schedule"], "", SECTIONS)]
     ['Schedule', 'LRScheduler']
     """

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from pytorch_lightning.cli import ArgsType
 
-from efficientps.cli.arguments import DEFAULT_CONFIG, RUNS, with_default_config
+from efficientps.cli.arguments import DEFAULT_CONFIG, with_default_config
 from efficientps.cli.errors import explain
 from efficientps.cli.output_encoding import escape_what_cannot_be_encoded
-from efficientps.cli.panoptic_cli import SECTIONS, PanopticCLI
+from efficientps.cli.panoptic_cli import PanopticCLI
+from efficientps.cli.sections import SECTIONS
 from efficientps.cli.warning_filters import suppress_meaningless_warnings
-from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.lettering import check_fonts
 from efficientps.training.callbacks.continued_log import ContinuedLog
 from efficientps.training.callbacks.output_log import OutputLog
@@ -30,9 +30,7 @@ from efficientps.training.checkpoints.last import INTERRUPTED_EXIT_CODE, Preempt
 from efficientps.training.checkpoints.optimizer_states import ResumedOptimizer
 from efficientps.training.checkpoints.position import ExactPosition
 from efficientps.training.checkpoints.random_states import RandomStates
-from efficientps.training.module import PanopticModule
 from efficientps.training.process_group import leave_at_exit
-from efficientps.training.run_files import RunConfig
 
 LEFT_OUT_EXIT_CODE = 3
 """Exit code of a prediction that is complete but for images that cannot be read, which it has named."""
@@ -98,23 +96,7 @@ def _command_line(args: ArgsType, prog: str | None, log: OutputLog) -> PanopticC
     """Build the command line and run its command."""
     check_fonts()
     own = [ThroughputMonitor(), RandomStates(), ResumedOptimizer(), ExactPosition(), ContinuedLog(), log]
-    return PanopticCLI(
-        PanopticModule,
-        PanopticDataModule,
-        subclass_mode_data=True,
-        save_config_callback=RunConfig,
-        trainer_defaults={
-            "callbacks": own,
-            "default_root_dir": RUNS,
-            "use_distributed_sampler": False,  # the data module shards, so that no image is counted twice
-            "log_every_n_steps": 10,
-        },
-        parser_kwargs={"description": "Train, evaluate and run a panoptic network.", "prog": prog},
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        args=args,
-    )
+    return PanopticCLI(args, prog=prog, callbacks=own)
 
 
 def run(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from efficientps.cli.errors import explain
-from efficientps.cli.panoptic_cli import SECTIONS, PanopticCLI
+from efficientps.cli.panoptic_cli import PanopticCLI
 from efficientps.cli.parser_messages import innermost
+from efficientps.cli.sections import SECTIONS
 from efficientps.data.sources.cityscapes import CityscapesDataModule
 from tests.command_line import refuse, run, write_config
 
@@ -138,6 +139,7 @@ def test_a_broken_table_of_classes_is_told_in_the_words_of_the_data(categories, 
     options = ["--config", path, "--data", "CocoPanopticDataModule", "--data.root", yard_root]
     for split in ("train", "val"):
         options += [f"--data.{split}.images=images", f"--data.{split}.annotations={tmp_path / 'a.json'}"]
+        options += [f"--data.{split}.maps=panoptic"]
     said = refuse(capfd, "fit", *options)
     assert said.startswith(f"error: Annotation file '{tmp_path / 'a.json'}'") and reason in said and len(said) < 400
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from efficientps.cli.errors import explain
-from efficientps.cli.panoptic_cli import SECTIONS
+from efficientps.cli.sections import SECTIONS
 from efficientps.cli.suggestions import kinds_at, known_classes, near_keys
 from tests.command_line import refuse, write_config
 from tests.sweep import sweep

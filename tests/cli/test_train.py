@@ -14,10 +14,10 @@ from PIL import Image
 
 from efficientps.cli import arguments as command_words
 from efficientps.cli import main as command
-from efficientps.cli import train as train_net
 from efficientps.cli.arguments import with_default_config
 from efficientps.cli.train import main
 from efficientps.data.formats.coco_json import read_panoptic_json
+from efficientps.training.run_files import RunConfig
 from tests.command_line import column, refuse, run, write_config
 from tests.tiny_network import TinyNetwork
 
@@ -548,7 +548,7 @@ def test_no_permission(config, capfd, monkeypatch):
     def refuse_to_write(*args, **kwargs):
         raise PermissionError(13, "Permission denied", "runs/version_0")
 
-    monkeypatch.setattr(train_net.RunConfig, "setup", refuse_to_write)
+    monkeypatch.setattr(RunConfig, "setup", refuse_to_write)
     assert "No permission for runs/version_0; check who owns it" in refuse(capfd, "fit", "--config", config)
 
 

@@ -41,7 +41,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
             file.seek(len(codecs.BOM_UTF8) if mark == codecs.BOM_UTF8 else 0)
             data = file.read()
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"Annotation file '{path}' does not exist.") from None
+        raise missing(path) from None
     if (encoding := _OTHER_ENCODINGS.get(mark[:2])) is not None:
         raise ValueError(f"Annotation file '{path}' is not valid JSON (it is in {encoding}); save it as UTF-8.")
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -53,6 +53,11 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     except UnicodeDecodeError as error:
         raise invalid_json(path, error) from None
     return data
+
+
+def missing(path: str | os.PathLike[str]) -> FileNotFoundError:
+    """Return the error about an annotation file that does not exist."""
+    return FileNotFoundError(f"Annotation file '{path}' does not exist.")
 
 
 def parse_json(data: bytes, path: str | os.PathLike[str]) -> Any:

@@ -35,6 +35,9 @@ from efficientps.structures.categories import Categories
 SPLITS = ("train", "val")
 """Names of the splits that ``PanopticDataModule.dataset`` opens."""
 
+_SPLITS_OF = {"fit": SPLITS, "validate": ("val",), "test": ("val",)}
+"""The splits that a stage of Lightning reads with their annotations."""
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class PanopticDataModule(LightningDataModule, ABC):
@@ -158,6 +161,18 @@ class PanopticDataModule(LightningDataModule, ABC):
     @abstractmethod
     def dataset(self, split: str, options: DatasetOptions) -> PanopticDataset:
         """Return the data set of a split, "train" or "val", which serves its samples by these options."""
+
+    def check_files(self, split: str) -> None:
+        """Raise what ``dataset`` would raise about a file or a folder of a split that does not exist.
+
+        Nothing is read, so that a program can call it before it builds a network. By default nothing is checked; a
+        subclass that knows its files overrides it.
+        """
+
+    def check_files_of(self, stage: str) -> None:
+        """Check the files of all splits that a stage reads, see ``check_files``; for prediction there are none."""
+        for split in _SPLITS_OF.get(stage, ()):
+            self.check_files(split)
 
     def options(self, split: str) -> DatasetOptions:
         """Return how the data set of a split serves its samples: augmented in "train", resized in "val"."""

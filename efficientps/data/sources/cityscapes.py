@@ -62,6 +62,27 @@ class MissingMapsError(FileNotFoundError):
         self.root = root
 
 
+def find_annotations(root: str | os.PathLike[str], split: str) -> Path:
+    """Return the file with the panoptic annotations of a split; the arguments are those of ``CityscapesPanoptic``.
+
+    Raises:
+        MissingCityscapesError: if the root or one of its folders is missing.
+        MissingMapsError: if the panoptic maps have not been made.
+    """
+    if not Path(root).is_dir():
+        raise MissingCityscapesError(f"Cityscapes folder '{root}' does not exist.")
+    if not Path(root, "gtFine").is_dir() or not Path(root, "leftImg8bit", split).is_dir():
+        raise MissingCityscapesError(f"Cityscapes folder '{root}' lacks 'gtFine' or 'leftImg8bit/{split}'.")
+    annotation_file = Path(root, "gtFine", f"cityscapes_panoptic_{split}.json")
+    if not annotation_file.is_file():
+        raise MissingMapsError(
+            f"Panoptic annotations '{annotation_file}' do not exist; they are not part of the download, and have "
+            "to be made from its labels once.",
+            root,
+        )
+    return annotation_file
+
+
 class CityscapesPanoptic(CocoPanoptic):
     """One split of Cityscapes, in its official tree with the panoptic maps of ``cityscapesscripts``.
 
@@ -85,17 +106,7 @@ class CityscapesPanoptic(CocoPanoptic):
             MissingMapsError: if the panoptic maps have not been made.
             ValueError: as ``CocoPanoptic``.
         """
-        if not Path(root).is_dir():
-            raise MissingCityscapesError(f"Cityscapes folder '{root}' does not exist.")
-        if not Path(root, "gtFine").is_dir() or not Path(root, "leftImg8bit", split).is_dir():
-            raise MissingCityscapesError(f"Cityscapes folder '{root}' lacks 'gtFine' or 'leftImg8bit/{split}'.")
-        annotation_file = Path(root, "gtFine", f"cityscapes_panoptic_{split}.json")
-        if not annotation_file.is_file():
-            raise MissingMapsError(
-                f"Panoptic annotations '{annotation_file}' do not exist; they are not part of the download, and have "
-                "to be made from its labels once.",
-                root,
-            )
+        annotation_file = find_annotations(root, split)
         super().__init__(
             annotation_file=annotation_file,
             map_root=annotation_file.with_suffix(""),
@@ -121,6 +132,11 @@ class CityscapesDataModule(PanopticDataModule):
     def dataset(self, split: str, options: DatasetOptions) -> CityscapesPanoptic:
         """Return the data set of a split, "train" or "val"."""
         return CityscapesPanoptic(root=self.root, split=split, options=options)
+
+    def check_files(self, split: str) -> None:
+        """Raise what ``CityscapesPanoptic`` raises about a file or a folder that does not exist."""
+        if type(self).dataset is CityscapesDataModule.dataset:  # else a subclass may have other files
+            find_annotations(self.root, split)
 
     def images_to_predict(self) -> ImageDataset:
         """Return the images that ``predict_path`` names; a split needs no annotations."""

@@ -19,6 +19,7 @@ from efficientps.data.formats.coco_categories import categories_of
 from efficientps.data.formats.coco_json import entries_of
 from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import read_image
+from efficientps.data.formats.json_file import missing
 from efficientps.data.formats.packed_text import PackedText
 from efficientps.data.formats.safe_path import inside
 from efficientps.data.loading.datamodule import PanopticDataModule
@@ -63,9 +64,7 @@ class CocoPanoptic(PanopticDataset):
         table = entries_of(file, categories)
         if not table:
             raise ValueError(f"Annotation file '{file.path}' holds no image.")
-        for folder in (map_root, image_root):
-            if not os.path.isdir(folder):
-                raise FileNotFoundError(f"Folder '{folder}' does not exist; '{file.path}' refers to it.")
+        check_folders(map_root, image_root, annotation_file=file.path)
         entries = EntryTable(
             source=os.fspath(file.path),
             image_root=os.fspath(image_root),
@@ -108,6 +107,17 @@ class CocoPanoptic(PanopticDataset):
         return read_image(
             path, size=size, upright=self.upright, max_pixels=options.max_pixels, grey_range=options.grey_range
         )
+
+
+def check_folders(*folders: str | os.PathLike[str], annotation_file: str | os.PathLike[str]) -> None:
+    """Check that the folders exist that an annotation file refers to.
+
+    Raises:
+        FileNotFoundError: if one does not.
+    """
+    for folder in folders:
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"Folder '{folder}' does not exist; '{annotation_file}' refers to it.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +177,21 @@ class CocoPanopticDataModule(PanopticDataModule):
         place = self.place(split)
         return CocoPanoptic(
             annotation_file=self.annotations(split),
-            map_root=place.maps or Path(place.annotations).with_suffix(""),
+            map_root=_map_root(place),
             image_root=place.images,
             categories=self.categories,
             upright=self.upright,
             options=options,
         )
+
+    def check_files(self, split: str) -> None:
+        """Raise what ``CocoPanoptic`` raises about a file or a folder that does not exist."""
+        if type(self).dataset is not CocoPanopticDataModule.dataset:  # a subclass may have other files
+            return
+        place = self.place(split)
+        if not os.path.exists(place.annotations):
+            raise missing(place.annotations)
+        check_folders(_map_root(place), place.images, annotation_file=place.annotations)
 
     def annotations(self, split: str) -> AnnotationFile:
         """Return the annotations of a split; a file is read when it is first asked for, and once.
@@ -201,3 +220,7 @@ class CocoPanopticDataModule(PanopticDataModule):
 
     def _path(self, path: str) -> Path:
         return Path(self.root, path)
+
+
+def _map_root(place: CocoPanopticSplit) -> str | Path:
+    return place.maps or Path(place.annotations).with_suffix("")

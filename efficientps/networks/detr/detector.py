@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
-from transformers.models.detr.configuration_detr import DetrConfig
-from transformers.models.detr.modeling_detr import (
-    DetrDecoder,
-    DetrEncoder,
-    DetrEncoderLayer,
-    DetrMLPPredictionHead,
-    DetrSinePositionEmbedding,
-)
 
 from efficientps.networks.counts import check_counts
 
@@ -88,6 +79,17 @@ class Detector(nn.Module):
             raise ValueError(
                 f"channels of the detector is {channels}; it must be a multiple of 16 and of num_heads, {num_heads}."
             )
+        # Imported where a detector is built: a command line knows the class, and mostly builds another network.
+        from transformers.models.detr.configuration_detr import DetrConfig
+        from transformers.models.detr.modeling_detr import (
+            DetrDecoder,
+            DetrEncoder,
+            DetrMLPPredictionHead,
+            DetrSinePositionEmbedding,
+        )
+
+        from efficientps.networks.detr.encoder_layer import EncoderLayer
+
         config = DetrConfig(
             d_model=channels,
             encoder_layers=encoder_layers,
@@ -167,29 +169,6 @@ class Detector(nn.Module):
                 embedded = self.position_embedding(features.shape, features.device, torch.float32, cells)
                 self._last_positions = key, _sequence(embedded).to(features.dtype)
         return self._last_positions[1]
-
-
-class EncoderLayer(DetrEncoderLayer):
-    """A layer of the encoder that bounds its states in training without asking the device whether it has to.
-
-    ``transformers`` waits in every layer to know whether all states are finite, and bounds them if not.
-    """
-
-    def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None,
-        spatial_position_embeddings: Tensor | None = None,
-    ) -> Tensor:
-        """Return the states ``[B, h * w, channels]`` after attention and feed-forward network."""
-        attended, _ = self.self_attn(hidden_states, attention_mask, position_embeddings=spatial_position_embeddings)
-        attended = dropout(attended, p=self.dropout, training=self.training)
-        states = self.self_attn_layer_norm(hidden_states + attended)
-        states = self.final_layer_norm(states + self.mlp(states))
-        if self.training:
-            bound = torch.finfo(states.dtype).max - 1000
-            states = states.clamp(min=-bound, max=bound)
-        return cast(Tensor, states)
 
 
 def _sequence(grid: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from efficientps.data.sources.cityscapes import (
     CITYSCAPES_CATEGORIES,
+    CityscapesDataModule,
     CityscapesPanoptic,
     MissingCityscapesError,
     MissingMapsError,
@@ -58,6 +59,23 @@ def test_missing_maps_are_named(tmp_path, write_cityscapes):
     write_cityscapes(tmp_path, "train", ["aachen_000000_000019"])
     with pytest.raises(MissingMapsError, match=r"cityscapes_panoptic_train.json' do not exist; .* have to be made"):
         CityscapesPanoptic(root=tmp_path, split="train")
+
+
+class OtherFiles(CityscapesDataModule):
+    """Has the classes of Cityscapes, and files that it finds by itself."""
+
+    def dataset(self, split, options):
+        raise NotImplementedError
+
+
+def test_files_are_looked_for_where_they_are_read(tmp_path):
+    """Oracle: by hand. Prediction reads no annotations; a subclass that opens other files has none of these."""
+    data = CityscapesDataModule(root=str(tmp_path / "nowhere"))
+    for stage in ("fit", "validate", "test"):
+        with pytest.raises(MissingCityscapesError, match=r"folder '.*nowhere' does not exist"):
+            data.check_files_of(stage)
+    data.check_files_of("predict")
+    OtherFiles(root=str(tmp_path / "nowhere")).check_files_of("fit")
 
 
 def test_annotations_with_train_ids_are_refused(cityscapes_root):
