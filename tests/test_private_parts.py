@@ -184,6 +184,17 @@ PARTS = {
         "the tensors among the arguments of an operation",
         lambda: imported("torch.utils._pytree.tree_leaves")([1, {"a": (2, None)}]) == [1, 2, None],
     ),
+    "timm.layers.conv2d_same.Conv2dSame": Part(
+        "convolutions whose padding the inference copy moves into the kernel",
+        takes("timm.layers.conv2d_same.Conv2dSame", "in_channels", "out_channels", "kernel_size", "stride"),
+    ),
+    "timm.layers.padding.get_same_padding": Part(
+        "zeros that TensorFlow's padding adds along an axis",
+        lambda: [imported("timm.layers.padding.get_same_padding")(size, 3, 2, 1) for size in (8, 9)] == [1, 2],
+    ),
+    "timm.layers.padding.pad_same": Part(
+        "TensorFlow's padding", takes("timm.layers.padding.pad_same", "x", "kernel_size", "stride")
+    ),
     "timm.layers.norm_act.BatchNormAct2d": Part(
         "the norms of timm's networks, to replace and to fold",
         takes("timm.layers.norm_act.BatchNormAct2d", "num_features", "eps", "momentum", "affine"),
