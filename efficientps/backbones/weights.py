@@ -36,11 +36,11 @@ def read_file(path: str | Path, *, kind: str = "weight file") -> dict[str, Any]:
         try:
             return dict(load_file(path))
         except Exception as error:
-            raise ValueError(_unreadable(path, kind)) from error
+            raise ValueError(unreadable(path, kind)) from error
     try:
         is_zip = zipfile.is_zipfile(path)
     except zipfile.BadZipFile as error:  # a damaged directory of its parts
-        raise ValueError(_unreadable(path, kind)) from error
+        raise ValueError(unreadable(path, kind)) from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except PermissionError:
@@ -51,15 +51,16 @@ def read_file(path: str | Path, *, kind: str = "weight file") -> dict[str, Any]:
                 f"The {kind} {path} holds objects that are not tensors or plain types; it was refused, because "
                 "loading it could run code. Save its tensors alone, with torch.save(model.state_dict(), ...)."
             ) from error
-        raise ValueError(_unreadable(path, kind)) from error
+        raise ValueError(unreadable(path, kind)) from error
     except Exception as error:  # torch.load raises half a dozen types on damaged files, even KeyError
-        raise ValueError(_unreadable(path, kind)) from error
+        raise ValueError(unreadable(path, kind)) from error
     if not isinstance(content, dict):
         raise ValueError(f"The file {path} holds a {type(content).__name__}, not a checkpoint or a state dict.")
     return content
 
 
-def _unreadable(path: Path, kind: str) -> str:
+def unreadable(path: str | Path, kind: str) -> str:
+    """Return what is said of a damaged file, which messages call a ``kind``."""
     return (
         f"The {kind} {path} cannot be read: the file is truncated, damaged, or not a {kind}. "
         f"Take an earlier {kind}, or copy the file again."

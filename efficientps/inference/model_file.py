@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, to be used alone (long: how it is written, read and built belongs together).
+"""What a checkpoint says of itself, to be used alone: how it is written, read and built.
 
 A checkpoint has one more key, ``model_file``, of plain types: the number of this format, the version of the package,
 the network as the class and the arguments that it was built of (``efficientps.structures.construction``), the classes
@@ -8,19 +8,17 @@ decides which code runs.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import efficientps
 from efficientps.backbones.weights import read_file, state_dict_in
 from efficientps.data.formats.image_file import check_grey_range
+from efficientps.inference.archive_limits import check_archive, is_archive
 from efficientps.inference.building import ModelFileError, build, check_description, excerpt
 from efficientps.networks.network import PanopticNetwork
 from efficientps.structures.categories import Categories, Category
@@ -38,8 +36,6 @@ _PREFIX = "network."
 _MOST_CATEGORIES = 255
 _LONGEST_NAME = 200
 _LARGEST_SIDE = 1 << 16
-_MOST_BYTES = 1_500_000
-"""Beside the tensors: four times what the training of EfficientNet-B7 with AdamW has; a second passes reading them."""
 
 _NOT_DESCRIBED = (
     "The file {path} does not say what network its weights are of; give the configuration that it was trained with, or "
@@ -190,20 +186,10 @@ def read_description(path: str | Path) -> ModelDescription:
 
 
 def _read(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint; one that would take long because of what it holds beside tensors is refused."""
-    path = Path(path)
-    if path.is_file():
-        with path.open("rb") as file:
-            is_archive = file.read(2) == b"PK"
-        if not is_archive:
+    if Path(path).is_file():
+        if not is_archive(path):
             raise NotSelfDescribedError(_NOT_DESCRIBED.format(path=path))
-        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:  # read_file says what is wrong with it
-            parts = {part.filename.partition("/")[2]: part.file_size for part in archive.infolist()}
-            largest = max((size for name, size in parts.items() if not name.startswith("data/")), default=0)
-            if largest > _MOST_BYTES:
-                raise ModelFileError(
-                    f"The checkpoint {path} has {largest} bytes beside its tensors; {_MOST_BYTES} are the most."
-                )
+        check_archive(path)
     return read_file(path, kind="checkpoint")
 
 
@@ -245,7 +231,8 @@ def _network(
             f"The checkpoint {path} cannot say what its network is: {excerpt(unknown[0])}; give the configuration or "
             "the code that it was trained with."
         )
-    state = {name.removeprefix(_PREFIX): tensor for name, tensor in _state(content).items()}
+    tensors = state_dict_in(content).items()
+    state = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors if name.startswith(_PREFIX)}
     numbers = described.network["init_args"] if isinstance(described.network, dict) else {}
     categories = described.categories
     for name, number in (("num_stuff", categories.num_stuff), ("num_things", categories.num_things)):
@@ -267,10 +254,6 @@ def _network(
             f"The weights of the checkpoint {path} do not fit the network that it describes: {excerpt(reason)}"
         ) from error
     return network.eval()
-
-
-def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state_dict_in(content).items() if name.startswith(_PREFIX)}
 
 
 def _categories(given: object) -> Categories:

@@ -1,5 +1,6 @@
 """Checkpoints that say what they are: written by any training, and read as files that nobody trusts."""
 
+import struct
 import zipfile
 from functools import partial
 from time import process_time
@@ -237,7 +238,7 @@ HOSTILE_WEIGHTS = [
     ({"network.x": torch.zeros(1).expand(10**12)}, WIDE, "many more parameters"),
     (dict.fromkeys([f"network.x{index}" for index in range(9000)], torch.zeros(10**5)), WIDE, "many more parameters"),
     ({"network.x": torch.empty(10**12, device="meta")}, WIDE, "many more parameters"),
-    ({"network.x": SPARSE}, WIDE, "many more parameters"),
+    ({"network.x": SPARSE}, WIDE, "not tensors or plain types.*_rebuild_sparse_tensor"),
     ({"network.x": torch.zeros(1).expand(10**12)}, {}, 'do not fit the network.*Unexpected key.*"x"'),
 ]
 
@@ -290,21 +291,71 @@ def test_hostile_weights_are_refused(victim, tmp_path):
         refuse(tmp_path / "a.ckpt", message)
 
 
-def test_hostile_archives_are_refused(victim, tmp_path):
-    """Oracles: as above. A part that unpacks to 100 MB, a pickle that calls a function, and one that is deep."""
-    write(tmp_path / "a.ckpt", victim)
-    with zipfile.ZipFile(tmp_path / "a.ckpt") as archive:
+def text(value):
+    return b"X" + struct.pack("<I", len(value)) + value
+
+
+def same_hash():
+    """Keys that all have the hash 0: a dictionary compares each with all before it."""
+    keys = [b"\x8a\x0c" + ((2**61 - 1) * number).to_bytes(12, "little") + b"N" for number in range(1, 90_000)]
+    return b"}(" + b"".join(keys) + b"u"
+
+
+HUNDRED_MB = b"(J" + struct.pack("<i", 10**8) + b"t"
+STREAMS = {
+    "a function": (b"cos\nsystem\n" + text(b"touch ran") + b"\x85R", r"not tensors or plain types \(os system\)"),
+    "deep": (b"(" * 700_000 + b"t" * 700_000, "nested more than 100 deep"),
+    "wide": (b"]" * 1_400_000, "more than 340000 values and operations"),
+    "deep key": (b"}N" + b"\x85" * 100_000 + b"Ns", "a call or a key of more than 100 values"),
+    "keys of one hash": (same_hash(), "more than 200 objects with attributes and keys"),
+    "memory": (b"c__builtin__\nbytearray\nq\0" + HUNDRED_MB + b"q\1R" + b"h\0h\1R" * 9, r"\(__builtin__ bytearray\)"),
+    "a slow text": (b"c_codecs\nencode\n(" + text("\u4e01".encode() * 9) + text(b"punycode") + b"tR", "_codecs encode"),
+    "a long name": (b"c" + b"a" * 1_400_000 + b"\nb\n", "a class in more than 200 characters"),
+    "a lonely end": (b"t", "the list of its values breaks off"),
+    "short of the limit": (b"]" * 339_000, "holds a list, not a checkpoint"),
+}
+"""Streams of at most 1.5 MB that take PyTorch's reader minutes, gigabytes or a crash, or the most that is accepted."""
+
+
+@pytest.mark.parametrize(
+    "stream", [pytest.param(name, marks=[pytest.mark.slow] if name.startswith("short") else []) for name in STREAMS]
+)
+def test_hostile_streams_are_refused(stream, victim, tmp_path):
+    """Oracles: as above."""
+    content, message = STREAMS[stream]
+    rewrite(tmp_path / "a.ckpt", lambda parts: parts | {"a/data.pkl": b"\x80\x02" + content + b"."})
+    refuse(tmp_path / "a.ckpt", message)
+
+
+ARCHIVES = {
+    "a part that unpacks to 100 MB": ("a/byteorder", bytes(10**8), "100000000 bytes beside its tensors"),
+    "the same in another folder": ("b/byteorder", bytes(10**8), "100000000 bytes beside its tensors"),
+    "two streams": ("a/DATA.pkl", b"\x80\x02N.", "its parts are not those of a file that PyTorch wrote"),
+}
+
+
+@pytest.mark.parametrize("archive", ARCHIVES)
+def test_hostile_archives_are_refused(archive, victim, tmp_path):
+    """Oracles: as above."""
+    name, content, message = ARCHIVES[archive]
+    rewrite(tmp_path / "a.ckpt", lambda parts: parts | {name: content})
+    refuse(tmp_path / "a.ckpt", message)
+
+
+def test_archives_with_many_parts_or_something_before_them_are_refused(victim, tmp_path):
+    """PyTorch's reader takes the directory's positions as they are; ``zipfile`` moves them by what stands before."""
+    whole = (tmp_path / "a.ckpt").read_bytes()
+    (tmp_path / "a.ckpt").write_bytes(b"PK" + whole)
+    refuse(tmp_path / "a.ckpt", "its parts are not those of a file that PyTorch wrote")
+    (tmp_path / "a.ckpt").write_bytes(whole)
+    rewrite(tmp_path / "a.ckpt", lambda parts: parts | dict.fromkeys([f"a/data/{i:060}" for i in range(15_000)], b""))
+    refuse(tmp_path / "a.ckpt", "bytes beside its tensors; 1500000 are the most")
+
+
+def rewrite(path, change):
+    """Write the parts of a checkpoint again, changed; a long one is compressed."""
+    with zipfile.ZipFile(path) as archive:
         parts = {part.filename: archive.read(part) for part in archive.infolist()}
-    system = b"\x80\x02cos\nsystem\nX\x09\0\0\0touch ran\x85R."
-    deep = b"\x80\x02" + b"(" * 150_000 + b"t" * 150_000 + b"."
-    for ending, content, message in (
-        ("byteorder", bytes(10**8), "100000000 bytes beside its tensors"),
-        ("data.pkl", system, "holds objects that are not tensors or plain types"),
-        ("data.pkl", deep, "holds a tuple, not a checkpoint"),
-    ):
-        with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as archive:
-            for name, part in parts.items():
-                is_bomb = name.endswith(ending) and ending == "byteorder"
-                how = zipfile.ZIP_DEFLATED if is_bomb else zipfile.ZIP_STORED
-                archive.writestr(name, content if name.endswith(ending) else part, how, 1)
-        refuse(tmp_path / "a.ckpt", message)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, part in change(parts).items():
+            archive.writestr(name, part, zipfile.ZIP_DEFLATED if len(part) > 10**7 else zipfile.ZIP_STORED, 1)
