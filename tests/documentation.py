@@ -269,10 +269,12 @@ def write_instances(folder):
 
 
 def write_scenes(folder):
-    """Write a data set of ``stranger_dataset.py``: one image for training and one for validation, with one ball."""
+    """Write a data set of ``stranger_dataset.py``, with one ball in each image: one batch to train, one to validate."""
     folder.mkdir()
     image, ids = np.zeros((64, 128, 3), dtype=np.uint8), np.ones((64, 128), dtype=np.int32)
     ids[8:24, 8:24] = 2
-    for split in ("train", "val"):
-        np.savez(folder / f"{split}_0.npz", image=image, segment_ids=ids)
-        (folder / f"{split}.json").write_text(json.dumps({f"{split}_0": [[1, 1], [2, 2]]}))
+    for split, number in (("train", 3), ("val", 1)):
+        names = [f"{split}_{index}" for index in range(number)]
+        for name in names:
+            np.savez(folder / f"{name}.npz", image=image, segment_ids=ids)
+        (folder / f"{split}.json").write_text(json.dumps({name: [[1, 1], [2, 2]] for name in names}))

@@ -189,6 +189,29 @@ def test_bad_input_is_one_sentence_and_exit_code_2(case, folders, tmp_path, caps
     assert not (tmp_path / "figures.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("truth", "name", "predicted", "hinted"),
+    [
+        (1, "000000000001.jpg", "000000000001", True),  # COCO's number, and the stem of its file
+        ("a", "street/left.png", "street_left", True),  # the name of a file in a folder
+        ("a.png", "x.png", "a", True),  # an id with the ending of a file
+        (1, "000000000001.jpg", "000000000002", False),
+    ],
+)
+def test_predictions_under_names_of_files_are_hinted_at(folders, truth, name, predicted, hinted, capsys):
+    """Oracle: the names that ``predict`` gives for a folder: those of the files, without their ending."""
+    first(folders.documents["gt"])["image_id"] = truth
+    others = [{"id": f"image_{number}", "file_name": f"{number}.png"} for number in range(1, 8)]
+    images = [{"id": truth, "file_name": name}, *others]
+    folders.documents["gt"]["images"] = [image | {"height": 32, "width": 48} for image in images]
+    first(folders.documents["pred"])["image_id"] = predicted
+    folders.write()
+    assert main(folders.arguments) == 2
+    said = capsys.readouterr().err
+    assert f"has no prediction for the image '{truth}'" in said
+    assert (f"; one for '{predicted}' seems to be of the image '{truth}': predictions for a folder" in said) == hinted
+
+
 def test_output_that_cannot_be_written_is_one_sentence(folders, tmp_path, capsys):
     assert main([*folders.arguments, "--json", str(tmp_path / "missing" / "figures.json")]) == 2
     assert "Cannot write" in capsys.readouterr().err

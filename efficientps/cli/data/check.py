@@ -5,7 +5,8 @@ The options name one split in the COCO panoptic format:
     efficientps check --images datasets/yard/images --annotations datasets/yard/train.json \
         --maps datasets/yard/panoptic
 
-The configuration of a training names a data set of any format, whose training and validation images are checked:
+The configuration of a training names a data set of any format, whose training and validation images are checked, and
+whose network must be able to train on them:
 
     efficientps check --config demo_yard
 
@@ -32,6 +33,7 @@ from efficientps.cli.input_errors import explain_input
 
 if TYPE_CHECKING:  # PyTorch is imported after the options are read, so that the help appears at once
     from efficientps.data.formats.annotation_file import AnnotationFile
+    from efficientps.data.loading.datamodule import PanopticDataModule
     from efficientps.data.tools.report import DatasetReport
 
 
@@ -81,6 +83,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
                 grey_range=options.grey_range,
                 workers=options.workers,
             )
+            _remark_on_kinds(report)
             reports, found = {"": report}, report.as_dict()
         if options.json is not None:
             write_text(options.json, json.dumps(found, indent=2) + "\n")
@@ -118,7 +121,33 @@ def _check_configured(config: Path, workers: int | None) -> dict[str, DatasetRep
                 data.dataset(split, as_stored)  # refuses classes that are not those of the other split
         else:
             reports[split] = _report(partial(check_dataset, data.dataset(split, as_stored), workers=workers))
+    if not any(report.problems for report in reports.values()):
+        _check_first_step(config, data, reports["train"])
     return reports
+
+
+def _check_first_step(config: Path, data: PanopticDataModule, report: DatasetReport) -> None:
+    """Add to a report, and print, what keeps a training on good files from its first step."""
+    from efficientps.cli.data.first_step import check_first_step
+
+    try:
+        check_first_step(config, data)
+    except ValueError as error:
+        report.problems.add(error)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _remark_on_kinds(report: DatasetReport) -> None:
+    """Add to a report, and print, that the default network would refuse classes that are all things, or all stuff."""
+    num_things = sum(count.is_thing for count in report.classes)
+    if num_things in (0, len(report.classes)):
+        from efficientps.networks.efficientps import EfficientPS
+
+        try:
+            EfficientPS.check_classes(len(report.classes) - num_things, num_things)
+        except ValueError as error:
+            report.remarks.add(f"{error} DETRPanoptic learns things alone or stuff alone.")
+            print(f"remark: {list(report.remarks)[-1]}")
 
 
 def _check_panoptic(

@@ -14,6 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 import efficientps.data.sources.coco_panoptic  # noqa: F401 - a configuration names its class without the module
 from efficientps.cli.errors import explain, note_keys
 from efficientps.cli.presets import find_config, suggestion
+from efficientps.cli.refused_settings import refuse_nulls
 from efficientps.cli.repeated_keys import check_file
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.cityscapes import CityscapesDataModule
@@ -36,13 +37,16 @@ def configured_data(config: Path, choices: Mapping[str, Any] | None = None) -> P
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(PanopticDataModule, "data", subclass_mode=True)
     parser.set_defaults({"data": {"class_path": CityscapesDataModule.__name__}})
-    section = _section(config)
+    section = section_of(config, "data")
+    if not section:
+        raise ValueError(f"'{config}' has no section 'data'; give the configuration of a training.")
     if choices:
         inner = section["init_args"] if "init_args" in section else {} if "class_path" in section else section
         section = {"class_path": section.get("class_path", CityscapesDataModule.__name__)}
         section["init_args"] = {**(inner or {}), **choices}
     try:
         parsed = parser.parse_object({"data": section})
+        refuse_nulls(parsed, {"data": PanopticDataModule})
         try:
             data: PanopticDataModule = parser.instantiate(parsed).data
         except Exception as error:
@@ -55,8 +59,12 @@ def configured_data(config: Path, choices: Mapping[str, Any] | None = None) -> P
     return data
 
 
-def _section(config: Path) -> dict[str, Any]:
-    """Return the section ``data`` of a YAML file."""
+def section_of(config: Path, name: str) -> dict[str, Any]:
+    """Return a section of a YAML file, or of the preset of that name; empty where the file has none.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
     check_file(Path(find_config(str(config))))
     try:
         content = yaml.safe_load(Path(find_config(str(config))).read_text(encoding="utf-8"))
@@ -66,7 +74,5 @@ def _section(config: Path) -> dict[str, Any]:
         raise ValueError(f"The configuration '{config}' cannot be read: {error.strerror}.") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"'{config}' is not valid YAML, {' '.join(str(error).split())}.") from None
-    section = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(section, dict):
-        raise ValueError(f"'{config}' has no section 'data'; give the configuration of a training.")
-    return section
+    section = content.get(name) if isinstance(content, dict) else None
+    return section if isinstance(section, dict) else {}

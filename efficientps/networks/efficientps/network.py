@@ -85,11 +85,7 @@ class EfficientPS(PanopticNetwork):
         norm_implementation: Implementation = "in_place",
         torch_compile: Sequence[CompiledPart] = (),
     ) -> None:
-        if min(num_stuff, num_things) < 1:
-            raise ValueError(
-                "EfficientPS needs stuff classes and thing classes, at least one of each; "
-                f"the data has {num_stuff} and {num_things}."
-            )
+        self.check_classes(num_stuff, num_things)
         if twice := sorted(set(activation_checkpointing) & set(torch_compile)):
             raise ValueError(
                 f"torch_compile and activation_checkpointing both name {', '.join(twice)}: compiled code chooses "
@@ -109,6 +105,19 @@ class EfficientPS(PanopticNetwork):
         self.normalization = ImageNormalization(
             image_mean or self.backbone.image_mean, image_std or self.backbone.image_std
         )
+
+    @staticmethod
+    def check_classes(num_stuff: int, num_things: int) -> None:
+        """Refuse numbers of classes that the two heads cannot learn.
+
+        Raises:
+            ValueError: there is no stuff class, or no thing class.
+        """
+        if min(num_stuff, num_things) < 1:
+            raise ValueError(
+                "EfficientPS needs stuff classes and thing classes, at least one of each; "
+                f"the data has {num_stuff} and {num_things}."
+            )
 
     def compile_parts(self, parts: Sequence[CompiledPart]) -> None:
         """Let ``torch.compile`` make code of parts when they next run; the state dict stays the same."""

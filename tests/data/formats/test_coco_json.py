@@ -278,6 +278,24 @@ def test_json_is_read_as_the_standard_has_it(tmp_path):
     }
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    """Oracle: the same text without the mark. Other encodings that editors offer are named."""
+    text = json.dumps(document())
+    (tmp_path / "plain.json").write_text(text)
+    (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert list(read_panoptic_json(tmp_path / "marked.json")) == list(read_panoptic_json(tmp_path / "plain.json"))
+    assert read_json(tmp_path / "marked.json") == json.loads(text)
+    for encoding, reason in {"utf-16": "it is in UTF-16", "latin-1": "'utf-8' codec can't decode"}.items():
+        (tmp_path / "other.json").write_bytes(text.replace("road", "chaussée").encode(encoding))
+        if encoding == "latin-1":
+            (tmp_path / "other.json").write_bytes(json.dumps("chaussée", ensure_ascii=False).encode(encoding))
+        with pytest.raises(ValueError, match=rf"other\.json' is not valid JSON \(.*{reason}"):
+            read_json(tmp_path / "other.json")
+    (tmp_path / "twice.json").write_bytes(b"\xef\xbb\xbf" * 2 + text.encode())
+    with pytest.raises(ValueError, match=r"twice\.json' is not valid JSON"):
+        read_json(tmp_path / "twice.json")
+
+
 def test_annotations_that_are_no_file_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is not a regular file"):
         read_json(tmp_path)
