@@ -9,12 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from efficientps.lettering import text_picture, warn_of_missing
+from efficientps.lettering import text_picture, text_width, warn_of_missing
 from efficientps.metrics.panoptic_quality_result import PanopticQualityResult
 from efficientps.visualization import Color
 
 _LETTERS = 10
 """Size of the letters of names in points, that of matplotlib."""
+
+_WIDEST = 230
+"""Width of a name in points; the chart is 576 points wide."""
 
 
 def class_figure(result: PanopticQualityResult, names: Sequence[str], colors: Sequence[Color]) -> Figure:
@@ -32,11 +35,20 @@ def class_figure(result: PanopticQualityResult, names: Sequence[str], colors: Se
     shades = [tuple(channel / 255 for channel in colors[train_id]) for train_id in order]
     rows = np.arange(len(order))
     bars = axes.barh(rows, 100 * result.pq[order], color=shades, edgecolor="#333", linewidth=0.5)
-    _write_names(axes, [names[i] for i in order])
+    _write_names(axes, [_fitting(names[i]) for i in order])
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.axvline(100 * result.all.pq, color="#333", linestyle="--", linewidth=1)
     axes.set(xlim=(0, 109), xlabel=f"PQ (mean {100 * result.all.pq:.1f}, dashed)", title="Panoptic quality by class")
     return figure
+
+
+def _fitting(name: str) -> str:
+    """Return a name, without its middle where it is so long that no room is left for the bars."""
+    kept, shown = len(name), name
+    while text_width(shown, _LETTERS) > _WIDEST:
+        kept -= 1
+        shown = f"{name[: (kept + 1) // 2]}...{name[len(name) - kept // 2 :]}"
+    return shown
 
 
 def _write_names(axes: Axes, names: Sequence[str]) -> None:

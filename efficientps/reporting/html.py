@@ -19,6 +19,7 @@ from efficientps.visualization import Color
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}"
     "img{max-width:100%}table{border-collapse:collapse}td,th{padding:.15em .8em;text-align:right}"
+    "h1,td:first-child,figcaption{overflow-wrap:anywhere}"
     "td:first-child,th:first-child{text-align:left}tr:nth-child(even){background:#f3f3f3}figure{margin:1.5em 0}"
 )
 
@@ -65,14 +66,14 @@ def write_report(
         path = directory / f"worst_{rank:02d}_{image.image_id}.png"
         with atomic_file(path) as temporary:
             Image.fromarray(image.picture).save(temporary, format="PNG")
-        shown.append((path, f"{rank}. {image.image_id}: PQ {100 * image.pq:.1f}"))
+        shown.append((path, f"{rank}. {_name(image.image_id)}: PQ {100 * image.pq:.1f}"))
     html = directory / "report.html"
     write_text(html, _page(title, result, names, shown))
     return html
 
 
 def _page(title: str, result: PanopticQualityResult, names: Sequence[str], shown: Sequence[tuple[Path, str]]) -> str:
-    """Return the HTML text; names and ids are escaped, because they come from files."""
+    """Return the HTML text; names and ids are escaped, because they come from files; captions are HTML."""
     averages = (("All", result.all), ("Things", result.things), ("Stuff", result.stuff))
     summary = _table(
         ("", "PQ", "SQ", "RQ", "classes"),
@@ -95,12 +96,17 @@ def _page(title: str, result: PanopticQualityResult, names: Sequence[str], shown
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    lines = [f"<td>{_name(row[0])}</td>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) for row in rows]
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _figure(path: Path, caption: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    image = f'<img src="data:image/png;base64,{data}" alt="{escape(caption or path.stem)}">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    image = f'<img src="data:image/png;base64,{data}" alt="{escape(path.stem)}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+
+def _name(name: str) -> str:
+    """Return a name as HTML; one from right to left does not move what stands beside it."""
+    return f"<bdi>{escape(name)}</bdi>"

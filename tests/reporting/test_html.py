@@ -128,12 +128,37 @@ def test_the_page_needs_nothing_else(tmp_path):
     )
     page = html.read_text()
     assert not re.search(r'(src|href)="(?!data:)', page) and "<script>" not in page and "earth <b>" not in page
-    assert "A &amp; B" in page and "1. a&lt;script&gt;: PQ 12.5" in page and "<td>43.3</td>" in page
+    assert "A &amp; B" in page and "1. <bdi>a&lt;script&gt;</bdi>: PQ 12.5" in page and "<td>43.3</td>" in page
     embedded = [base64.b64decode(data) for data in re.findall(r'data:image/png;base64,([^"]+)"', page)]
     files = ["per_class_pq.png", "loss.png", "pq.png", "worst_01_a<script>.png", "worst_02_b.png"]
     assert embedded == [(tmp_path / "report" / name).read_bytes() for name in files]
     np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(embedded[-1]))), pictures[1])
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == sorted([*files, "report.html"])
+
+
+def test_names_of_all_alphabets(tmp_path):
+    """Oracle: the names; each is isolated, because one from right to left would move the numbers beside it."""
+    names = ["crème & brûlée", "улица", "δρόμος", "街道 通り", "شارع (12)", "x" * 300]
+    counts = np.ones((4, 6))
+    image = ScoredImage("شارع 12 (a)", 0.5, np.zeros((4, 6, 3), dtype=np.uint8))
+    found = PanopticQualityResult.from_counts(*counts, num_stuff=2)
+    html = write_report(tmp_path, title="улица", result=found, names=names, colors=COLORS + COLORS, worst=[image])
+    page = html.read_bytes().decode("utf-8")
+    assert page.startswith('<!doctype html><html lang="en"><head><meta charset="utf-8"><title>улица</title>')
+    assert re.findall("<td><bdi>(.*?)</bdi></td>", page)[3:] == ["crème &amp; brûlée", *names[1:]]
+    assert "1. <bdi>شارع 12 (a)</bdi>: PQ 50.0" in page
+
+
+@sweep("name", ["x" * 300, "улица " * 50, "شارع" * 60])
+def test_long_names_leave_room_for_the_bars(name):
+    """Oracle: the bars of a chart with short names are at most twice as long."""
+    widths = []
+    for last in (name, "crane"):
+        found = PanopticQualityResult.from_counts(*np.ones((4, 4)), num_stuff=2)
+        figure = class_figure(found, [*NAMES[:3], last], COLORS)
+        figure.draw_without_rendering()
+        widths.append(figure.axes[0].get_window_extent().width)
+    assert widths[0] > widths[1] / 2
 
 
 def test_a_report_without_curves_and_images(tmp_path):
