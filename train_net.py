@@ -2,10 +2,7 @@
 
 import sys
 
-from efficientps.cli.imports import uncollected
-
-with uncollected():
-    from efficientps.cli.train import run
+from efficientps.cli.start import run
 
 if __name__ == "__main__":
     sys.exit(run())

@@ -60,6 +60,7 @@ ALLOWED = {
 LIGHTNING_ROOMS = ("training", "cli", "data/loading", "data/sources")
 NOT_LOADED = {
     "efficientps": {"matplotlib", "pytorch_lightning", "timm", "torch", "transformers"},
+    "efficientps.cli.start": {"matplotlib", "numpy", "pytorch_lightning", "timm", "torch", "transformers"},
     "efficientps.structures": {"matplotlib", "pytorch_lightning", "timm", "torchvision", "transformers"},
     "efficientps.networks.efficientps.network": {"matplotlib", "pytorch_lightning", "timm", "transformers"},
     "efficientps.inference.predictor": {"matplotlib", "pytorch_lightning", "timm", "transformers"},

@@ -15,9 +15,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 from efficientps.cli.configuration_errors import explain_configuration
 from efficientps.cli.device_errors import explain_device, why_no_gpu
-from efficientps.cli.input_errors import UNWRITABLE, explain_input, keys_of_place
+from efficientps.cli.input_errors import MISSING_DATA_ADVICE, UNWRITABLE, explain_input, keys_of_place, with_advice
 from efficientps.data.cache import CacheError, MissingFromCacheError
-from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
 from efficientps.inference.building import UntrustedClassError
 from efficientps.inference.model_file import NotSelfDescribedError
 from efficientps.training.checkpoints.optimizer_states import ResumeMismatchError
@@ -38,11 +37,7 @@ _ADVICE: dict[type[BaseException], str] = {
         "Give the --config that it was trained with, or start from those of its weights that fit with "
         "--model.init_from={path}."
     ),
-    MissingCityscapesError: (
-        "The page 'Data sets' of the documentation says how to get it; 'efficientps draw streets' draws scenes in its "
-        "format that need no download."
-    ),
-    MissingMapsError: "Make them with: efficientps convert cityscapes {root}",
+    **MISSING_DATA_ADVICE,
     CacheError: "The command is efficientps cache.",
     MissingFromCacheError: "The command is efficientps cache.",
 }
@@ -88,23 +83,15 @@ def explain(error: BaseException, sections: Mapping[str, type] | None = None) ->
             f"--ckpt_path last continues from the last checkpoint.{reasons}"
         )
     if isinstance(error, OSError) and (error.strerror or isinstance(error, PermissionError)):
-        return _with_advice(explain_input(error), error)
+        return with_advice(explain_input(error), error, _ADVICE)
     if isinstance(error, MisconfigurationException | ValueError) and (sentence := _explain_trainer(str(error))):
         return sentence
     if "Expected more than 1 value per channel" in str(error):
         return _ONE_VALUE
     if isinstance(error, USER_ERRORS):
         sentence = _one_line(_from_worker(str(error), type(error).__name__)) or f"{type(error).__name__}."
-        return _with_advice(sentence, error)
+        return with_advice(sentence, error, _ADVICE)
     return None
-
-
-def _with_advice(sentence: str, error: BaseException) -> str:
-    """Add the notes of an error and what to do about its type."""
-    for note in getattr(error, "__notes__", ()):
-        sentence = f"{sentence.removesuffix('.')} ({note})."
-    advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), None)
-    return f"{sentence} {advice.format(**vars(error))}" if advice else sentence
 
 
 def note_keys(error: BaseException, configuration: Mapping[str, object]) -> None:

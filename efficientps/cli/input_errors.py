@@ -8,8 +8,32 @@ from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
+from efficientps.data.sources.split_files import MissingCityscapesError, MissingMapsError
+
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 """Codes of errors about a place that cannot be written to, whatever room there is."""
+
+MISSING_DATA_ADVICE: dict[type[BaseException], str] = {
+    MissingCityscapesError: (
+        "The page 'Data sets' of the documentation says how to get it; 'efficientps draw streets' draws scenes in its "
+        "format that need no download."
+    ),
+    MissingMapsError: "Make them with: efficientps convert cityscapes {root}",
+}
+"""What to do about data that are not there; attributes of the error fill it in."""
+
+
+def explain_missing_data(error: FileNotFoundError) -> str:
+    """Return one sentence for an error of ``efficientps.data.sources.split_files``."""
+    return with_advice(str(error), error, MISSING_DATA_ADVICE)
+
+
+def with_advice(sentence: str, error: BaseException, advice: Mapping[type[BaseException], str]) -> str:
+    """Add the notes of an error and what to do about its type, which the error's attributes fill in."""
+    for note in getattr(error, "__notes__", ()):
+        sentence = f"{sentence.removesuffix('.')} ({note})."
+    text = next((text for kind, text in advice.items() if isinstance(error, kind)), None)
+    return f"{sentence} {text.format(**vars(error))}" if text else sentence
 
 
 def explain_input(

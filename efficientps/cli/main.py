@@ -39,7 +39,7 @@ class Group:
     commands: Mapping[str, Command | Group]
 
 
-_TRAIN = "efficientps.cli.train:run"
+_TRAIN = "efficientps.cli.start:run"
 _DATA = "efficientps.cli.data"
 
 PROGRAM = Group(

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from pytorch_lightning.cli import ArgsType
 
-from efficientps.cli.arguments import DEFAULT_CONFIG, with_default_config
+from efficientps.cli.arguments import with_default_config
 from efficientps.cli.errors import explain
 from efficientps.cli.output_encoding import escape_what_cannot_be_encoded
 from efficientps.cli.panoptic_cli import PanopticCLI
@@ -36,7 +35,9 @@ LEFT_OUT_EXIT_CODE = 3
 """Exit code of a prediction that is complete but for images that cannot be read, which it has named."""
 
 
-def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path | None = None) -> PanopticCLI | int:
+def main(
+    args: ArgsType = None, *, prog: str | None = None, default_config: Path | None = None, said: str | None = None
+) -> PanopticCLI | int:
     """Run a command line.
 
     Args:
@@ -44,6 +45,7 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
         prog: name of the program in its help; by default the file that Python runs.
         default_config: the user's configuration, for a command line that names none; ``None`` takes the project's
             reference, or to evaluate or predict that of the run which wrote the checkpoint.
+        said: the sentence of an error that has been printed, and is not repeated.
 
     Returns:
         The command line object, with its ``trainer``, ``model`` and ``datamodule``; or a non-zero exit code, after an
@@ -82,7 +84,8 @@ def main(args: ArgsType = None, *, prog: str | None = None, default_config: Path
             if debug or sentence is None:
                 log.note(traceback.format_exc())
                 raise
-            print(f"error: {sentence}", file=sys.stderr)
+            if sentence != said:
+                print(f"error: {sentence}", file=sys.stderr)
             return 1
 
 
@@ -97,24 +100,3 @@ def _command_line(args: ArgsType, prog: str | None, log: OutputLog) -> PanopticC
     check_fonts()
     own = [ThroughputMonitor(), RandomStates(), ResumedOptimizer(), ExactPosition(), ContinuedLog(), log]
     return PanopticCLI(args, prog=prog, callbacks=own)
-
-
-def run(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run a command line; return its exit code.
-
-    Args:
-        arguments: words of the command ``efficientps``, whose default is ``config.yaml`` of the working directory, and
-            where there is none the reference of the package; ``None`` takes those of ``train_net.py``, whose default is
-            the reference.
-        prog: name of the program and of its command: ``efficientps fit``.
-    """
-    if arguments is None:
-        outcome = main(default_config=DEFAULT_CONFIG)
-    else:
-        here = Path("config.yaml")
-        outcome = main(
-            list(arguments),
-            prog=prog.partition(" ")[0] if prog else None,
-            default_config=here if here.is_file() else None,
-        )
-    return outcome if isinstance(outcome, int) else 0

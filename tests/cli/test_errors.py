@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from efficientps.cli.configuration_errors import explain_configuration
 from efficientps.cli.errors import explain, note_keys
 from efficientps.data.cache import CacheError
-from efficientps.data.sources.cityscapes import MissingCityscapesError, MissingMapsError
+from efficientps.data.sources.split_files import MissingCityscapesError, MissingMapsError
 from efficientps.training.checkpoints.read import NoTrainingStateError
 from tests.sweep import sweep
 

@@ -14,7 +14,7 @@ import yaml
 from efficientps.cli.arguments import with_default_config
 from efficientps.cli.main import PROGRAM, Group, main
 from efficientps.cli.presets import find_config, presets
-from efficientps.cli.train import run
+from efficientps.cli.start import run
 from efficientps.data.tools import split
 from tests.command_line import write_config
 

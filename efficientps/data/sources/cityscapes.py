@@ -11,6 +11,7 @@ from efficientps.data.image_dataset import ImageDataset
 from efficientps.data.loading.datamodule import PanopticDataModule
 from efficientps.data.sources.coco_panoptic import CocoPanoptic
 from efficientps.data.sources.image_folder import ImageFolder
+from efficientps.data.sources.split_files import cityscapes_annotations
 from efficientps.structures.categories import Categories, Category
 
 CITYSCAPES_CATEGORIES = Categories(
@@ -39,50 +40,6 @@ CITYSCAPES_CATEGORIES = Categories(
 """The 19 evaluated classes with the label ids and colours of ``cityscapesscripts.helpers.labels``."""
 
 
-class MissingCityscapesError(FileNotFoundError):
-    """Cityscapes, or one of its folders, does not exist.
-
-    Attributes:
-        argument: the argument that the error is about.
-    """
-
-    argument = "root"
-
-
-class MissingMapsError(FileNotFoundError):
-    """The panoptic maps of Cityscapes have not been made.
-
-    Attributes:
-        root: folder of Cityscapes.
-    """
-
-    def __init__(self, message: str, root: str | os.PathLike[str] = "") -> None:
-        """Keep the folder."""
-        super().__init__(message)
-        self.root = root
-
-
-def find_annotations(root: str | os.PathLike[str], split: str) -> Path:
-    """Return the file with the panoptic annotations of a split; the arguments are those of ``CityscapesPanoptic``.
-
-    Raises:
-        MissingCityscapesError: if the root or one of its folders is missing.
-        MissingMapsError: if the panoptic maps have not been made.
-    """
-    if not Path(root).is_dir():
-        raise MissingCityscapesError(f"Cityscapes folder '{root}' does not exist.")
-    if not Path(root, "gtFine").is_dir() or not Path(root, "leftImg8bit", split).is_dir():
-        raise MissingCityscapesError(f"Cityscapes folder '{root}' lacks 'gtFine' or 'leftImg8bit/{split}'.")
-    annotation_file = Path(root, "gtFine", f"cityscapes_panoptic_{split}.json")
-    if not annotation_file.is_file():
-        raise MissingMapsError(
-            f"Panoptic annotations '{annotation_file}' do not exist; they are not part of the download, and have "
-            "to be made from its labels once.",
-            root,
-        )
-    return annotation_file
-
-
 class CityscapesPanoptic(CocoPanoptic):
     """One split of Cityscapes, in its official tree with the panoptic maps of ``cityscapesscripts``.
 
@@ -106,7 +63,7 @@ class CityscapesPanoptic(CocoPanoptic):
             MissingMapsError: if the panoptic maps have not been made.
             ValueError: as ``CocoPanoptic``.
         """
-        annotation_file = find_annotations(root, split)
+        annotation_file = cityscapes_annotations(root, split)
         super().__init__(
             annotation_file=annotation_file,
             map_root=annotation_file.with_suffix(""),
@@ -136,7 +93,7 @@ class CityscapesDataModule(PanopticDataModule):
     def check_files(self, split: str) -> None:
         """Raise what ``CityscapesPanoptic`` raises about a file or a folder that does not exist."""
         if type(self).dataset is CityscapesDataModule.dataset:  # else a subclass may have other files
-            find_annotations(self.root, split)
+            cityscapes_annotations(self.root, split)
 
     def images_to_predict(self) -> ImageDataset:
         """Return the images that ``predict_path`` names; a split needs no annotations."""

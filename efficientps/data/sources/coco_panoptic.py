@@ -19,10 +19,10 @@ from efficientps.data.formats.coco_categories import categories_of
 from efficientps.data.formats.coco_json import entries_of
 from efficientps.data.formats.id_map import read_id_map
 from efficientps.data.formats.image_file import read_image
-from efficientps.data.formats.json_file import missing
 from efficientps.data.formats.packed_text import PackedText
 from efficientps.data.formats.safe_path import inside
 from efficientps.data.loading.datamodule import PanopticDataModule
+from efficientps.data.sources.split_files import check_coco_split, check_folders
 from efficientps.structures.categories import Categories
 
 
@@ -109,17 +109,6 @@ class CocoPanoptic(PanopticDataset):
         )
 
 
-def check_folders(*folders: str | os.PathLike[str], annotation_file: str | os.PathLike[str]) -> None:
-    """Check that the folders exist that an annotation file refers to.
-
-    Raises:
-        FileNotFoundError: if one does not.
-    """
-    for folder in folders:
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"Folder '{folder}' does not exist; '{annotation_file}' refers to it.")
-
-
 @dataclass(frozen=True, kw_only=True)
 class CocoPanopticSplit:
     """Paths of the three parts of a split; relative paths start at the root of the data.
@@ -177,7 +166,7 @@ class CocoPanopticDataModule(PanopticDataModule):
         place = self.place(split)
         return CocoPanoptic(
             annotation_file=self.annotations(split),
-            map_root=_map_root(place),
+            map_root=place.maps or Path(place.annotations).with_suffix(""),
             image_root=place.images,
             categories=self.categories,
             upright=self.upright,
@@ -186,12 +175,9 @@ class CocoPanopticDataModule(PanopticDataModule):
 
     def check_files(self, split: str) -> None:
         """Raise what ``CocoPanoptic`` raises about a file or a folder that does not exist."""
-        if type(self).dataset is not CocoPanopticDataModule.dataset:  # a subclass may have other files
-            return
-        place = self.place(split)
-        if not os.path.exists(place.annotations):
-            raise missing(place.annotations)
-        check_folders(_map_root(place), place.images, annotation_file=place.annotations)
+        if type(self).dataset is CocoPanopticDataModule.dataset:  # else a subclass may have other files
+            place = self.place(split)
+            check_coco_split(place.annotations, place.images, place.maps)
 
     def annotations(self, split: str) -> AnnotationFile:
         """Return the annotations of a split; a file is read when it is first asked for, and once.
@@ -220,7 +206,3 @@ class CocoPanopticDataModule(PanopticDataModule):
 
     def _path(self, path: str) -> Path:
         return Path(self.root, path)
-
-
-def _map_root(place: CocoPanopticSplit) -> str | Path:
-    return place.maps or Path(place.annotations).with_suffix("")

@@ -10,9 +10,8 @@ from efficientps.data.sources.cityscapes import (
     CITYSCAPES_CATEGORIES,
     CityscapesDataModule,
     CityscapesPanoptic,
-    MissingCityscapesError,
-    MissingMapsError,
 )
+from efficientps.data.sources.split_files import MissingCityscapesError, MissingMapsError
 from efficientps.data.tools.cityscapes_conversion import prepare_split
 
 
