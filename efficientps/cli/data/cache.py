@@ -24,9 +24,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
+from contextlib import closing
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,13 +119,11 @@ def _datasets(options: argparse.Namespace) -> dict[Path, PanopticDataset]:
 def _fill(dataset: PanopticDataset, folder: Path, workers: int) -> None:
     """Write the samples of a split in several processes, with a progress bar."""
     from efficientps.data.cache import SampleCache
+    from efficientps.data.tools.in_order import in_order
 
     write = partial(dataset.write_cache, cache=SampleCache(root=folder))
     bar = partial(tqdm, desc=folder.name, total=len(dataset), unit=" samples")
-    if workers <= 1:
-        written = [write(index) for index in bar(range(len(dataset)))]
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            written = list(bar(pool.map(write, range(len(dataset)), chunksize=4)))
+    with closing(in_order(write, range(len(dataset)), workers=workers, writes=True)) as sizes:
+        written = list(bar(sizes))
     new = [size for size in written if size]
     print(f"{folder}: {len(new)} of {len(dataset)} samples written, {sum(new) / 1e9:.2f} GB")

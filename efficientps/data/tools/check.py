@@ -47,15 +47,19 @@ def check_dataset(
         return list(reading.segments), areas_of(reading.segment_ids.numpy())
 
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for done, found in enumerate(pool.map(look, range(len(dataset))), start=1):
-            if isinstance(found, str):
-                report.problems.add(found)
-                report.bad_images += 1
-            else:
-                counts.add(*found)
-                report.count(found[1])
-            if progress is not None:
-                progress(done, len(dataset))
+        try:
+            for done, found in enumerate(pool.map(look, range(len(dataset))), start=1):
+                if isinstance(found, str):
+                    report.problems.add(found)
+                    report.bad_images += 1
+                else:
+                    counts.add(*found)
+                    report.count(found[1])
+                if progress is not None:
+                    progress(done, len(dataset))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C would wait for all samples
+            raise
     report.classes = counts.result()
     report.remarks.extend(f"Class '{count.name}' has no segment." for count in report.classes if not count.segments)
     if remark := remark_on_range(grey, grey_range=dataset.options.grey_range):

@@ -121,8 +121,9 @@ class FileCheck:
                 found.problems.append(
                     f"Image '{path}' has floating-point pixels; convert it to 8 or 16 bits per channel."
                 )
-            here, other = image_size(image, upright=self.upright), image_size(image, upright=not self.upright)
+            here = image_size(image, upright=self.upright)
             if here != size:
+                other = image_size(image, upright=not self.upright)
                 hint = f"; with upright={not self.upright} it has that size" if other == size else ""
                 found.problems.append(
                     f"Image '{path}' is {here[0]}x{here[1]} pixels (height x width) where its annotation says "

@@ -11,15 +11,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, redirect_stdout
-from multiprocessing import get_context
+from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
 from efficientps.data.hidden_files import visible
+from efficientps.data.tools.in_order import in_order
 
 IMAGE_PACKAGE = "leftImg8bit_trainvaltest.zip"
 LABEL_PACKAGE = "gtFine_trainvaltest.zip"
@@ -77,10 +76,11 @@ def prepare_split(
             for first in range(0, len(files), _CHUNK)
         ]
         done = 0
-        for chunk in _convert_all(chunks, workers):
-            done += len(chunk.files)
-            if progress is not None:
-                progress(done, len(files))
+        with closing(in_order(_convert, chunks, workers=workers, writes=True)) as converted:
+            for chunk in converted:
+                done += len(chunk.files)
+                if progress is not None:
+                    progress(done, len(files))
         whole = _merge([json.loads((chunk.output / json_file.name).read_text()) for chunk in chunks])
         merged = partial / json_file.name
         merged.write_text(json.dumps(whole, sort_keys=True, indent=4))
@@ -169,19 +169,6 @@ def _partial_folder(path: Path) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _convert_all(chunks: list[_Chunk], workers: int) -> Iterator[_Chunk]:
-    """Convert all chunks and yield each when it is done, in order."""
-    if workers <= 1 or len(chunks) == 1:
-        yield from map(_convert, chunks)
-        return
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_convert, chunks)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def _convert(chunk: _Chunk) -> _Chunk:

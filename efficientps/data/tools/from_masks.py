@@ -7,10 +7,9 @@ numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from efficientps.data.formats.id_map import write_id_map
 from efficientps.data.formats.image_file import image_size, open_image
 from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.problems import Problem, Problems, ProblemsError
+from efficientps.data.tools.in_order import in_order
 from efficientps.data.tools.masks import MaskFiles, MaskKind, MaskRules, Source, read_masks
 from efficientps.data.tools.segments_of_masks import NO_CLASS, LabelMap, components, segments_of_masks
 from efficientps.structures.categories import Categories
@@ -31,9 +31,6 @@ _SERIAL = 64
 
 _NAMED = 5
 """Classes that a message names."""
-
-_BATCH = 8
-"""Images that a process is given at a time."""
 
 
 class MaskConversion(NamedTuple):
@@ -72,6 +69,7 @@ def convert_masks(
         ProblemsError: after the last image, if one could not be converted, unless ``skip_invalid``; before the
             first, if masks are missing.
         ValueError: if ``output`` holds a result already, no image is left, or ``rules`` contradict the classes.
+        BrokenExecutor: if a process was killed.
     """
     json_file = output / "panoptic.json"
     if json_file.exists():
@@ -89,14 +87,15 @@ def convert_masks(
         raise _refusal(problems, len(sources))
     (output / "panoptic").mkdir(parents=True, exist_ok=True)
     entries = []
-    for conversion in _convert_all(
-        partial(_convert, files.kind, categories, rules, output / "panoptic"), sources, workers
-    ):
-        if conversion.entry is not None:
-            entries.append(conversion.entry)
-        else:
-            problems.extend(conversion.problems)
-        yield conversion
+    convert = partial(_convert, files.kind, categories, rules, output / "panoptic")
+    processes = workers if len(sources) > _SERIAL else 1
+    with closing(in_order(convert, sources, workers=processes, writes=True)) as conversions:
+        for conversion in conversions:
+            if conversion.entry is not None:
+                entries.append(conversion.entry)
+            else:
+                problems.extend(conversion.problems)
+            yield conversion
     if problems and not skip_invalid:
         raise _refusal(problems, len(sources))
     if not entries:
@@ -108,21 +107,6 @@ def _refusal(problems: Problems, images: int) -> ProblemsError:
     return ProblemsError(
         f"{len(problems)} problems in the masks of {images} images; the first: {next(iter(problems))}", problems
     )
-
-
-def _convert_all(
-    convert: Callable[[Source], MaskConversion], sources: Sequence[Source], workers: int
-) -> Iterator[MaskConversion]:
-    """Convert all images, and yield each when it is done, in order."""
-    if workers <= 1 or len(sources) <= _SERIAL:
-        yield from map(convert, sources)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            yield from pool.map(convert, sources, chunksize=_BATCH)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def _convert(kind: MaskKind, categories: Categories, rules: MaskRules, folder: Path, source: Source) -> MaskConversion:

@@ -8,78 +8,123 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from multiprocessing import get_context
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from efficientps.data.loading.worker_count import available_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_Task: TypeAlias = tuple[Callable[[Any], Any], Sequence[Any]]
 
 MAX_WORKERS = 8
 """Processes that are started by default at most; each takes some tens of megabytes."""
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Sequence[Item], *, workers: int | None = None
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int | None = None,
+    writes: bool = False,
 ) -> Generator[Result, None, None]:
     """Yield what a function makes of each item.
 
-    On Linux the processes are forked off, so that they share the memory of the function and of the items; elsewhere
-    both must be picklable. The processes take turns with the items, and each waits while its results are not asked
-    for. Whatever ends this generator ends them at once; close it, so that it does not wait for the garbage collector.
+    The processes take turns with the items, and each waits while its results are not asked for. Whatever ends this
+    generator ends them, Ctrl-C for instance; close it, so that it does not wait for the garbage collector.
+
+    On Linux, processes that only read are forked off: they share the memory of the function and of the items. All
+    others are started anew, because packages with threads of their own do not survive a fork, and get a copy by pickle.
 
     Args:
         work: the function.
         items: what it is called with.
-        workers: how many processes call it; 1 calls it in this one. By default one for each core, at most
+        workers: how many processes call it; 0 and 1 call it in this one. By default one for each core, at most
             ``MAX_WORKERS``.
+        writes: whether the function writes files; each process then finishes the item that it has begun before it ends.
 
     Raises:
         BrokenExecutor: if a process was killed.
         Exception: what the function raises.
     """
-    count = min(workers or min(available_cores(), MAX_WORKERS), len(items))
+    count = min(min(available_cores(), MAX_WORKERS) if workers is None else workers, len(items))
     if count <= 1:
         yield from map(work, items)
         return
-    context = get_context("fork" if sys.platform == "linux" else None)
+    forks = sys.platform == "linux" and not writes
+    context: Any = get_context("fork" if forks else "spawn")
+    tasks = [(work, items[first::count]) for first in range(count)]
+    if not forks and hasattr(resource_tracker, "ensure_running"):
+        resource_tracker.ensure_running()  # starting it with the first process would let Ctrl-C through
     running: list[tuple[BaseProcess, Connection]] = []
     try:
-        for first in range(count):
-            receiving, sending = context.Pipe(duplex=False)
-            process = context.Process(target=_serve, args=(work, items[first::count], sending), daemon=True)
-            process.start()
-            running.append((process, receiving))
-            sending.close()  # the process has the only other end: when it is killed, the pipe ends
+        for task in tasks:
+            here, there = context.Pipe()
+            inherited = (here, task) if forks else None
+            process = context.Process(target=_serve, args=(there, inherited, writes), daemon=True)
+            running.append((process, here))
+            with _interrupts_later():
+                process.start()
+            there.close()  # the process has the only other end: when it is killed, the pipe ends
+        for (_, here), task in zip(running, tasks, strict=True):
+            if not forks:
+                with suppress(ConnectionError):  # it was killed; its first result is missed below
+                    here.send(task)
         for number in range(len(items)):
             yield _result(*running[number % count])
     finally:
-        for begun, _ in running:
-            begun.kill()
-        for begun, receiving in running:
-            begun.join()
-            receiving.close()
+        started = [process for process, _ in running if process.pid is not None]
+        for _, here in running:
+            here.close()  # a process that sends again ends
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.join()
 
 
-def _serve(work: Callable[[Item], Result], items: Sequence[Item], results: Connection) -> None:
-    """Send what a function makes of each item, or the exception that it raises; the body of a process."""
-    gc.freeze()  # the collector would write into the pages that processes share
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes; the main one ends this one
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Context that Ctrl-C ends only after it; a process that is started in it gets none, though a terminal sends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(pipe: Connection, inherited: tuple[Connection, _Task] | None, writes: bool) -> None:
+    """Send what a function makes of each item, or the exception that it raises; the body of a process.
+
+    Args:
+        pipe: takes the results.
+        inherited: of a process that was forked off: the other end of the pipe, and function and items; to others the
+            latter come through the pipe.
+        writes: whether it ends only between two items once it has begun.
+    """
+    gc.freeze()  # the collector would write into the pages that processes share
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with suppress(EOFError, ConnectionError):  # nobody asks for results any more
+        if inherited is None:
+            work, items = pipe.recv()
+        else:
+            other_end, (work, items) = inherited
+            other_end.close()  # otherwise the pipe would not end with the main process
+        if writes:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for item in items:
             try:
-                result: Result | Exception = work(item)
+                result = work(item)
             except Exception as error:
                 result = error
-            results.send(result)
-    except BrokenPipeError:
-        pass  # the main process was killed
+            pipe.send(result)
 
 
 def _result(process: BaseProcess, results: Connection) -> Any:

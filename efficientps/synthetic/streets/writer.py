@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from efficientps.atomic_file import write_text
+from efficientps.data.tools.in_order import in_order
 from efficientps.synthetic.streets.camera import Array
 from efficientps.synthetic.streets.scene import MIN_SIZE, render_scene
 
@@ -109,13 +109,9 @@ def _run(write: partial[None], jobs: list[tuple[str, int]], num_workers: int | N
     progress = partial(
         track, description="synthetic scenes", total=len(jobs), console=console, disable=not console.is_terminal
     )
-    if workers <= 1 or len(jobs) == 1:
-        for job in progress(jobs):
-            write(job)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_one_thread) as pool:
-        for _ in progress(pool.map(write, jobs, chunksize=4)):
+    work = partial(_on_one_thread, write) if min(workers, len(jobs)) > 1 else write
+    with closing(in_order(work, jobs, workers=workers, writes=True)) as written:
+        for _ in progress(written):
             pass
 
 
@@ -123,9 +119,10 @@ def _cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _one_thread() -> None:
-    """Limit a worker to one thread, so that workers do not compete for cores."""
+def _on_one_thread(write: partial[None], job: tuple[str, int]) -> None:
+    """Write a scene in a process that is limited to one thread, so that processes do not compete for cores."""
     cv2.setNumThreads(1)
+    write(job)
 
 
 def _write_scene(root: Path, size: tuple[int, int], seed: int, job: tuple[str, int]) -> None:
