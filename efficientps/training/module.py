@@ -27,6 +27,7 @@ from efficientps.training.initial_weights import start_network
 from efficientps.training.mixed_precision import AUTOCAST_DTYPES
 from efficientps.training.optimized_module import AUTHORS_OPTIMIZER, OptimizedModule, OptimizerFactory
 from efficientps.training.precision import settle_precision
+from efficientps.training.process_group import leave_at_exit
 from efficientps.training.run_schedule import tell_metric
 from efficientps.training.schedules import Schedule, WarmupSteps
 from efficientps.training.torch_schedulers import Interval, TorchScheduler
@@ -128,6 +129,8 @@ class PanopticModule(OptimizedModule):
 
     def setup(self, stage: str) -> None:
         """Check precision, network and data; for evaluation, load the weights of ``init_from``."""
+        if self.trainer.world_size > 1:
+            leave_at_exit()
         settle_precision(self.trainer.strategy)
         datamodule = getattr(self.trainer, "datamodule", None)
         self.take_reading_of(datamodule)

@@ -30,9 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from efficientps.cli.command_parser import CommandParser
+from efficientps.cli.data.shown_progress import shown_progress
 from efficientps.cli.input_errors import explain_input
 
 if TYPE_CHECKING:  # PyTorch and Lightning are imported after the options are read, so that the help appears at once
@@ -117,13 +116,16 @@ def _datasets(options: argparse.Namespace) -> dict[Path, PanopticDataset]:
 
 
 def _fill(dataset: PanopticDataset, folder: Path, workers: int) -> None:
-    """Write the samples of a split in several processes, with a progress bar."""
+    """Write the samples of a split in several processes, and show the progress."""
     from efficientps.data.cache import SampleCache
     from efficientps.data.tools.in_order import in_order
 
     write = partial(dataset.write_cache, cache=SampleCache(root=folder))
-    bar = partial(tqdm, desc=folder.name, total=len(dataset), unit=" samples")
-    with closing(in_order(write, range(len(dataset)), workers=workers, writes=True)) as sizes:
-        written = list(bar(sizes))
+    written = []
+    sizes = in_order(write, range(len(dataset)), workers=workers, writes=True)
+    with shown_progress(folder.name, unit="samples") as show, closing(sizes):
+        for size in sizes:
+            written.append(size)
+            show(len(written), len(dataset))
     new = [size for size in written if size]
     print(f"{folder}: {len(new)} of {len(dataset)} samples written, {sum(new) / 1e9:.2f} GB")

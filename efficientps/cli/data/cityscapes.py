@@ -12,11 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
-from typing import NoReturn
-
-from tqdm import tqdm
 
 from efficientps.cli.command_parser import CommandParser
+from efficientps.cli.data.shown_progress import shown_progress
 from efficientps.cli.input_errors import explain_input
 from efficientps.data.tools.cityscapes_conversion import check_tree, prepare_split
 
@@ -42,18 +40,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 
 def _prepare(root: str, split: str, workers: int) -> None:
-    """Prepare one split, with a progress bar."""
-    bars: list[tqdm[NoReturn]] = []
-
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(tqdm(desc=split, total=total, unit=" images"))
-        bars[0].update(done - bars[0].n)
-
-    try:
+    """Prepare one split, and show the progress."""
+    with shown_progress(split) as show:
         made = prepare_split(root, split, workers=workers, progress=show)
-    finally:
-        for bar in bars:
-            bar.close()
     target = os.path.join(root, "gtFine", f"cityscapes_panoptic_{split}.json")
     print(f"{target}: {'written' if made else 'complete already, nothing to do'}")

@@ -24,18 +24,21 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     parser.add_argument("--workers", type=int, default=None, help="number of processes; one for each core if not given")
     options = parser.parse_args(arguments)
     # NumPy and OpenCV are imported after the options are read, so that the help appears at once.
+    from efficientps.cli.data.shown_progress import shown_progress
     from efficientps.synthetic.streets import write_synthetic_cityscapes
 
     size = (options.size[0], options.size[1])
     try:
-        write_synthetic_cityscapes(
-            options.root,
-            num_train=options.num_train,
-            num_val=options.num_val,
-            size=size,
-            seed=options.seed,
-            num_workers=options.workers,
-        )
+        with shown_progress("synthetic scenes", unit="scenes") as show:
+            write_synthetic_cityscapes(
+                options.root,
+                num_train=options.num_train,
+                num_val=options.num_val,
+                size=size,
+                seed=options.seed,
+                num_workers=options.workers,
+                progress=show,
+            )
     except (OSError, ValueError, BrokenExecutor) as error:
         sentence = explain_input(error, {"--root": options.root})
         print(f"error: {sentence}", file=sys.stderr)

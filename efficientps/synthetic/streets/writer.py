@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
-from rich.console import Console
-from rich.progress import track
 
 from efficientps.atomic_file import write_text
 from efficientps.data.tools.in_order import in_order
@@ -40,6 +39,7 @@ def write_synthetic_cityscapes(
     size: tuple[int, int] = (256, 512),
     seed: int = 0,
     num_workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write ``root/leftImg8bit`` and ``root/gtFine`` as in Cityscapes, converted to the panoptic format.
 
@@ -53,6 +53,7 @@ def write_synthetic_cityscapes(
         size: (height, width) of the images, pixels.
         seed: seed of the whole data set.
         num_workers: processes; None is one per CPU core, 0 or 1 works in this process.
+        progress: called with (scenes done, scenes in all).
 
     Raises:
         ValueError: if the root holds something else, or an argument is out of range.
@@ -83,7 +84,7 @@ def write_synthetic_cityscapes(
         for city in CITIES[split] if count else ():
             (root / "leftImg8bit" / split / city).mkdir(parents=True, exist_ok=True)
             (root / "gtFine" / split / city).mkdir(parents=True, exist_ok=True)
-    _run(partial(_write_scene, root, size, seed), jobs, num_workers)
+    _run(partial(_write_scene, root, size, seed), jobs, num_workers, progress or (lambda done, total: None))
     splits = [split for split, count in (("train", num_train), ("val", num_val)) if count]
     with contextlib.redirect_stdout(io.StringIO()):
         convert2panoptic(cityscapesPath=str(root / "gtFine"), setNames=splits)
@@ -103,16 +104,17 @@ def _check(num_train: int, num_val: int, size: tuple[int, int], seed: int) -> No
         raise ValueError(f"the seed of the synthetic scenes must not be negative, but is {seed}")
 
 
-def _run(write: partial[None], jobs: list[tuple[str, int]], num_workers: int | None) -> None:
+def _run(
+    write: partial[None],
+    jobs: list[tuple[str, int]],
+    num_workers: int | None,
+    progress: Callable[[int, int], None],
+) -> None:
     workers = _cpu_count() if num_workers is None else num_workers
-    console = Console(stderr=True)
-    progress = partial(
-        track, description="synthetic scenes", total=len(jobs), console=console, disable=not console.is_terminal
-    )
     work = partial(_on_one_thread, write) if min(workers, len(jobs)) > 1 else write
     with closing(in_order(work, jobs, workers=workers, writes=True)) as written:
-        for _ in progress(written):
-            pass
+        for done, _ in enumerate(written, start=1):
+            progress(done, len(jobs))
 
 
 def _cpu_count() -> int:

@@ -28,8 +28,8 @@ class ProgressLines(ProgressBar):
     included.
 
     Args:
-        every_seconds: least time between two lines; a line is printed when the batch ends that exceeds it. The first
-            step of a training has a line in any case.
+        every_seconds: least time between two lines. A line is printed when the batch ends that exceeds it, and before
+            that where one more batch would exceed it by half. The first step of a training has a line in any case.
 
     Raises:
         ValueError: the time is negative or no number.
@@ -42,7 +42,7 @@ class ProgressLines(ProgressBar):
             raise ValueError(f"every_seconds is {every_seconds}; give a number of seconds from 0 on.")
         self.every_seconds = every_seconds
         self._is_enabled = True
-        self._last_line = -math.inf
+        self._last_line = self._last_batch = -math.inf
         self._first_step: tuple[int, float] | None = None  # number of steps, and when they were done
         self._evaluated: tuple[int, float] = (0, 0.0)  # images, and when the evaluation began
 
@@ -180,7 +180,10 @@ class ProgressLines(ProgressBar):
     # ------------------------------------------------------------------------ lines
 
     def _is_due(self, now: float) -> bool:
-        return self._is_enabled and now - self._last_line >= self.every_seconds
+        batch = min(now - self._last_batch, self.every_seconds)  # the last one, which may have followed a pause
+        self._last_batch = now
+        passed = now - self._last_line
+        return self._is_enabled and (passed >= self.every_seconds or passed + batch > 1.5 * self.every_seconds)
 
     def _say(self, line: str, now: float) -> None:
         print(line, flush=True)

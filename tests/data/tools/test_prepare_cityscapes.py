@@ -20,7 +20,7 @@ def test_prepares_both_splits_once(tmp_path, write_cityscapes, main, capsys):
     write_cityscapes(tmp_path, "val", ["munster_000000_000019"])
     assert main([str(tmp_path), "--workers", "1"]) == 0
     first = capsys.readouterr()
-    assert first.out.count(": written") == 2 and "train: 100%" in first.err and "2/2" in first.err
+    assert first.out.count(": written") == 2 and first.err == ""  # a bar is drawn on terminals alone
     assert (tmp_path / "gtFine" / "cityscapes_panoptic_train.json").is_file()
     assert len(list((tmp_path / "gtFine" / "cityscapes_panoptic_val").iterdir())) == 1
     assert main([str(tmp_path), "--workers", "1"]) == 0

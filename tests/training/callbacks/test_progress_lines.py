@@ -4,6 +4,7 @@ import re
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from pytorch_lightning.callbacks import RichProgressBar, Timer, TQDMProgressBar
 
@@ -105,6 +106,25 @@ def test_values_are_read_when_a_line_is_due_and_by_the_first_process(monkeypatch
     ]
     assert capsys.readouterr().out.splitlines() == (["epoch 0, step 1 of 12", *shown] if is_first else [])
     assert trainer.reads == (4 if is_first else 0)
+
+
+@pytest.mark.parametrize("seconds", [0.4, 3, 6, 7.4, 7.6, 9, 12, 14])
+def test_slow_steps_do_not_delay_lines(seconds, monkeypatch, capsys):
+    """Oracle: the times of the lines; with the usual interval of 10 s, no two are more than 15 s apart."""
+    clock, times = [0.0], []
+    monkeypatch.setattr(progress_lines.time, "monotonic", lambda: clock[0])
+    trainer = _Trainer(
+        is_global_zero=True, estimated_stepping_batches=200, current_epoch=0, global_step=0, callbacks=[]
+    )
+    lines = ProgressLines()
+    lines.setup(trainer, None, "fit")
+    lines.on_train_start(trainer, None)
+    for step in range(200):
+        lines.on_train_batch_end(trainer, None, None, {}, step)
+        if capsys.readouterr().out:
+            times.append(clock[0])
+        clock[0] += seconds
+    assert len(times) > 3 and max(np.diff(times)) <= 15 and min(np.diff(times)) > min(max(seconds, 7), 10) - 1e-6
 
 
 def test_the_time_left_ends_with_max_time(capsys):
