@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from efficientps.cli.command_parser import CommandParser
+from efficientps.cli.data.shown_progress import followed
 from efficientps.cli.input_errors import explain_input
 
 if TYPE_CHECKING:  # PyTorch is imported after the options are read, so that the help appears at once
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
     folder = Path(options.instances).parent
     roots = (folder, folder / "images", options.output, options.output / "images")
-    done = []
+    done: list[Conversion] = []
     try:
         instances = read_instances(
             options.instances,
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             skip_invalid=options.skip_invalid,
             crowds_as_instances=options.crowd_as_instances,
         )
-        done.extend(tqdm(converting, total=len(instances.images), unit=" images", disable=None))
+        done.extend(followed(converting, "instances", total=len(instances.images)))
     except ProblemsError as error:
         for line in error.problems.lines("error: "):
             print(line, file=sys.stderr)

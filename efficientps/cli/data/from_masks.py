@@ -21,9 +21,8 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from efficientps.cli.command_parser import CommandParser
+from efficientps.cli.data.shown_progress import followed
 from efficientps.cli.input_errors import explain_input
 
 if TYPE_CHECKING:  # PyTorch is imported after the options are read, so that the help appears at once
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             skip_invalid=options.skip_invalid,
             workers=options.workers,
         )
-        done.extend(tqdm(converting, unit=" images", disable=None))
+        done.extend(followed(converting, "masks"))
     except ProblemsError as error:
         for line in error.problems.lines("error: "):
             print(line, file=sys.stderr)

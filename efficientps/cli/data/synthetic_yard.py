@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from efficientps.cli.command_parser import CommandParser
+from efficientps.cli.data.shown_progress import followed
 from efficientps.cli.input_errors import explain_input
 
 
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
     writing = write_synthetic_yard(options.root, num_images=options.num_images, size=options.size, seed=options.seed)
     try:
-        for _ in tqdm(writing, total=options.num_images, unit=" images", disable=None):
+        for _ in followed(writing, "synthetic yards", total=options.num_images):
             pass
     except (OSError, ValueError) as error:
         sentence = explain_input(error, {"--root": options.root})

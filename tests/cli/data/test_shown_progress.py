@@ -1,7 +1,7 @@
 """Progress of commands in a file."""
 
 from efficientps.cli.data import shown_progress as module
-from efficientps.cli.data.shown_progress import shown_progress
+from efficientps.cli.data.shown_progress import followed, shown_progress
 
 
 def test_a_file_gets_a_line_every_ten_seconds(monkeypatch, capsys):
@@ -13,3 +13,11 @@ def test_a_file_gets_a_line_every_ten_seconds(monkeypatch, capsys):
             clock[0] += 4
             show(done, 7)
     assert capsys.readouterr().out.splitlines() == ["train: 3 of 7 images", "train: 6 of 7 images"]
+
+
+def test_items_of_unknown_number_are_counted(monkeypatch, capsys):
+    """Oracle: as above."""
+    clock = iter(range(0, 100, 4))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    assert list(followed("abcdefg", "masks")) == list("abcdefg")
+    assert capsys.readouterr().out.splitlines() == ["masks: 3 images", "masks: 6 images"]
