@@ -6,6 +6,7 @@ The text is cut into its elements first, which ``annotation_elements`` decodes.
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ def read_document(path: str | os.PathLike[str]) -> RawDocument:
     except msgspec.ValidationError:
         pass  # the document is no object
     except (msgspec.DecodeError, RecursionError) as error:
-        raise invalid_json(path, error) from None
+        raise invalid_json(path, _half_character(data, error) or error) from None
     # A list that the file has twice is still there once, and this refuses an object with two equal names.
     head = parse_json(b"".join([*pieces, data[start:]]), path)
     return RawDocument(path, head, found["images"], found["annotations"])
@@ -184,6 +185,17 @@ def _disagreements(
         for image_id in images:
             if image_id not in annotations and image_id not in faults.annotated:
                 yield f"Annotation file '{path}' has no annotation for the image id '{image_id}'."
+
+
+def _half_character(data: bytes, error: Exception) -> ValueError | None:
+    r"""Return an error that names the field whose text has half of a surrogate pair, such as ``\\ud800`` alone."""
+    found = re.search(r"(?:hex escape|surrogate pair) \(byte (\d+)\)", str(error))
+    if found is None:
+        return None
+    before = data[max(0, int(found[1]) - 2000) : int(found[1])]
+    keys = re.findall(rb'"([\w -]{1,100})"\s*:\s*"(?:[^"\\]|\\.)*$', before)
+    named = f" in the text of '{keys[-1].decode()}'" if keys else ""
+    return ValueError(f"half of a character, an escape from \\ud800 to \\udfff alone{named}, byte {found[1]}")
 
 
 def _place(data: bytes, raw: Raw | UnsetType) -> int:

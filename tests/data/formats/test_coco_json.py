@@ -231,7 +231,6 @@ FOREIGN_NAMES = [
     "x\\b",
     "b\0",
     "b\nc",
-    "\ud800",
 ]
 
 
@@ -239,7 +238,7 @@ FOREIGN_NAMES = [
 def test_names_that_leave_their_folder_are_refused(tmp_path, name):
     with pytest.raises(
         ValueError,
-        match=r"bad\.json' (names the file .*not a relative path inside|has 'bbb|is not valid JSON .*hex escape)",
+        match=r"bad\.json' has 'bbb" if len(name) > 1000 else r"bad\.json' names the file .*not a relative path inside",
     ) as caught:
         read_panoptic_json(write(tmp_path / "bad.json", document(annotations=[annotation(file_name=name)])), TABLE)
     assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
@@ -251,15 +250,24 @@ def test_plain_names_stay(name):
     assert inside("root", name, "a.json") == os.path.join("root", os.path.normpath(name))
 
 
-@sweep("image_id", ["", ".", "..", "../a", "x/a", "x\\a", "a\0", "a\n", "\ud800", "a" * 201, -1, 10**30, 1.5, True])
+@sweep("image_id", ["", ".", "..", "../a", "x/a", "x\\a", "a\0", "a\n", "a" * 201, -1, 10**30, 1.5, True])
 def test_image_ids_that_cannot_name_a_file_are_refused(tmp_path, image_id):
     """Predictions and overlays are called after the image id: it must not lead out of the folder of the run."""
     changed = document(annotations=[annotation(image_id=image_id)])
-    with pytest.raises(
-        ValueError, match=r"bad\.json' (has .* as 'annotations\[0\]\.image_id'|is not valid JSON .*hex escape)"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"bad\.json' has .* as 'annotations\[0\]\.image_id'") as caught:
         read_panoptic_json(write(tmp_path / "bad.json", changed), TABLE, require_images=False)
     assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(("key", "escape"), [("file_name", "\ud800"), ("image_id", "a\udfff"), ("image_id", "\ud83dx")])
+def test_half_of_a_character_is_refused_with_its_field(tmp_path, key, escape):
+    """Oracle: Python writes and reads half of a surrogate pair; UTF-8, and so the name of a file, has none."""
+    text = json.dumps(document(annotations=[annotation(**{key: escape})]))
+    assert json.loads(text)["annotations"][0][key] == escape
+    with pytest.raises(
+        ValueError, match=rf"not valid JSON \(half of a character, .* in the text of '{key}', byte \d+\)"
+    ):
+        read_panoptic_json(write(tmp_path / "bad.json", text), TABLE)
 
 
 def test_json_is_read_as_the_standard_has_it(tmp_path):
