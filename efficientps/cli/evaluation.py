@@ -6,6 +6,7 @@ The results equal those of cityscapesscripts and panopticapi.
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,14 @@ def evaluate(
         raise ValueError(
             f"'{pred_json}' has no prediction for the image '{missing[0]}' ({len(missing)} are missing)"
             f"{hint_at_other_ids(truth, row_of)}."
+        )
+
+    known = set(truth.image_ids)
+    if others := [image_id for image_id in predicted.image_ids if image_id not in known]:
+        print(
+            f"{len(others)} of the predictions are for images that the ground truth does not have, and do not count; "
+            f"the first is '{others[0]}'.",
+            file=sys.stderr,
         )
 
     def count(entry: PanopticEntry) -> PanopticCounts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 
 from efficientps.data.loading.datamodule import PanopticDataModule
@@ -40,3 +41,24 @@ def categories_of_model(data: PanopticDataModule, command: str, checkpoint: str 
             "with --data or --config."
         )
     return categories
+
+
+def check_same_classes(checkpoint: Path, categories: Categories) -> None:
+    """Refuse to go on with a run on other classes; a checkpoint that does not name its classes says nothing of them.
+
+    Raises:
+        ValueError: the classes differ.
+    """
+    try:
+        trained = read_description(checkpoint).categories
+    except NotSelfDescribedError:
+        return
+    if trained == categories:
+        return
+    pairs = zip_longest((item.name for item in trained), (item.name for item in categories), fillvalue="none")
+    differing = next((f"{old} there and {new} here" for old, new in pairs if old != new), "with other ids or colours")
+    raise ValueError(
+        f"A run cannot go on from {checkpoint} on other classes than it was trained on: {len(trained)} there and "
+        f"{len(categories)} here, the first that differs is {differing}. Give its data back, or start a new run from "
+        f"its weights with --model.init_from={checkpoint}."
+    )

@@ -18,9 +18,9 @@ import efficientps.networks.efficientps  # noqa: F401 - a configuration can name
 from efficientps.cli.arguments import RUNS
 from efficientps.cli.device_errors import check_bfloat16, explain_device, unused_gpu
 from efficientps.cli.errors import USER_ERRORS, note_keys, raised_by_constructor
-from efficientps.cli.model_categories import categories_of_model
+from efficientps.cli.model_categories import categories_of_model, check_same_classes
 from efficientps.cli.network_defaults import chosen_network
-from efficientps.cli.refused_settings import refuse_nulls, refuse_settings
+from efficientps.cli.refused_settings import no_step, refuse_nulls, refuse_settings
 from efficientps.cli.repeated_keys import check_repeated_keys
 from efficientps.cli.resuming import Resumption, read_run
 from efficientps.cli.sections import CALLBACKS, SECTIONS
@@ -169,12 +169,16 @@ class PanopticCLI(LightningCLI):
         """Train, from the start or from a checkpoint."""
         path = self._resolve(ckpt_path)
         if path is not None:
+            check_same_classes(path, model.categories)
             self._go_on_in_its_folder(path)
         elif ckpt_path is not None:
             self._begin()
         try:
             with self._keys_on_errors():
+                before = 0 if path is None else read_checkpoint(path)["global_step"]
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+                if self.trainer.global_step == before and self.trainer.is_global_zero:
+                    print(no_step(self.trainer), file=sys.stderr)
         except Exception as error:
             if self.trainer.is_global_zero and explain_device(error):
                 print(self._kept_checkpoint(path), file=sys.stderr)

@@ -43,6 +43,10 @@ def refuse_settings(command: object, trainer: Any) -> None:
         )
     if isinstance(trainer.accumulate_grad_batches, int) and trainer.accumulate_grad_batches < 1:
         raise ValueError(f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; give 1 or more.")
+    if isinstance(trainer.gradient_clip_val, int | float) and trainer.gradient_clip_val < 0:
+        raise ValueError(
+            f"trainer.gradient_clip_val is {trainer.gradient_clip_val}; give a positive number, or null to clip none."
+        )
     option, deed = _LIMITS[str(command)]
     limit = getattr(trainer, option)
     if limit is not None and limit == 0 and not trainer.fast_dev_run:
@@ -94,3 +98,10 @@ def _refuses_null(hint: Any) -> bool:
     members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     plain = any(get_origin(member) is tuple or member in (int, float, bool, str) for member in members)
     return plain and type(None) not in members
+
+
+def no_step(trainer: Any) -> str:
+    """Say which of its limits kept a training from a single step."""
+    ends = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
+    reached = " and ".join(f"trainer.{key} {end}" for key, end in ends.items() if end not in (None, -1))
+    return f"No step was made: {reached or 'its limit'} was reached at step {trainer.global_step}; give more to train."

@@ -33,9 +33,10 @@ FIXED = (
         "model.network.backbone.frozen_stages",
         "model.network.backbone.frozen_norms",
     ),
-    *("data.batch_size", "trainer.accumulate_grad_batches"),
+    *("data.batch_size", "trainer.accumulate_grad_batches", "seed_everything"),
 )
-"""Keys, or sections, that cannot change when a run goes on: its checkpoints hold the optimizer's groups and rates."""
+"""Keys, or sections, that cannot change when a run goes on: its checkpoints hold the optimizer's groups and rates, and
+the seed decides which images of the epoch are left."""
 
 _IMPLEMENTATION = {"foreach", "fused", "capturable", "differentiable"}
 """Arguments of torch's optimizers that choose how a step is computed, and not what."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -97,6 +98,11 @@ class Categories(Sequence[Category]):
             raise ValueError(f"Category id {label_id} is not in the table of classes (known ids: {known}).") from None
 
 
+def _is_shown(letter: str) -> bool:
+    """Return whether a letter is no control character and no end of a line."""
+    return unicodedata.category(letter) not in ("Cc", "Zl", "Zp", "Cs")
+
+
 def _validate(categories: tuple[Category, ...]) -> None:
     """Raise an error if the table would make train ids ambiguous or impossible."""
     if not categories:
@@ -113,7 +119,11 @@ def _validate(categories: tuple[Category, ...]) -> None:
             raise ValueError(f"Class '{category.name}' has the negative label id {category.label_id}.")
         if category.label_id in label_ids:
             raise ValueError(f"Label id {category.label_id} occurs twice in the table of classes ('{category.name}').")
-        if category.name in names:
+        if not category.name.strip() or not all(map(_is_shown, category.name)):
+            raise ValueError(
+                f"Class {category.label_id} has the name {category.name!r:.80}; give letters that a line can show."
+            )
+        if category.name.strip() in names:
             raise ValueError(f"Class name '{category.name}' occurs twice in the table of classes.")
         if len(category.color) != 3 or not all(0 <= channel <= 255 for channel in category.color):
             raise ValueError(f"Class '{category.name}' has the colour {category.color}; give (r, g, b) within 0..255.")
@@ -124,4 +134,4 @@ def _validate(categories: tuple[Category, ...]) -> None:
                 f"Stuff class '{category.name}' follows thing class '{first_thing.name}'; list stuff classes first."
             )
         label_ids.add(category.label_id)
-        names.add(category.name)
+        names.add(category.name.strip())

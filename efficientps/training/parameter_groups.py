@@ -40,8 +40,13 @@ def parameter_groups(
             applied once to the last depth. 1 gives all depths one rate.
 
     Raises:
-        ValueError: no parameter is trainable, or a factor is not 1 and no trainable parameter belongs to a backbone.
+        ValueError: no parameter is trainable, or a factor is not 1 and no trainable parameter belongs to a backbone, or
+            is out of range.
     """
+    if backbone_lr_factor < 0:
+        raise ValueError(f"backbone_lr_factor is {backbone_lr_factor}; give 0 or more.")
+    if not 0 < backbone_layer_decay <= 1:
+        raise ValueError(f"backbone_layer_decay is {backbone_layer_decay}; give a factor above 0, at most 1.")
     trainable = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     if not trainable:
         raise ValueError("The network has no trainable parameter; unfreeze a part of it.")

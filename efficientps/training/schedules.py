@@ -86,6 +86,11 @@ class Schedule(ABC):
     counts_epochs: ClassVar[bool] = False
     spans_run: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        """Refuse a warm-up of less than no steps."""
+        if (iterations := getattr(self, "warmup_iterations", 0)) < 0:
+            raise ValueError(f"warmup_iterations is {iterations}; give 0 or more.")
+
     @abstractmethod
     def factor(self, step: int, *, total_steps: int, steps_per_epoch: int) -> float:
         """Return the factor of the learning rate in an optimizer step.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from efficientps.data.formats.coco_categories import distinct_color
 from efficientps.data.formats.coco_fields import MAX_NUMBER, read_image_entry
 from efficientps.data.formats.coco_segmentation import fault_of, without_faults
-from efficientps.data.formats.image_file import MAX_PIXELS
+from efficientps.data.formats.image_file import MAX_PIXELS, image_size, open_image
 from efficientps.data.formats.json_file import read_json
 from efficientps.data.formats.safe_path import inside, shortened
 from efficientps.data.problems import Problem, Problems
@@ -170,6 +170,7 @@ def _read_images(
     if not isinstance(items, list) or not items:
         raise ValueError(f"Annotation file '{path}' has no image in a list 'images'.")
     images: dict[str, tuple[str, tuple[int, int]]] = {}
+    named: dict[str, str] = {}
     for number, item in enumerate(items):
         image_id, file_name, size = read_image_entry(path, item, f"images[{number}].")
         if image_id in images:
@@ -179,8 +180,26 @@ def _read_images(
                 f"Annotation file '{path}' says that image '{image_id}' is {size[0]}x{size[1]} pixels, where "
                 f"{MAX_PIXELS} in all are read; cut it into tiles."
             )
-        images[image_id] = (_name_inside(path, file_name, roots, must_exist=must_exist), size)
+        name = _name_inside(path, file_name, roots, must_exist=must_exist)
+        if (first := named.setdefault(os.path.normpath(name), image_id)) != image_id:
+            raise ValueError(
+                f"Annotation file '{path}' names the image '{name}' twice, under the ids '{first}' and '{image_id}'."
+            )
+        if must_exist:
+            _check_size(next(filter(os.path.isfile, (inside(root, name, path) for root in roots))), size, path)
+        images[image_id] = (name, size)
     return images
+
+
+def _check_size(file: str, size: tuple[int, int], path: PathLike) -> None:
+    """Refuse an image of another size than its entry says, which no reader of the result would take."""
+    with open_image(file) as image:
+        sizes = [image_size(image, upright=upright) for upright in (False, True)]
+    if size not in sizes:
+        raise ValueError(
+            f"Image '{file}' is {sizes[0][0]}x{sizes[0][1]} pixels (height x width) where the annotation file '{path}' "
+            f"says {size[0]}x{size[1]}."
+        )
 
 
 def _name_inside(path: PathLike, name: str, roots: tuple[PathLike, ...], *, must_exist: bool) -> str:

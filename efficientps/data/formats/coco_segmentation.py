@@ -14,6 +14,10 @@ _FARTHEST = 2 * MAX_SIDE
 """Coordinates may lie outside of the image, but the work of drawing a polygon grows with its length."""
 
 
+_SMALL = 2
+"""Pixels of the side of an image that a polygon within the corner pixel may be drawn for."""
+
+
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Decode the ``segmentation`` of a COCO annotation: polygons, or run lengths as numbers or as text.
 
@@ -53,7 +57,11 @@ def fault_of(segmentation: Any, size: tuple[int, int]) -> str | None:
         return "has no 'segmentation': a box does not say which pixels are the object's"
     if isinstance(segmentation, list):
         faults = (_fault_of_polygon(polygon) for polygon in segmentation)
-        return next(filter(None, faults), None) if segmentation else "has an empty list of polygons"
+        if fault := next(filter(None, faults), None) if segmentation else "has an empty list of polygons":
+            return fault
+        if min(size) > _SMALL and all(0 <= number <= 1 for polygon in segmentation for number in polygon):
+            return "has polygons inside of one pixel, as parts of the image's size are; give coordinates in pixels"
+        return None
     if not isinstance(segmentation, dict):
         return "has a 'segmentation' that is neither a list of polygons nor run lengths"
     if segmentation.get("size") != [height, width]:

@@ -11,6 +11,7 @@ import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,22 @@ def exif_orientation(image: Image.Image) -> int:
     return int(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
+def _in_other_case(path: str | os.PathLike[str]) -> str:
+    """Return a part of a sentence that names the file of the same name in other capitals, empty if there is none."""
+    folder, name = os.path.split(path)
+    try:
+        twin = _names_by_lower(folder or ".", os.stat(folder or ".").st_mtime_ns).get(name.lower())
+    except (OSError, ValueError):
+        return ""
+    return "" if twin in (None, name) else f"; its folder has '{twin}', and capitals matter"
+
+
+@lru_cache(maxsize=2)
+def _names_by_lower(folder: str, changed: int) -> dict[str, str]:
+    """Return the names in a folder by their small letters, for as long as the folder stays as it is."""
+    return {name.lower(): name for name in os.listdir(folder)}
+
+
 @contextmanager
 def open_image(
     path: str | os.PathLike[str],
@@ -193,7 +210,7 @@ def open_image(
     except UnusableImageError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{noun} '{path}' does not exist.") from None
+        raise FileNotFoundError(f"{noun} '{path}' does not exist{_in_other_case(path)}.") from None
     except UnidentifiedImageError:
         kind = "a PNG file" if tuple(formats) == ("PNG",) else "an image file of a known kind"
         is_twin = Path(path).name.startswith("._")

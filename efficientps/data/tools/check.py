@@ -61,7 +61,7 @@ def check_dataset(
             pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C would wait for all samples
             raise
     report.classes = counts.result()
-    report.remarks.extend(f"Class '{count.name}' has no segment." for count in report.classes if not count.segments)
+    report.remark_on_classes()
     if remark := remark_on_range(grey, grey_range=dataset.options.grey_range):
         report.remarks.add(remark)
     return report

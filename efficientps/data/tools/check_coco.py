@@ -95,7 +95,7 @@ def check_coco_panoptic(
     report.classes = counts.result()
     if not report.images:
         report.problems.add(f"Annotation file '{file.path}' holds no image.")
-    report.remarks.extend(f"Class '{count.name}' has no segment." for count in report.classes if not count.segments)
+    report.remark_on_classes()
     if remark := remark_on_range(grey, grey_range=grey_range):
         report.remarks.add(remark)
     report.remarks.extend(_unused(map_root, {*file.table.map_names, *file.faulty_maps}, "Map"))

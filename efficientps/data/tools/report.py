@@ -48,6 +48,16 @@ class DatasetReport:
     void: int = 0
     area: int = 0
 
+    def remark_on_classes(self) -> None:
+        """Add remarks on classes that a network cannot learn as they are: without a segment, or of crowds alone."""
+        for count in self.classes:
+            if not count.segments:
+                self.remarks.add(f"Class '{count.name}' has no segment.")
+            elif count.is_thing and count.crowds == count.segments:
+                self.remarks.add(
+                    f"Class '{count.name}' has crowd regions alone, {count.crowds} of them: no instance can be learned."
+                )
+
     def table(self) -> str:
         """Lay out the classes as text; areas in percent of all pixels."""
         width = max(len("Class"), *(cell_len(count.name) for count in self.classes)) if self.classes else 5

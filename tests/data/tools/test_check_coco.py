@@ -122,6 +122,10 @@ def as_png(folder, mode):
 
 PROBLEMS = {
     "image missing": (lambda f: f.image_file.unlink(), r"Image '.*' does not exist\."),
+    "image in other capitals": (
+        lambda f: f.image.update(file_name=f.image["file_name"].upper()),
+        r"Image '.*\.JPG' does not exist\.|Image '.*' does not exist; its folder has '.*', and capitals matter\.",
+    ),
     "image truncated": (lambda f: cut(f.image_file), r"Image '.*' cannot be decoded"),
     "image is no image": (lambda f: f.image_file.write_text("x"), r"Image '.*' is not an image file of a known kind"),
     "image of another size": (
@@ -223,12 +227,23 @@ def split_stuff(folder):
     folder.segment["area"] = 0
 
 
+def crowds_alone(folder):
+    thing = next(item["id"] for item in folder.document["categories"] if item["isthing"])
+    for annotation in folder.document["annotations"]:
+        for segment in annotation["segments_info"]:
+            segment["iscrowd"] = int(segment["category_id"] == thing or segment["iscrowd"])
+
+
 REMARKS = {
     "exif": (tag, r"Image '.*' has the EXIF orientation 3 and is taken as it is stored."),
     "all void": (blank, r"Panoptic map '.*' is void everywhere\."),
     "area": (
         lambda f: f.segment.update(area=1),
         r"The area of segment \d+ of image '100' is 1 in the annotation file and \d+ in the map\.",
+    ),
+    "crowds alone": (
+        crowds_alone,
+        r"Class '\w+' has crowd regions alone, \d+ of them: no instance can be learned\.",
     ),
     "stuff crowd": (
         lambda f: f.segment.update(iscrowd=1),

@@ -463,3 +463,34 @@ def test_command_line_and_its_refusal_to_overwrite(site, capsys):
     )
     assert main(words) == 1
     assert "panoptic.json' exists already; choose another folder" in capsys.readouterr().err
+
+
+SQUARE = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 8, 1, 8, 8, 1, 8]]}
+TWICE = [{"id": 2, "file_name": "a.png", "width": 20, "height": 10}]
+
+
+@pytest.mark.parametrize(
+    ("image", "more", "sentence"),
+    [
+        ({"width": 10, "height": 20}, [], r"a\.png' is 10x20 pixels \(height x width\) where .* says 20x10"),
+        ({}, TWICE, r"names the image 'a\.png' twice, under the ids '1' and '2'"),
+        ({"file_name": "A.PNG"}, [], r"Image '.*A\.PNG', which annotation file '.*' names, does not exist"),
+    ],
+)
+def test_what_a_check_of_the_result_would_refuse(tmp_path, image, more, sentence):
+    """Oracle: the image, 20 pixels wide and 10 high."""
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    images = [{"id": 1, "file_name": "a.png", "width": 20, "height": 10, **image}, *more]
+    document = {"images": images, "annotations": [SQUARE], "categories": [{"id": 1, "name": "car"}]}
+    (tmp_path / "i.json").write_text(json.dumps(document))
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        read_instances(tmp_path / "i.json", image_roots=[tmp_path], must_exist=True)
+
+
+def test_polygons_as_parts_of_the_size_are_no_instances():
+    """Oracle: the same square in pixels and as parts of 20x10 pixels, which would be one pixel in the corner."""
+    pixels = SQUARE["segmentation"][0]
+    parts = [value / (20, 10)[number % 2] for number, value in enumerate(pixels)]
+    assert decode_segmentation([pixels], (10, 20)).sum() == 49
+    with pytest.raises(ValueError, match="inside of one pixel, as parts of the image's size are; give coordinates in"):
+        decode_segmentation([parts], (10, 20))
