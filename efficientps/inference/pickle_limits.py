@@ -88,7 +88,7 @@ class _Follower:
         self._memo: dict[int, int] = {}
         self._functions: list[str] = []
         self._rare = 0
-        self._called = _CALLED | _trusted_by_the_user()
+        self._trusted = _trusted_by_the_user()
 
     def follow(self) -> None:
         for _ in range(_MOST_OPERATIONS):
@@ -133,8 +133,8 @@ class _Follower:
         elif code == pickle.APPENDS:
             self._since_mark()
         elif code in (pickle.REDUCE, pickle.NEWOBJ):
-            self._check_arguments(self._stack.pop())
-            self._check_function(self._stack.pop(), made=code == pickle.NEWOBJ)
+            arguments = self._stack.pop()
+            self._check_call(self._stack.pop(), arguments, makes=code == pickle.NEWOBJ)
             self._stack.append(_OBJECT)
         elif code == pickle.BINPERSID:
             self._check_arguments(self._stack.pop())
@@ -182,10 +182,13 @@ class _Follower:
         if number > _LARGEST_ARGUMENT:
             raise PickleLimitError(f"has a call or a key of more than {_LARGEST_ARGUMENT} values")
 
-    def _check_function(self, number: int, *, made: bool) -> None:
-        name = self._functions[-number - 1] if number < 0 else "no function"
-        if name not in (self._called - _CALLED if made else self._called):
+    def _check_call(self, function: int, arguments: int, *, makes: bool) -> None:
+        name = self._functions[-function - 1] if function < 0 else "no function"
+        if name in self._trusted:
+            return
+        if makes or name not in _CALLED:
             raise _not_plain(name)
+        self._check_arguments(arguments)
 
     def _count_rare(self, number: int) -> None:
         self._rare += number
@@ -208,4 +211,5 @@ def _trusted_by_the_user() -> frozenset[str]:
     """Return what ``torch.serialization.add_safe_globals`` was given."""
     given = [item if isinstance(item, tuple) else (item, "") for item in torch.serialization.get_safe_globals()]
     names = [name or f"{item.__module__}.{item.__qualname__}" for item, name in given]
-    return frozenset(" ".join(name.rsplit(".", 1)) for name in names)
+    # A stream of the protocol that torch.save writes has the name of Python 2 for the module of built-in functions.
+    return frozenset(" ".join(name.rsplit(".", 1)).replace("builtins ", "__builtin__ ") for name in names)

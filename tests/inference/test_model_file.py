@@ -327,6 +327,15 @@ def test_hostile_streams_are_refused(stream, victim, tmp_path):
     refuse(tmp_path / "a.ckpt", message)
 
 
+def test_what_the_user_lets_pytorch_read_is_read(victim, tmp_path):
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    torch.save(content | {"seen": set(range(1000))}, tmp_path / "a.ckpt")
+    with pytest.raises(ModelFileError, match=r"not tensors or plain types \(__builtin__ set\)"):
+        read_model_file(tmp_path / "a.ckpt")
+    with torch.serialization.safe_globals([set]):
+        read_model_file(tmp_path / "a.ckpt")
+
+
 ARCHIVES = {
     "a part that unpacks to 100 MB": ("a/byteorder", bytes(10**8), "100000000 bytes beside its tensors"),
     "the same in another folder": ("b/byteorder", bytes(10**8), "100000000 bytes beside its tensors"),
