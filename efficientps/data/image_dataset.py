@@ -23,6 +23,7 @@ class ImageDataset(Dataset[ImageSample | UnreadableImage]):
     Attributes:
         entries: the images, in the order of the indices.
         left_out: images that were found beside these and are not read, for the summary of a prediction.
+        text_ids: ids that are text where they come from, even if they are plain numbers.
         skipped: files that were found beside the images and are no images.
         keep_going: whether an image that cannot be read gives an ``UnreadableImage`` in its place, in place of an
             error.
@@ -46,6 +47,7 @@ class ImageDataset(Dataset[ImageSample | UnreadableImage]):
         self.left_out: Sequence[Problem] = ()
         self.skipped: Sequence[Problem] = ()
         self.keep_going = False
+        self.text_ids: frozenset[str] = frozenset()
         self._read_image = read_image
         self._size = size
 

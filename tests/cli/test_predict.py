@@ -135,7 +135,7 @@ def test_images_of_a_json_without_annotations_keep_ids_and_names(checkpoint, tmp
     save(tmp_path / "photos/more/x.jpg", exif=exif)
     images = [
         {"id": 139, "file_name": "000000000139.jpg", "height": SIZE[0], "width": SIZE[1]},
-        {"id": 7, "file_name": "more/x.jpg", "height": SIZE[1], "width": SIZE[0]},
+        {"id": "7", "file_name": "more/x.jpg", "height": SIZE[1], "width": SIZE[0]},
         {"id": 8, "file_name": "gone.jpg", "height": 3, "width": 3},
     ]
     path = tmp_path / "image_info.json"
@@ -143,8 +143,8 @@ def test_images_of_a_json_without_annotations_keep_ids_and_names(checkpoint, tmp
     code, out = predict(checkpoint, path, "--data.predict_images", tmp_path / "photos")
     assert code == LEFT_OUT_EXIT_CODE and "gone.jpg' does not exist" in capfd.readouterr().err
     document = json.loads((out / "panoptic.json").read_text())
-    assert sorted(document["images"], key=lambda image: -image["id"]) == images[:2]
-    assert {item["image_id"] for item in document["annotations"]} == {139, 7}
+    assert sorted(document["images"], key=lambda image: -int(image["id"])) == images[:2]
+    assert {item["image_id"] for item in document["annotations"]} == {139, "7"}
     options = ["--data.predict_path", tmp_path / "photos", "--data.predict_images", tmp_path]
     assert "is no JSON that lists images of that folder" in refuse(
         capfd, "predict", "--ckpt_path", checkpoint, *options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +52,7 @@ class PanopticWriter:
         directory: where to write; made if it does not exist.
         categories: the classes, whose label ids the files will name.
         instances: if given, the instances are written as a COCO instance JSON of this format, too.
+        text_ids: image ids that stay text in the JSON files even if they are plain numbers.
 
     Raises:
         ValueError: if the directory cannot be written to, or there is no such format.
@@ -63,6 +64,7 @@ class PanopticWriter:
         categories: Categories,
         *,
         instances: InstanceFormat | None = None,
+        text_ids: Collection[str] = (),
     ) -> None:
         """Make the directory."""
         if instances is not None and instances not in INSTANCE_FILES:
@@ -70,7 +72,7 @@ class PanopticWriter:
         self.instances = instances
         self.json_path = Path(directory) / "panoptic.json"
         self.map_directory = Path(directory) / "panoptic"
-        self._categories = categories
+        self._categories, self._text_ids = categories, text_ids
         self._written: dict[str, WrittenImage] = {}
         try:
             self.map_directory.mkdir(parents=True, exist_ok=True)
@@ -159,11 +161,11 @@ class PanopticWriter:
         images = self.written if images is None else images
         entries = [image.entry for image in images]
         try:
-            write_panoptic_json(self.json_path, entries, self._categories)
+            write_panoptic_json(self.json_path, entries, self._categories, text_ids=self._text_ids)
             if self.instances is not None:
                 path = self.json_path.with_name(INSTANCE_FILES[self.instances])
                 found = [instance for image in images for instance in image.instances]
-                write_instances_json(path, self.instances, entries, found, self._categories)
+                write_instances_json(path, self.instances, entries, found, self._categories, text_ids=self._text_ids)
         except OSError as error:
             raise self._refusal(error) from None
 

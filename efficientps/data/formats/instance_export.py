@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import count
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -84,6 +84,8 @@ def write_instances_json(
     images: Iterable[PanopticEntry],
     instances: Iterable[InstanceEntry],
     categories: Categories,
+    *,
+    text_ids: Collection[str] = (),
 ) -> None:
     """Write instances as a COCO JSON; the file appears whole or not at all.
 
@@ -97,9 +99,10 @@ def write_instances_json(
         images: the images of the instances, also those without any.
         instances: the instances.
         categories: the classes; those of things are listed.
+        text_ids: image ids that stay text even if they are plain numbers.
     """
     images = list(images)
-    ids = {entry.image_id: written_id(entry.image_id) for entry in images}
+    ids = {entry.image_id: written_id(entry.image_id, text_ids) for entry in images}
     if written_as == "annotations" and not all(isinstance(image_id, int) for image_id in ids.values()):
         ids = {image_id: number for number, image_id in enumerate(ids, start=1)}
     numbers = count(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from efficientps.atomic_file import atomic_file
@@ -15,20 +15,30 @@ from efficientps.structures.categories import Category
 
 
 def write_panoptic_json(
-    path: str | os.PathLike[str], entries: Iterable[PanopticEntry], categories: Iterable[Category]
+    path: str | os.PathLike[str],
+    entries: Iterable[PanopticEntry],
+    categories: Iterable[Category],
+    *,
+    text_ids: Collection[str] = (),
 ) -> None:
     """Write entries as a COCO panoptic JSON file; the file appears whole or not at all.
 
     Image ids that are plain numbers are written as numbers, as COCO's own are, so that other readers find each image.
+
+    Args:
+        path: the file.
+        entries: the images.
+        categories: the classes.
+        text_ids: image ids that stay text even if they are plain numbers.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for entry in entries:
         if entry.size is not None:
-            images.append(image_info(entry))
+            images.append(image_info(entry, text_ids))
         segments = [_segment_info(item) for item in entry.segments]
         annotation = {
-            "image_id": written_id(entry.image_id),
+            "image_id": written_id(entry.image_id, text_ids),
             "file_name": entry.map_file_name,
             "segments_info": segments,
         }
@@ -41,19 +51,22 @@ def write_panoptic_json(
         json.dump({"images": images, "annotations": annotations, "categories": table}, file)
 
 
-def image_info(entry: PanopticEntry) -> dict[str, Any]:
+def image_info(entry: PanopticEntry, text_ids: Collection[str] = ()) -> dict[str, Any]:
     """Return an image as the list ``images`` has it; its size must be known."""
     assert entry.size is not None
     height, width = entry.size
-    return {"id": written_id(entry.image_id), "file_name": entry.image_file_name, "height": height, "width": width}
+    image_id = written_id(entry.image_id, text_ids)
+    return {"id": image_id, "file_name": entry.image_file_name, "height": height, "width": width}
 
 
-def written_id(image_id: str) -> str | int:
-    """Return an image id as JSON files have it.
+def written_id(image_id: str, text_ids: Collection[str] = ()) -> str | int:
+    """Return an image id as JSON files have it; those among ``text_ids`` stay text.
 
     >>> written_id("139"), written_id("0139"), written_id("aachen_000000_000019")
     (139, '0139', 'aachen_000000_000019')
     """
+    if image_id in text_ids:
+        return image_id
     is_number = image_id.isdecimal() and image_id.isascii() and str(int(image_id[:20])) == image_id
     return int(image_id) if is_number and int(image_id) <= MAX_NUMBER else image_id
 

@@ -63,6 +63,7 @@ class ListedImages(ImageDataset):
         super().__init__(
             list(entries.values()), partial(_read_listed, max_pixels=max_pixels, grey_range=grey_range), size=size
         )
+        self.text_ids = frozenset(item["id"] for item in images if isinstance(item["id"], str))
 
 
 def _read_listed(entry: Entry, *, max_pixels: int, grey_range: tuple[int, int] | None) -> Tensor:

@@ -88,7 +88,8 @@ class PredictionWriter(Callback):
         """Make the folder now, so that a folder that cannot be written to is noticed before the first prediction."""
         self._directory = self._find_directory(trainer)
         self._categories = categories_of(pl_module)
-        self._writer = PanopticWriter(self._directory, self._categories, instances=self.instances)
+        text_ids = self._dataset.text_ids if isinstance(self._dataset, ImageDataset) else ()
+        self._writer = PanopticWriter(self._directory, self._categories, instances=self.instances, text_ids=text_ids)
         self._unreadable: list[UnreadableImage] = []
         several = trainer.world_size > 1
         self._shared = WrittenImages(self._directory, trainer.global_rank, trainer.world_size) if several else None
