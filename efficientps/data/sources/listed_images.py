@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from efficientps.data.entries import Entry
-from efficientps.data.formats.coco_fields import read_image_entry
+from efficientps.data.formats.annotation_elements import Faults, decode_image
+from efficientps.data.formats.annotation_file import read_document
 from efficientps.data.formats.image_file import MAX_PIXELS, TurnedImageError, check_grey_range, read_image
-from efficientps.data.formats.json_file import read_json
 from efficientps.data.formats.safe_path import inside
 from efficientps.data.image_dataset import ImageDataset
 
@@ -19,8 +19,8 @@ from efficientps.data.image_dataset import ImageDataset
 class ListedImages(ImageDataset):
     """The images that the list ``images`` of a COCO JSON names; their ids and names are those of the JSON.
 
-    Annotations may be missing, and are not read. An image is taken as it is stored, as COCO's are, or turned as its
-    EXIF orientation says where it has the size that the JSON states only then.
+    Annotations may be missing; of those that are there only the syntax is read. An image is taken as it is stored, as
+    COCO's are, or turned as its EXIF orientation says where it has the size that the JSON states only then.
     """
 
     def __init__(
@@ -49,13 +49,16 @@ class ListedImages(ImageDataset):
         root = Path(path).parent if image_root is None else Path(image_root)
         if not root.is_dir():
             raise FileNotFoundError(f"Folder '{root}' does not exist; the images that '{path}' lists are read from it.")
-        document = read_json(path)
-        images = document.get("images") if isinstance(document, dict) else None
-        if not isinstance(images, list) or not images:
+        images = read_document(path).images
+        if not images:
             raise ValueError(f"'{path}' has no list 'images' with one image at least, as a COCO JSON has it.")
         entries: dict[str, Entry] = {}
-        for number, item in enumerate(images):
-            image_id, file_name, image_size = read_image_entry(path, item, f"images[{number}].")
+        faults = Faults()
+        for number, raw in enumerate(images):
+            found = decode_image(raw, path, f"images[{number}].", faults)
+            if found is None:
+                raise ValueError(faults.sentences[0])
+            image_id, file_name, image_size = found
             if image_id in entries:
                 raise ValueError(f"'{path}' has the image id '{image_id}' twice.")
             file = inside(root, file_name, path)

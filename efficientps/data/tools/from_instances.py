@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efficientps.atomic_file import atomic_file
+from efficientps.data.formats.annotation_file import read_document
 from efficientps.data.formats.annotation_table import PanopticEntry
 from efficientps.data.formats.coco_instances import InstanceFile, read_instance_categories
 from efficientps.data.formats.coco_segmentation import decode_segmentation
 from efficientps.data.formats.id_map import write_id_map
-from efficientps.data.formats.json_file import read_json
 from efficientps.data.formats.label_map import read_label_map
 from efficientps.data.formats.panoptic_json import write_panoptic_json
 from efficientps.data.formats.safe_path import inside
@@ -94,7 +94,7 @@ def convert_instances(
     categories = list(instances.categories)
     stuff: list[Category] = []
     if stuff_file is not None:
-        stuff = read_instance_categories(stuff_file, read_json(stuff_file), is_thing=False)
+        stuff = read_instance_categories(stuff_file, read_document(stuff_file).head, is_thing=False)
         categories += stuff
     void_values = {void} if any(category.label_id == 0 for category in stuff) else {void, 0}
     background_id = max((category.label_id for category in categories), default=0) + 1
