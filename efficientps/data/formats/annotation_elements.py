@@ -45,6 +45,11 @@ class _Annotation(msgspec.Struct, gc=False):
     segments_info: list[_Segment]
 
 
+class _Id(msgspec.Struct, gc=False):
+    id: int | str
+
+
+_ID = msgspec.json.Decoder(_Id)
 _IMAGE, _ANNOTATION = msgspec.json.Decoder(_Image), msgspec.json.Decoder(_Annotation)
 
 
@@ -138,6 +143,11 @@ def decode_image(
         faults.images |= {faulty} if faulty is not None else set()
         faults.nameless_image |= faulty is None
         return None
+
+
+def has_text_id(raw: Raw) -> bool:
+    """Return whether the id of a usable element of ``images`` is a text in the file, even if of digits alone."""
+    return isinstance(_ID.decode(raw).id, str)
 
 
 def decode_annotation(

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from efficientps.data.entries import Entry
-from efficientps.data.formats.annotation_elements import Faults, decode_image
+from efficientps.data.formats.annotation_elements import Faults, decode_image, has_text_id
 from efficientps.data.formats.annotation_file import read_document
 from efficientps.data.formats.image_file import MAX_PIXELS, TurnedImageError, check_grey_range, read_image
 from efficientps.data.formats.safe_path import inside
@@ -66,7 +66,7 @@ class ListedImages(ImageDataset):
         super().__init__(
             list(entries.values()), partial(_read_listed, max_pixels=max_pixels, grey_range=grey_range), size=size
         )
-        self.text_ids = frozenset(item["id"] for item in images if isinstance(item["id"], str))
+        self.text_ids = frozenset(image_id for image_id, raw in zip(entries, images, strict=True) if has_text_id(raw))
 
 
 def _read_listed(entry: Entry, *, max_pixels: int, grey_range: tuple[int, int] | None) -> Tensor:

@@ -25,10 +25,13 @@ def listed(folder, document):
 
 def test_ids_names_and_sizes_are_those_of_the_file(tmp_path):
     """Oracle: hand-worked; annotations of any kind are not looked at."""
-    dataset = listed(tmp_path, {"annotations": [{"bbox": None}], "images": [GOOD, {**GOOD, "id": "x", "url": ""}]})
+    images = [GOOD, {**GOOD, "id": "x", "url": ""}, {**GOOD, "id": "8"}]
+    dataset = listed(tmp_path, {"annotations": [{"bbox": None}], "images": images})
+    assert dataset.text_ids == {"x", "8"}
     assert [(entry.image_id, entry.image_name, entry.size) for entry in dataset.entries] == [
         ("7", "a/b.jpg", (5, 9)),
         ("x", "a/b.jpg", (5, 9)),
+        ("8", "a/b.jpg", (5, 9)),
     ]
 
 
