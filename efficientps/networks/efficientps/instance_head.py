@@ -24,10 +24,12 @@ class InstanceHead(nn.Module, ABC):
         score_thresh: instances with a lower score do not enter the panoptic fusion. ``predict`` returns them as well,
             because average precision is measured over all instances.
         mask_logit_scale: the fusion multiplies mask logits by it, so that they weigh against semantic logits.
+        competes_everywhere: whether in the fusion an instance competes outside of its box, too, with FL = 0.
     """
 
     score_thresh: float = 0.5
     mask_logit_scale: float = 1.0
+    competes_everywhere: bool = False
 
     @abstractmethod
     def loss(self, pyramid: FeaturePyramid, targets: Sequence[InstanceTargets]) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, ParamSpec, TypeAlias, TypeVar
 
 import torch
@@ -13,6 +13,7 @@ from efficientps.backbones.backbone import build_backbone
 from efficientps.layers.activation_checkpointing import checkpointed
 from efficientps.layers.norm_act import prepared_scales, set_norm_implementation
 from efficientps.layers.norm_implementation import Implementation
+from efficientps.networks.efficientps.authors_weights import to_own_keys
 from efficientps.networks.efficientps.instance_head import InstanceHead
 from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion, semantic_maps
 from efficientps.networks.efficientps.semantic_head import SemanticHead
@@ -130,6 +131,10 @@ class EfficientPS(PanopticNetwork):
         """Compile the same parts as before."""
         self.compile_parts(self.compiled_parts)
 
+    def adapt_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a state dict with the keys of this network, if it has those of the authors' code."""
+        return to_own_keys(state)
+
     def pyramid(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> FeaturePyramid:
         """Return the features P4 to P32 of images, uint8 ``[B, 3, H, W]`` with valid sizes ``(h, w)``.
 
@@ -217,6 +222,7 @@ class EfficientPS(PanopticNetwork):
                 overlap_thresh=self.overlap_thresh,
                 min_stuff_area=self.min_stuff_area,
                 mask_logit_scale=self.instance_head.mask_logit_scale,
+                competes_everywhere=self.instance_head.competes_everywhere,
             )
             predictions.append(Prediction(panoptic, maps.classes, instances))
         return predictions

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from efficientps.networks.efficientps.competition_everywhere import draw_everywhere
 from efficientps.networks.efficientps.fused_logits import fused_logits
 from efficientps.networks.efficientps.packed_fusion import draw_packed, renumber
 from efficientps.networks.image_logits import DenseLogits, ImageLogits, Window
@@ -77,6 +79,7 @@ def panoptic_fusion(
     overlap_thresh: float = 0.5,
     min_stuff_area: int = 2048,
     mask_logit_scale: float = 1.0,
+    competes_everywhere: bool = False,
 ) -> PanopticSegmentation:
     """Fuse the two heads of one image into a panoptic map, at the size of the image file.
 
@@ -84,7 +87,8 @@ def panoptic_fusion(
        its mask is already covered by masks that were accepted before.
     2. Inside its box, an instance's fused logits compete with those of the other instances and with the stuff logits;
        the highest takes the pixel, stuff and then the better score on equality. Outside its box an instance takes no
-       part: read literally, the published formula gives it FL = 0 there, which would beat negative stuff logits.
+       part: read literally, the published formula gives it FL = 0 there, which would beat negative stuff logits. The
+       authors' code reads it so, see ``competes_everywhere``.
     3. A pixel that no instance takes gets the class of its highest semantic logit, if that is a stuff class; otherwise
        it stays void. Stuff classes left with less than ``min_stuff_area`` pixels become void.
 
@@ -102,6 +106,7 @@ def panoptic_fusion(
         overlap_thresh: largest covered share of a mask (0.5, from the same ``test_cfg``).
         min_stuff_area: pixels of the map (2048, from the same ``test_cfg``, for maps of 1024x2048).
         mask_logit_scale: factor of the mask logits (1 in the paper, 4 in the authors' efficientPS.py).
+        competes_everywhere: whether an instance competes outside of its box, too (``draw_everywhere``).
 
     Returns:
         The map; ids count from 1, stuff first.
@@ -133,7 +138,7 @@ def panoptic_fusion(
     del maps
     never = 2**31 - 1
     minimum_areas = torch.tensor([never] + num_stuff * [max(1, min_stuff_area)] + len(order) * [1], dtype=torch.int32)
-    if _draws_at_once(code.device) and _largest(windows) <= _LARGEST_PACKED_WINDOW:
+    if not competes_everywhere and _draws_at_once(code.device) and _largest(windows) <= _LARGEST_PACKED_WINDOW:
         segment_ids, areas = draw_packed(
             code,
             best,
@@ -147,12 +152,12 @@ def panoptic_fusion(
             scale=mask_logit_scale,
         )
     else:
-        _draw_one_by_one(
+        draw = draw_everywhere if competes_everywhere else partial(_draw_one_by_one, windows=windows)
+        draw(
             code,
             best,
             logits,
             instances[order.to(code.device)],
-            windows,
             num_stuff + detections.labels,
             num_stuff,
             overlap_thresh=overlap_thresh,
@@ -222,10 +227,10 @@ def _draw_one_by_one(
     best: Tensor,
     semantic_logits: ImageLogits,
     instances: InstancePredictions,
-    windows: Tensor,
     channels: Tensor,
     num_stuff: int,
     *,
+    windows: Tensor,
     overlap_thresh: float,
     scale: float,
 ) -> None:
@@ -236,9 +241,9 @@ def _draw_one_by_one(
         best: the best stuff logit of each pixel, float32 ``[h, w]``; overwritten.
         semantic_logits: semantic logits of C classes.
         instances: instances by falling score.
-        windows: int64 ``[N, 4]``, in the host's memory.
         channels: int64 ``[N]``, of the instances' classes in the semantic logits; in the host's memory.
         num_stuff: number of stuff classes.
+        windows: int64 ``[N, 4]``, in the host's memory.
         overlap_thresh: largest covered share of a mask.
         scale: factor of the mask logits.
     """

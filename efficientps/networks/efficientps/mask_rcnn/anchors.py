@@ -22,14 +22,21 @@ class PyramidAnchors(nn.Module):
         sizes: side in pixels of the anchors of each level.
         aspect_ratios: height by width of the anchors at each cell.
         strides: strides of each level, in pixels.
+        shift: shift of the anchors to the right and down, in strides; 0 centres them on the corners of the cells.
     """
 
     def __init__(
-        self, sizes: Sequence[int], *, aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0), strides: Sequence[int]
+        self,
+        sizes: Sequence[int],
+        *,
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        strides: Sequence[int],
+        shift: float = 0.0,
     ) -> None:
         super().__init__()
         self.generator = AnchorGenerator(tuple((size,) for size in sizes), (tuple(aspect_ratios),) * len(sizes))
         self.strides = tuple(strides)
+        self.shift = shift
         self.per_cell = len(aspect_ratios)
         self._kept: dict[tuple[tuple[tuple[int, int], ...], torch.device], Tensor] = {}
 
@@ -49,7 +56,8 @@ class PyramidAnchors(nn.Module):
             # Tensors that were made in inference mode could not be used in training.
             with torch.inference_mode(False):
                 levels = self.generator.grid_anchors([list(grid) for grid in grids], [[s, s] for s in self.strides])
-                self._kept[key] = torch.cat(levels).to(device)
+                shifted = [level + self.shift * stride for level, stride in zip(levels, self.strides, strict=True)]
+                self._kept[key] = torch.cat(shifted).to(device)
         return self._kept[key]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PyramidAnchors:

@@ -15,11 +15,11 @@ from efficientps.networks.counts import check_counts
 from efficientps.networks.efficientps.mask_rcnn.box_coding import (
     LARGEST_SCALE,
     check_scale,
-    clip_boxes,
     decode_boxes,
     encode_boxes,
     large_enough,
 )
+from efficientps.networks.efficientps.mask_rcnn.box_convention import ConventionName, convention_of
 from efficientps.networks.efficientps.mask_rcnn.matching import match_boxes, objects_of_all_images
 from efficientps.networks.efficientps.mask_rcnn.pyramid_roi_align import pyramid_roi_align
 from efficientps.networks.efficientps.mask_rcnn.sampling import BalancedSampler
@@ -81,6 +81,8 @@ class BoxBranch(nn.Module):
             facebookresearch/detectron: BBOX_XFORM_CLIP).
         class_weight: weight of the loss of the classes (1, EfficientPS, Sec. 3.4).
         box_weight: weight of the loss of the boxes (1, EfficientPS, Sec. 3.4).
+        box_convention: where samples of RoIAlign and clipped boxes lie, which proposals belong to an object, and the
+            initial weights (``BoxConvention``).
         normalizer_scope: the losses are divided by the number of samples of all processes (``global``) or of each
             process (``device``).
 
@@ -111,6 +113,7 @@ class BoxBranch(nn.Module):
         largest_scale: float = LARGEST_SCALE,
         class_weight: float = 1.0,
         box_weight: float = 1.0,
+        box_convention: ConventionName = "torchvision",
         normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
@@ -137,6 +140,9 @@ class BoxBranch(nn.Module):
             activation(),
         )
         self.predictor = FastRCNNPredictor(hidden, num_things + 1)
+        self.convention = convention_of(box_convention)
+        if self.convention.small_initial_weights:
+            self._init_small()
         self.positive_iou = positive_iou
         self.sampler = BalancedSampler(samples_per_image, positive_fraction)
         self.output_size = output_size
@@ -162,6 +168,7 @@ class BoxBranch(nn.Module):
             sampling_ratio=self.sampling_ratio,
             aligned=self.aligned,
             finest_scale=self.finest_scale,
+            shift=self.convention.roi_shift,
         )
         class_logits, deltas = self.predictor(self.fc(features))
         return class_logits.float(), deltas.float().unflatten(1, (-1, 4))
@@ -170,10 +177,7 @@ class BoxBranch(nn.Module):
     def sample(self, proposals: Sequence[Tensor], targets: Sequence[InstanceTargets]) -> SampledProposals:
         """Match proposals, and the objects' own boxes, to objects, and draw those that count."""
         candidates = [torch.cat([boxes, target["boxes"]]) for boxes, target in zip(proposals, targets, strict=True)]
-        matched = [
-            match_boxes(target["boxes"], boxes, positive_iou=self.positive_iou, negative_iou=self.positive_iou)
-            for boxes, target in zip(candidates, targets, strict=True)
-        ]
+        matched = [self._match(target["boxes"], boxes) for boxes, target in zip(candidates, targets, strict=True)]
         classes = [
             torch.where(image >= 0, target["labels"][image.clamp(min=0)] + 1, 0)
             if len(target["labels"])
@@ -184,6 +188,26 @@ class BoxBranch(nn.Module):
         fields = (torch.cat(candidates), objects_of_all_images(matched, targets), torch.cat(classes))
         boxes, owners, labels = (field.index_select(0, sample.indices) for field in fields)
         return SampledProposals(boxes, owners, labels, sample.positives, sample.counts, sample.positive_counts)
+
+    def _match(self, objects: Tensor, candidates: Tensor) -> Tensor:
+        """Return the index of each candidate's object or ``BACKGROUND``; the last candidates are the objects."""
+        iou = self.positive_iou
+        if not self.convention.matches_before_objects:
+            return match_boxes(objects, candidates, positive_iou=iou, negative_iou=iou)
+        proposals = candidates[: len(candidates) - len(objects)]
+        closest_iou = iou if self.convention.closest_box_belongs_to_object else None
+        matched = match_boxes(objects, proposals, positive_iou=iou, negative_iou=iou, closest_iou=closest_iou)
+        return torch.cat([matched, torch.arange(len(objects), device=matched.device)])
+
+    def _init_small(self) -> None:
+        """Initialise as mmdetection 1 does (DeepSceneSeg/EfficientPS:mmdet/models/bbox_heads, ``init_weights``)."""
+        for layer in self.fc:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        for layer, deviation in ((self.predictor.cls_score, 0.01), (self.predictor.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=deviation)
+            nn.init.zeros_(layer.bias)
 
     def loss(
         self, pyramid: FeaturePyramid, sampled: SampledProposals, targets: Sequence[InstanceTargets]
@@ -229,7 +253,7 @@ class BoxBranch(nn.Module):
 
     def _detect(self, probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Detections:
         """Return the detections of one image from probs ``[R, num_things]`` and boxes ``[R, num_things, 4]``."""
-        boxes = clip_boxes(boxes[None], [image_size])[0]
+        boxes = self.convention.clip(boxes.flatten(0, 1)[None], [image_size])[0].view_as(boxes)
         is_detection = (probs > self.detection_thresh) & large_enough(boxes, self.smallest_side)
         proposal, label = is_detection.nonzero(as_tuple=True)
         boxes, scores = boxes[proposal, label], probs[proposal, label]

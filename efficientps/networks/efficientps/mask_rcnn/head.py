@@ -11,6 +11,7 @@ from efficientps.layers.norm_act import InPlaceABN, NormAct
 from efficientps.networks.efficientps.branches import PassedOn, build_branch
 from efficientps.networks.efficientps.instance_head import InstanceHead
 from efficientps.networks.efficientps.mask_rcnn.box_branch import BoxBranch
+from efficientps.networks.efficientps.mask_rcnn.box_convention import ConventionName, convention_of
 from efficientps.networks.efficientps.mask_rcnn.mask_branch import MaskBranch
 from efficientps.networks.efficientps.mask_rcnn.region_proposals import RegionProposalNetwork
 from efficientps.networks.loss_normalizer import NormalizerScope
@@ -47,6 +48,9 @@ class MaskRCNNHead(InstanceHead):
         box_samples_per_image: ``box_branch.samples_per_image``.
         detection_thresh: ``box_branch.detection_thresh``.
         max_detections: ``box_branch.max_detections``.
+        box_convention: ``box_convention`` of all three parts, and of the grids of masks and the fusion: where anchors,
+            samples, clipped boxes and mask grids lie, and which boxes belong to an object (``BoxConvention``).
+            ``mmdetection_1`` is that of the authors' code.
         normalizer_scope: ``normalizer_scope`` of all three parts.
 
     Raises:
@@ -75,19 +79,28 @@ class MaskRCNNHead(InstanceHead):
         box_samples_per_image: int | None = None,
         detection_thresh: float | None = None,
         max_detections: int | None = None,
+        box_convention: ConventionName | None = None,
         normalizer_scope: NormalizerScope | None = None,
     ) -> None:
         super().__init__()
         self.score_thresh = score_thresh
         self.mask_logit_scale = mask_logit_scale
-        scope = PassedOn("normalizer_scope", "normalizer_scope", normalizer_scope)
+        self.convention = convention_of(box_convention or "torchvision")
+        self.competes_everywhere = self.convention.competes_everywhere
+        shared = [
+            PassedOn("normalizer_scope", "normalizer_scope", normalizer_scope),
+            PassedOn("box_convention", "box_convention", box_convention),
+        ]
         proposals = [
             PassedOn(f"rpn_proposals_{mode}", f"{stage}_{mode}", number)
             for mode, number in (("train", rpn_proposals_train), ("test", rpn_proposals_test))
             for stage in ("pre_nms", "post_nms")
         ]
         self.rpn = build_branch(
-            "rpn", rpn, in_channels, options=[PassedOn("anchor_sizes", "anchor_sizes", anchor_sizes), *proposals, scope]
+            "rpn",
+            rpn,
+            in_channels,
+            options=[PassedOn("anchor_sizes", "anchor_sizes", anchor_sizes), *proposals, *shared],
         )
         self.box_branch = build_branch(
             "box_branch",
@@ -100,7 +113,7 @@ class MaskRCNNHead(InstanceHead):
                 PassedOn("box_samples_per_image", "samples_per_image", box_samples_per_image),
                 PassedOn("detection_thresh", "detection_thresh", detection_thresh),
                 PassedOn("max_detections", "max_detections", max_detections),
-                scope,
+                *shared,
             ],
         )
         self.mask_branch = build_branch(
@@ -113,7 +126,7 @@ class MaskRCNNHead(InstanceHead):
                 PassedOn("deconv_norm", "deconv_norm", deconv_norm),
                 PassedOn("intermediate_norm", "intermediate_norm", intermediate_norm),
                 PassedOn("norm_act", "norm_act", norm_act),
-                scope,
+                *shared,
             ],
         )
 
@@ -149,7 +162,7 @@ class MaskRCNNHead(InstanceHead):
         detections = self.box_branch.predict(pyramid, proposals, image_sizes)
         masks = self.mask_branch.predict(pyramid, [d.boxes for d in detections], [d.labels for d in detections])
         return [
-            InstancePredictions(d.scores, d.labels, d.boxes, mask_logits=m, mask_frames=d.boxes)
+            InstancePredictions(d.scores, d.labels, d.boxes, *self.convention.mask_grids(d.boxes, m))
             for d, m in zip(detections, masks, strict=True)
         ]
 

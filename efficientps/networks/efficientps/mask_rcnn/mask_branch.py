@@ -13,6 +13,8 @@ from efficientps.layers.conv import SeparableConv, xavier_init
 from efficientps.layers.norm_act import InPlaceABN, NormAct
 from efficientps.networks.counts import check_counts
 from efficientps.networks.efficientps.mask_rcnn.box_branch import SampledProposals
+from efficientps.networks.efficientps.mask_rcnn.box_convention import ConventionName, convention_of
+from efficientps.networks.efficientps.mask_rcnn.hard_mask_targets import hard_mask_targets
 from efficientps.networks.efficientps.mask_rcnn.pyramid_roi_align import pyramid_roi_align
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
 from efficientps.networks.losses import weighted
@@ -43,6 +45,8 @@ class MaskBranch(nn.Module):
         finest_scale: boxes of less than twice this side, in pixels, are read from the finest level, and each doubling
             leads to the next coarser one (56, DeepSceneSeg/EfficientPS:configs).
         mask_weight: weight of the loss of the masks (1, EfficientPS, Sec. 3.4).
+        box_convention: where samples of RoIAlign lie, the targets of the masks, and the initial weights
+            (``BoxConvention``).
         normalizer_scope: the losses are divided by the number of samples of all processes (``global``) or of each
             process (``device``).
 
@@ -65,6 +69,7 @@ class MaskBranch(nn.Module):
         aligned: bool = True,
         finest_scale: float = 56.0,
         mask_weight: float = 1.0,
+        box_convention: ConventionName = "torchvision",
         normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
@@ -93,6 +98,10 @@ class MaskBranch(nn.Module):
         self.mask_weight = mask_weight
         self.normalizer_scope: NormalizerScope = normalizer_scope
         xavier_init(self)
+        self.convention = convention_of(box_convention)
+        if self.convention.small_initial_weights:
+            for layer in (self.deconv, self.predictor):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, pyramid: FeaturePyramid, boxes: Sequence[Tensor]) -> Tensor:
         """Return mask logits of every class, float32 ``[R, 1 + num_things, 28, 28]``, R over all images."""
@@ -103,6 +112,7 @@ class MaskBranch(nn.Module):
             sampling_ratio=self.sampling_ratio,
             aligned=self.aligned,
             finest_scale=self.finest_scale,
+            shift=self.convention.roi_shift,
         )
         logits: Tensor = self.predictor(self.deconv_act(self.deconv(self.convs(x))))
         return logits.float()
@@ -117,9 +127,11 @@ class MaskBranch(nn.Module):
         by_image, first = [], 0
         for image_boxes, image_owners, target in zip(boxes_of, owners_of, targets, strict=True):
             matched = image_owners - first
-            by_image.append(
-                mask_targets(target["masks"], image_boxes, matched, size=logits.shape[-1], aligned=self.aligned)
-            )
+            if self.convention.hard_mask_targets:
+                part = hard_mask_targets(target["masks"], image_boxes, matched, size=logits.shape[-1])
+            else:
+                part = mask_targets(target["masks"], image_boxes, matched, size=logits.shape[-1], aligned=self.aligned)
+            by_image.append(part)
             first += len(target["masks"])
         wanted = torch.cat(by_image)
         chosen = logits[torch.arange(len(logits), device=logits.device), classes]

@@ -18,11 +18,17 @@ NEITHER = -2
 
 
 def match_boxes(
-    objects: Tensor, boxes: Tensor, *, positive_iou: float, negative_iou: float, each_object_has_one: bool = False
+    objects: Tensor,
+    boxes: Tensor,
+    *,
+    positive_iou: float,
+    negative_iou: float,
+    each_object_has_one: bool = False,
+    closest_iou: float | None = None,
 ) -> Tensor:
     """Return the index of each box's object, ``BACKGROUND`` or ``NEITHER``, int64 ``[R]``.
 
-    The result equals that of torchvision's ``Matcher``; the host does not wait for the device.
+    Without ``closest_iou`` the result equals that of torchvision's ``Matcher``. The host does not wait for the device.
 
     Args:
         objects: float32 ``[N, 4]``, xyxy; N may be 0.
@@ -31,15 +37,23 @@ def match_boxes(
         negative_iou: overlap below which it is background.
         each_object_has_one: whether a box that overlaps some object more than all other boxes do always belongs to an
             object: to the one that the box itself overlaps most.
+        closest_iou: overlap from which the box that overlaps an object most belongs to this object, even if the box
+            overlaps another one more; of several such objects to the last
+            (DeepSceneSeg/EfficientPS:mmdet/core/bbox/assigners/max_iou_assigner.py, ``min_pos_iou``).
     """
-    if len(objects) == 0:
+    if len(objects) == 0 or len(boxes) == 0:
         return torch.full((len(boxes),), BACKGROUND, device=boxes.device)
     overlap = box_iou(objects, boxes)
     best, matched = overlap.max(dim=0)
     result = torch.where(best < negative_iou, BACKGROUND, torch.where(best < positive_iou, NEITHER, matched))
-    if each_object_has_one:
-        closest = (overlap == overlap.amax(dim=1, keepdim=True)).any(dim=0)
-        result = torch.where(closest, matched, result)
+    if each_object_has_one or closest_iou is not None:
+        most = overlap.amax(dim=1, keepdim=True)
+        closest = overlap == most
+        if closest_iou is None:
+            return torch.where(closest.any(dim=0), matched, result)
+        numbers = torch.arange(len(objects), device=boxes.device)[:, None]
+        owner = torch.where(closest & (most >= closest_iou), numbers, BACKGROUND).amax(dim=0)
+        result = torch.where(owner >= 0, owner, result)
     return result
 
 

@@ -42,6 +42,7 @@ def pyramid_roi_align(
     sampling_ratio: int = 2,
     aligned: bool = True,
     finest_scale: float = 56.0,
+    shift: float = 0.0,
 ) -> Tensor:
     """Return the features of boxes, ``[R, channels, output_size, output_size]``, R over all images in order.
 
@@ -54,9 +55,12 @@ def pyramid_roi_align(
         sampling_ratio: samples along each side of a bin.
         aligned: pixel centres at half-integers; False is the legacy half-pixel shift of torchvision's own heads.
         finest_scale: boxes of less than twice this side belong to stride 4.
+        shift: shift of the boxes to the right and down, in strides of their level.
     """
     rois = torch.cat([pad(image, (1, 0), value=float(index)) for index, image in enumerate(boxes)])
     levels = assign_levels(rois[:, 1:], finest_scale)
+    if shift:
+        rois[:, 1:] += shift * (STRIDES[0] * 2.0**levels)[:, None]  # each level doubles the stride
     dtype = torch.promote_types(pyramid.p4.dtype, torch.float32)
     rois, features = rois.to(dtype), [level.to(dtype) for level in pyramid]
     # torchvision's deterministic kernel reads something even far outside of a map.

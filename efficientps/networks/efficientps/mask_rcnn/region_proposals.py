@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,12 @@ from efficientps.networks.efficientps.mask_rcnn.anchors import PyramidAnchors
 from efficientps.networks.efficientps.mask_rcnn.box_coding import (
     LARGEST_SCALE,
     check_scale,
-    clip_boxes,
     decode_boxes,
     encode_boxes,
     large_enough,
 )
-from efficientps.networks.efficientps.mask_rcnn.matching import BACKGROUND, match_boxes, objects_of_all_images
+from efficientps.networks.efficientps.mask_rcnn.box_convention import ConventionName, convention_of
+from efficientps.networks.efficientps.mask_rcnn.matching import BACKGROUND, NEITHER, match_boxes, objects_of_all_images
 from efficientps.networks.efficientps.mask_rcnn.sampling import BalancedSampler
 from efficientps.networks.efficientps.mask_rcnn.suppression import grouped_nms, nms_of_sorted_groups
 from efficientps.networks.loss_normalizer import NormalizerScope, normalizer
@@ -55,6 +56,7 @@ class RegionProposalNetwork(nn.Module):
             facebookresearch/detectron: BBOX_XFORM_CLIP).
         objectness_weight: weight of the loss of the objectness (1, EfficientPS, Sec. 3.4).
         box_weight: weight of the loss of the boxes (1, EfficientPS, Sec. 3.4).
+        box_convention: where anchors and clipped boxes lie, and which anchors belong to an object (``BoxConvention``).
         normalizer_scope: the losses are divided by the number of samples of all processes (``global``) or of each
             process (``device``).
 
@@ -83,6 +85,7 @@ class RegionProposalNetwork(nn.Module):
         largest_scale: float = LARGEST_SCALE,
         objectness_weight: float = 1.0,
         box_weight: float = 1.0,
+        box_convention: ConventionName = "torchvision",
         normalizer_scope: NormalizerScope = "global",
     ) -> None:
         super().__init__()
@@ -104,7 +107,10 @@ class RegionProposalNetwork(nn.Module):
         if not aspect_ratios or min(aspect_ratios) <= 0:
             raise ValueError(f"aspect_ratios is {aspect_ratios}; it must hold numbers above 0, at least one.")
         check_scale("region proposal network", largest_scale)
-        self.anchors = PyramidAnchors(anchor_sizes, aspect_ratios=aspect_ratios, strides=STRIDES)
+        self.convention = convention_of(box_convention)
+        self.anchors = PyramidAnchors(
+            anchor_sizes, aspect_ratios=aspect_ratios, strides=STRIDES, shift=self.convention.anchor_shift
+        )
         self.head = RPNHead(in_channels, self.anchors.per_cell)
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
         self.sampler = BalancedSampler(samples_per_image, positive_fraction)
@@ -127,16 +133,7 @@ class RegionProposalNetwork(nn.Module):
         proposals = self._suppress(
             scores, boxes, self._per_level(pyramid, self.pre_nms_train), [canvas] * len(targets), self.post_nms_train
         )
-        matched = [
-            match_boxes(
-                target["boxes"],
-                anchors,
-                positive_iou=self.positive_iou,
-                negative_iou=self.negative_iou,
-                each_object_has_one=True,
-            )
-            for target in targets
-        ]
+        matched = [self._match(target["boxes"], anchors, canvas) for target in targets]
         labels = [torch.where(image >= 0, 1.0, torch.where(image == BACKGROUND, 0.0, -1.0)) for image in matched]
         sample = self.sampler(labels)
         objectness_loss = binary_cross_entropy_with_logits(
@@ -161,6 +158,25 @@ class RegionProposalNetwork(nn.Module):
             "loss_objectness": weighted(self.objectness_weight, objectness_loss / count),
             "loss_rpn_box_reg": weighted(self.box_weight, box_loss / count),
         }
+
+    def _match(self, objects: Tensor, anchors: Tensor, canvas: tuple[int, int]) -> Tensor:
+        """Return the index of each anchor's object, ``BACKGROUND`` or ``NEITHER``, int64 ``[A]``."""
+        closest_iou = self.negative_iou if self.convention.closest_box_belongs_to_object else None
+        match = partial(
+            match_boxes,
+            objects,
+            positive_iou=self.positive_iou,
+            negative_iou=self.negative_iou,
+            each_object_has_one=closest_iou is None,
+            closest_iou=closest_iou,
+        )
+        if not self.convention.trains_anchors_inside:
+            return match(anchors)
+        height, width = canvas
+        inside = ((anchors >= 0) & (anchors <= anchors.new_tensor([width, height, width, height]))).all(dim=1)
+        matched = torch.full((len(anchors),), NEITHER, device=anchors.device)
+        matched[inside] = match(anchors[inside])
+        return matched
 
     def dense(self, pyramid: FeaturePyramid) -> tuple[Tensor, Tensor, Tensor]:
         """Return the candidates of each image, level by level and there by falling score; K of them.
@@ -225,7 +241,7 @@ class RegionProposalNetwork(nn.Module):
         post_nms: int,
     ) -> list[Tensor]:
         """Return the candidates of each image that remain after suppression level by level, by falling score."""
-        boxes = clip_boxes(boxes, image_sizes)
+        boxes = self.convention.clip(boxes, image_sizes)
         valid = large_enough(boxes, self.smallest_side)
         if scores.is_cuda and max(per_level) <= _LARGEST_SORTED_GROUP:
             return suppress_together(scores, boxes, valid, per_level, self.nms_thresh, post_nms)
