@@ -101,7 +101,7 @@ def test_levels_and_semantic_logits(golden, taps, pyramid, semantic_logits):
 
 def test_region_proposals(golden, network, pyramid):
     rpn = network.instance_head.rpn
-    objectness, deltas, anchors = rpn._score(pyramid)
+    objectness, deltas, anchors = rpn.score(pyramid)
     close(objectness[0, ::8], golden["rpn_objectness"])
     close(deltas[0, ::32], golden["rpn_deltas"])
     per_level = [3 * (SIZE[0] // stride) * (SIZE[1] // stride) for stride in STRIDES]
@@ -169,8 +169,8 @@ def test_assignment_and_losses(golden, network, pyramid):
     objects = target["boxes"]
     found = {"semantic": network.semantic_head.loss(pyramid, golden["train_semantic_target"].long()[None])}
     head = network.instance_head
-    objectness, deltas, anchors = head.rpn._score(pyramid)
-    matched = head.rpn._match(objects, anchors, SIZE)
+    objectness, deltas, anchors = head.rpn.score(pyramid)
+    matched = head.rpn.match_anchors(objects, anchors, SIZE)
     inside = golden["train_rpn_inside"]
     assert (matched[~inside] == NEITHER).all()
     theirs = golden["train_rpn_assignment_inside"].long()

@@ -127,13 +127,13 @@ class RegionProposalNetwork(nn.Module):
         self, pyramid: FeaturePyramid, targets: Sequence[InstanceTargets]
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Return the proposals of each image, float32 ``[R_i, 4]`` without gradient, and the two loss terms."""
-        objectness, deltas, anchors = self._score(pyramid)
+        objectness, deltas, anchors = self.score(pyramid)
         scores, boxes = self._candidates(objectness.detach(), deltas.detach(), anchors, pyramid, self.pre_nms_train)
         canvas = (pyramid.p4.shape[-2] * STRIDES[0], pyramid.p4.shape[-1] * STRIDES[0])
         proposals = self._suppress(
             scores, boxes, self._per_level(pyramid, self.pre_nms_train), [canvas] * len(targets), self.post_nms_train
         )
-        matched = [self._match(target["boxes"], anchors, canvas) for target in targets]
+        matched = [self.match_anchors(target["boxes"], anchors, canvas) for target in targets]
         labels = [torch.where(image >= 0, 1.0, torch.where(image == BACKGROUND, 0.0, -1.0)) for image in matched]
         sample = self.sampler(labels)
         objectness_loss = binary_cross_entropy_with_logits(
@@ -159,7 +159,7 @@ class RegionProposalNetwork(nn.Module):
             "loss_rpn_box_reg": weighted(self.box_weight, box_loss / count),
         }
 
-    def _match(self, objects: Tensor, anchors: Tensor, canvas: tuple[int, int]) -> Tensor:
+    def match_anchors(self, objects: Tensor, anchors: Tensor, canvas: tuple[int, int]) -> Tensor:
         """Return the index of each anchor's object, ``BACKGROUND`` or ``NEITHER``, int64 ``[A]``."""
         closest_iou = self.negative_iou if self.convention.closest_box_belongs_to_object else None
         match = partial(
@@ -185,7 +185,7 @@ class RegionProposalNetwork(nn.Module):
             Objectness logits float32 ``[B, K]``, boxes float32 ``[B, K, 4]`` and the anchors float32 ``[A, 4]``. The
             anchors are returned only so that a recording of these operations keeps them in memory.
         """
-        objectness, deltas, anchors = self._score(pyramid)
+        objectness, deltas, anchors = self.score(pyramid)
         scores, boxes = self._candidates(objectness, deltas, anchors, pyramid, self.pre_nms_test)
         return scores, boxes, anchors
 
@@ -198,7 +198,7 @@ class RegionProposalNetwork(nn.Module):
             scores, boxes, self._per_level(pyramid, self.pre_nms_test), image_sizes, self.post_nms_test
         )
 
-    def _score(self, pyramid: FeaturePyramid) -> tuple[Tensor, Tensor, Tensor]:
+    def score(self, pyramid: FeaturePyramid) -> tuple[Tensor, Tensor, Tensor]:
         """Return objectness logits ``[B, A]``, deltas ``[B, A, 4]`` and anchors ``[A, 4]``, all float32."""
         objectness, deltas = concat_box_prediction_layers(*self.head(list(pyramid)))
         batch = len(pyramid.p4)
