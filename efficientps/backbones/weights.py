@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -133,41 +134,70 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class HubWeights:
-    """Weights in a repository of the Hugging Face hub, or in its local cache.
+    """Weights in an installed Python package, in the local cache of the Hugging Face hub, or in the hub; in this order.
 
     Attributes:
-        repository: its name, for instance ``timm/tf_efficientnet_b5.ra_in1k``.
+        repository: name of the hub's repository, for instance ``timm/tf_efficientnet_b5.ra_in1k``.
         file: the file in it.
+        package: importable name of a Python package with a folder ``models`` that holds the same weights in one file
+            ``*.pth``; its code does not run. ``None``: there is none.
     """
 
     repository: str
     file: str = "model.safetensors"
+    package: str | None = None
 
     def __str__(self) -> str:
-        """Return what messages call these weights."""
+        """Return what messages call these weights: where they are found now."""
+        if self._installed() is not None:
+            return f"the weight file of the installed package {self._distribution()}"
+        if self._cached() is not None:
+            return f"the local copy of the hub's weights {self.repository}"
         return f"the hub's weights {self.repository}"
 
     def read(self) -> dict[str, Tensor]:
-        """Return the tensors; a file in the cache is taken without asking the hub, any other is downloaded once.
+        """Return the tensors; the hub is asked only for a file that is not on this machine, and downloaded once.
 
         Raises:
-            UnreachableWeightsError: they are not in the cache, and the hub lacks them or does not answer in time.
+            UnreachableWeightsError: they are not on this machine, and the hub lacks them or does not answer in time.
+            ValueError: the file cannot be read.
         """
-        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+        installed = self._installed()
+        if installed is not None:
+            return state_dict_in(read_file(installed))
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
         try:
-            cached = try_to_load_from_cache(self.repository, self.file)
-            if not isinstance(cached, str):
+            cached = self._cached()
+            if cached is None:
                 # The hub's client retries a failed download for minutes; this request is made once.
                 get_hf_file_metadata(hf_hub_url(self.repository, self.file), timeout=_REACHABLE_WITHIN)
                 cached = hf_hub_download(self.repository, self.file)
         except Exception as error:  # of the hub's client and of the HTTP library under it
+            install = f", or install {self._distribution()}" if self.package is not None else ""
             raise UnreachableWeightsError(
                 f"The pretrained weights {self.repository} are not in the local cache and could not be downloaded "
                 f"({type(error).__name__}); give a local file as weights, or set pretrained to false, or connect this "
-                "machine to the network once."
+                f"machine to the network once{install}."
             ) from error
         return state_dict_in(read_file(cached))
+
+    def _installed(self) -> Path | None:
+        """Return the file of the package, if it is installed."""
+        spec = importlib.util.find_spec(self.package) if self.package is not None else None
+        folders = spec.submodule_search_locations if spec is not None else None
+        return next((file for folder in folders or () for file in sorted(Path(folder).glob("models/*.pth"))), None)
+
+    def _distribution(self) -> str:
+        """Return the name by which the package is installed."""
+        return (self.package or "").replace("_", "-")
+
+    def _cached(self) -> str | None:
+        """Return the file in the hub's local cache, if it is there."""
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(self.repository, self.file)
+        return cached if isinstance(cached, str) else None
 
 
 class UnreachableWeightsError(OSError):

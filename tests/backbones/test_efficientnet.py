@@ -53,8 +53,16 @@ def test_outputs_equal_efficientnet_pytorch(variant, image_size, tmp_path):
         assert (ours - theirs).abs().max() <= 1e-4 * max(1, theirs.abs().max())
 
 
-@pytest.mark.parametrize(("padding", "name"), [("same", "tf_efficientnet_b0"), ("symmetric", "efficientnet_b0")])
-def test_outputs_equal_timm(padding, name, tmp_path):
+@pytest.mark.parametrize(
+    ("variant", "padding", "name"),
+    [
+        ("b0", "same", "tf_efficientnet_b0"),
+        ("b0", "symmetric", "efficientnet_b0"),
+        ("lite1", "same", "tf_efficientnet_lite1"),
+        ("lite4", "same", "tf_efficientnet_lite4"),
+    ],
+)
+def test_outputs_equal_timm(variant, padding, name, tmp_path):
     """Oracle: timm's own network in evaluation mode, whose weight file is read, for both paddings and epsilons."""
     network = timm.create_model(name, pretrained=False, se_layer=nn.Identity, act_layer=nn.LeakyReLU).eval()
     for layer in network.modules():
@@ -63,7 +71,7 @@ def test_outputs_equal_timm(padding, name, tmp_path):
             layer.weight.data[::2] *= -1
             nn.init.normal_(layer.running_mean, std=0.1)
     torch.save({"state_dict": network.state_dict()}, tmp_path / "weights.pth")
-    backbone = loaded(variant="b0", padding=padding, weights=str(tmp_path / "weights.pth"))
+    backbone = loaded(variant=variant, padding=padding, weights=str(tmp_path / "weights.pth"))
     images = torch.randn(1, 3, 75, 101)
     with torch.no_grad():
         expected = network.forward_features(images)
@@ -72,7 +80,13 @@ def test_outputs_equal_timm(padding, name, tmp_path):
 
 @sweep(
     "variant, channels",
-    [("b0", (24, 40, 112, 1280)), ("b4", (32, 56, 160, 1792)), ("b5", (40, 64, 176, 2048))],
+    [
+        ("b0", (24, 40, 112, 1280)),
+        ("b4", (32, 56, 160, 1792)),
+        ("b5", (40, 64, 176, 2048)),
+        ("lite0", (24, 40, 112, 1280)),
+        ("lite3", (32, 48, 136, 1280)),
+    ],
 )
 def test_declared_channels_and_strides_are_the_real_ones(variant, channels):
     """Oracle: the channels of DeepSceneSeg/EfficientPS:configs, and the shapes that come out."""

