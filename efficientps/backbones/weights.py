@@ -5,13 +5,21 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+_WRITTEN_BY_TORCH = (".pth", ".pt", ".ckpt", ".bin")
+"""Endings of files of weights inside of an archive."""
+
+_MOST_COMPRESSION = 50
+"""Largest ratio of the size of weights to their size in an archive; that of trained ones is below 2."""
 
 _REACHABLE_WITHIN = 3.0
 """Seconds in which the hub must answer before a download is tried."""
@@ -21,7 +29,8 @@ def read_file(path: str | Path, *, kind: str = "weight file") -> dict[str, Any]:
     """Read a checkpoint or a state dict: tensors and plain types only, on the CPU, mapped rather than copied.
 
     Args:
-        path: a file in the ``.safetensors`` format, or written by ``torch.save``.
+        path: a file in the ``.safetensors`` format, or written by ``torch.save``; or a ``.zip`` archive around one that
+            ``torch.save`` wrote, as some are published.
         kind: what messages call the file.
 
     Raises:
@@ -42,8 +51,9 @@ def read_file(path: str | Path, *, kind: str = "weight file") -> dict[str, Any]:
         is_zip = zipfile.is_zipfile(path)
     except zipfile.BadZipFile as error:  # a damaged directory of its parts
         raise ValueError(unreadable(path, kind)) from error
+    packed = _packed(path, kind) if is_zip else None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        content = torch.load(packed or path, map_location="cpu", weights_only=True, mmap=is_zip and packed is None)
     except PermissionError:
         raise
     except pickle.UnpicklingError as error:
@@ -58,6 +68,35 @@ def read_file(path: str | Path, *, kind: str = "weight file") -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"The file {path} holds a {type(content).__name__}, not a checkpoint or a state dict.")
     return content
+
+
+def _packed(path: Path, kind: str) -> BytesIO | None:
+    """Return the one file of weights in an archive; ``None`` if ``torch.save`` wrote the archive itself.
+
+    Raises:
+        ValueError: the archive is damaged, or does not hold one file of weights.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if any(entry.filename.endswith("data.pkl") for entry in files):
+                return None
+            weights = [entry for entry in files if Path(entry.filename).suffix in _WRITTEN_BY_TORCH]
+            if len(weights) != 1:
+                names = ", ".join(entry.filename for entry in files[:3])
+                raise ValueError(
+                    f"The archive {path} holds {len(weights)} files of weights ({', '.join(_WRITTEN_BY_TORCH)}) among "
+                    f"its {len(files)} files ({names}); unpack it, and give the {kind} itself."
+                )
+            (entry,) = weights
+            if entry.file_size > _MOST_COMPRESSION * max(entry.compress_size, 1):
+                raise ValueError(
+                    f"The archive {path} holds {entry.filename}, which unpacks to {entry.file_size} bytes, more than "
+                    f"{_MOST_COMPRESSION} times its packed size; no file of weights does."
+                )
+            return BytesIO(archive.read(entry))
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(unreadable(path, kind)) from error
 
 
 def unreadable(path: str | Path, kind: str) -> str:

@@ -2,6 +2,7 @@
 
 import pickle
 import time
+import zipfile
 
 import pytest
 import timm
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from efficientps.backbones import EfficientNetBackbone, ResNetBackbone, TimmBackbone
-from efficientps.backbones.weights import HubWeights, WeightFile
+from efficientps.backbones.weights import HubWeights, WeightFile, read_file
 
 BUILDERS = {
     "EfficientNet": lambda **options: EfficientNetBackbone(variant="b0", **options),
@@ -165,3 +166,39 @@ def test_weights_of_another_variant(tmp_path):
     torch.save(timm.create_model("resnet14t").state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"other\.pth has 'layer1\.0\.conv1\.weight' of shape .* choose the variant"):
         ResNetBackbone(variant="resnet10t", weights=str(tmp_path / "other.pth")).load_pretrained_weights()
+
+
+def test_weights_in_an_archive(tmp_path):
+    # Oracle: the tensors that were written; published weights come in archives.
+    torch.save({"state_dict": {"a": torch.arange(3)}}, tmp_path / "latest.pth")
+    with zipfile.ZipFile(tmp_path / "published.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "latest.pth", "model/latest.pth")
+        archive.writestr("model/README.txt", "text")
+    assert torch.equal(read_file(tmp_path / "published.zip")["state_dict"]["a"], torch.arange(3))
+
+
+@pytest.mark.parametrize(("names", "number"), [(["a.zip"], 0), (["a.pth", "b.pth"], 2), ([], 0)])
+def test_an_archive_without_the_one_file_of_weights(names, number, tmp_path):
+    with zipfile.ZipFile(tmp_path / "published.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"PK")
+    with pytest.raises(ValueError, match=rf"published.zip holds {number} files of weights"):
+        read_file(tmp_path / "published.zip")
+
+
+def test_an_archive_that_unpacks_to_a_thousand_times_its_size(tmp_path):
+    with zipfile.ZipFile(tmp_path / "published.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("latest.pth", bytes(10_000_000))
+    with pytest.raises(ValueError, match=r"latest\.pth, which unpacks to 10000000 bytes"):
+        read_file(tmp_path / "published.zip")
+
+
+def test_a_damaged_archive(tmp_path):
+    torch.save({"a": torch.arange(30_000)}, tmp_path / "latest.pth")
+    with zipfile.ZipFile(tmp_path / "published.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "latest.pth", "latest.pth")
+    content = bytearray((tmp_path / "published.zip").read_bytes())
+    content[200:260] = bytes(60)
+    (tmp_path / "published.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"published.zip cannot be read"):
+        read_file(tmp_path / "published.zip")
