@@ -51,7 +51,7 @@ def read_file(path: str | Path, *, kind: str = "weight file") -> dict[str, Any]:
         is_zip = zipfile.is_zipfile(path)
     except zipfile.BadZipFile as error:  # a damaged directory of its parts
         raise ValueError(unreadable(path, kind)) from error
-    packed = _packed(path, kind) if is_zip else None
+    packed = packed_weights(path, kind) if is_zip else None
     try:
         content = torch.load(packed or path, map_location="cpu", weights_only=True, mmap=is_zip and packed is None)
     except PermissionError:
@@ -70,7 +70,7 @@ def read_file(path: str | Path, *, kind: str = "weight file") -> dict[str, Any]:
     return content
 
 
-def _packed(path: Path, kind: str) -> BytesIO | None:
+def packed_weights(path: str | Path, kind: str) -> BytesIO | None:
     """Return the one file of weights in an archive; ``None`` if ``torch.save`` wrote the archive itself.
 
     Raises:

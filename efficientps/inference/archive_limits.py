@@ -7,7 +7,7 @@ import zlib
 from io import FileIO
 from pathlib import Path
 
-from efficientps.backbones.weights import unreadable
+from efficientps.backbones.weights import packed_weights, unreadable
 from efficientps.inference.building import ModelFileError
 from efficientps.inference.pickle_limits import PickleLimitError, check_stream
 
@@ -29,7 +29,13 @@ def check_archive(path: str | Path) -> None:
     """
     try:
         with _File(path) as file, zipfile.ZipFile(file) as archive:
-            check_stream(_stream(archive))
+            if any(entry.filename.endswith("/data.pkl") for entry in archive.infolist()):
+                check_stream(_stream(archive))
+                return
+        packed = packed_weights(path, "checkpoint")  # in an archive around them
+        if packed is not None:
+            with zipfile.ZipFile(packed) as archive:
+                check_stream(_stream(archive))
     except (PickleLimitError, _TooLongError) as error:
         raise ModelFileError(f"The checkpoint {path} {error}.") from None
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:

@@ -19,6 +19,7 @@ import efficientps
 from efficientps.backbones.weights import read_file, state_dict_in
 from efficientps.data.formats.image_file import check_grey_range
 from efficientps.inference.archive_limits import check_archive, is_archive
+from efficientps.inference.authors_model import read_authors_model
 from efficientps.inference.building import ModelFileError, build, check_description, excerpt
 from efficientps.networks.network import PanopticNetwork
 from efficientps.structures.categories import Categories, Category
@@ -150,7 +151,7 @@ def read_model_file(path: str | Path, trust: Sequence[str] = ()) -> ModelFile:
     are trusted.
 
     Args:
-        path: a checkpoint of this package.
+        path: a checkpoint of this package, or the file of the authors' released network.
         trust: modules or packages whose classes the file may name, for instance ``("my_heads",)``.
 
     Raises:
@@ -161,6 +162,8 @@ def read_model_file(path: str | Path, trust: Sequence[str] = ()) -> ModelFile:
         ValueError: the file cannot be read.
     """
     content = _read(path)
+    if KEY not in content and (theirs := read_authors_model(content, state_dict_in(content), path)):
+        return ModelFile(*theirs, eval_size=None, version="unknown", channels_last=False, grey_range=None)
     described = _described(content, path)
     network = _network(described, content, path, trust)
     return ModelFile(

@@ -49,13 +49,18 @@ _RULES: tuple[tuple[str, str], ...] = (
 """Patterns in keys and their replacements, applied one after the other."""
 
 
+def is_authors_state(state: Mapping[str, Tensor]) -> bool:
+    """Return whether a state dict has keys of the authors' network."""
+    return any(key.removeprefix("module.").startswith("rpn_head.rpn_conv.") for key in state)
+
+
 def to_own_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the keys of a state dict of the authors' network; any other state dict is returned as it is.
 
     Their lateral convolutions of the bottom-up branch are counted from the coarsest level, ours from the finest. Their
     counters of batches (``num_batches_tracked``) have no use here and are left out.
     """
-    if not any(key.removeprefix("module.").startswith("rpn_head.rpn_conv.") for key in state):
+    if not is_authors_state(state):
         return dict(state)
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
