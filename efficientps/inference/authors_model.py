@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from efficientps.backbones.efficientnet import EfficientNetBackbone
 from efficientps.inference.building import ModelFileError, excerpt
+from efficientps.networks.efficientps import EfficientPS, authors_network
 from efficientps.networks.efficientps.authors_weights import is_authors_state
-from efficientps.networks.efficientps.mask_rcnn.head import MaskRCNNHead
-from efficientps.networks.efficientps.network import EfficientPS
-from efficientps.networks.efficientps.semantic_head import SemanticHead
-from efficientps.networks.efficientps.two_way_fpn import TwoWayFPN
 from efficientps.structures.categories import Categories
-
-
-def authors_network(num_stuff: int = 11, num_things: int = 8) -> EfficientPS:
-    """Build the network of ``configs/cityscapes_official.yaml``, with random weights.
-
-    Args:
-        num_stuff: number of stuff classes.
-        num_things: number of thing classes.
-    """
-    return EfficientPS(
-        num_stuff,
-        num_things,
-        backbone=partial(EfficientNetBackbone, variant="b5", pretrained=False, linear_first_stage=False),
-        neck=partial(TwoWayFPN, separable_output=False),
-        semantic_head=partial(SemanticHead, hard_pixel_scope="batch", intermediate_norm=True),
-        instance_head=partial(
-            MaskRCNNHead,
-            intermediate_norm=True,
-            mask_logit_scale=4.0,
-            box_convention="mmdetection_1",
-            normalizer_scope="device",
-        ),
-        image_mean=(106.433, 116.617, 119.559),
-        image_std=(65.496, 67.6, 74.123),
-    )
 
 
 def read_authors_model(
@@ -75,7 +45,7 @@ def read_authors_model(
         network.load_state_dict(network.adapt_state(state))
     except RuntimeError as error:
         raise ModelFileError(
-            f"The checkpoint {path} is of the authors' code, but its weights do not fit the network of "
-            f"configs/cityscapes_official.yaml: {excerpt(' '.join(str(error).split()))}"
+            f"The checkpoint {path} is of the authors' code, but its weights do not fit the network that "
+            f"they released: {excerpt(' '.join(str(error).split()))}"
         ) from error
     return network.eval(), categories

@@ -166,14 +166,8 @@ def read_model_file(path: str | Path, trust: Sequence[str] = ()) -> ModelFile:
         return ModelFile(*theirs, eval_size=None, version="unknown", channels_last=False, grey_range=None)
     described = _described(content, path)
     network = _network(described, content, path, trust)
-    return ModelFile(
-        network,
-        described.categories,
-        described.eval_size,
-        described.version,
-        described.channels_last,
-        described.grey_range,
-    )
+    rest = (described.eval_size, described.version, described.channels_last, described.grey_range)
+    return ModelFile(network, described.categories, *rest)
 
 
 def read_description(path: str | Path) -> ModelDescription:

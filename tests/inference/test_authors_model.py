@@ -9,10 +9,9 @@ from torchvision.ops import box_iou
 
 import efficientps
 from benchmarks import presets
-from efficientps.inference.authors_model import authors_network
 from efficientps.inference.building import ModelFileError
 from efficientps.inference.model_file import read_model_file
-from efficientps.networks.efficientps.network import EfficientPS
+from efficientps.networks.efficientps import EfficientPS, authors_network
 from efficientps.structures import ImageBatch
 from tests.networks.efficientps.authors_network.recipe import authors_state, golden_numbers, image
 
@@ -84,7 +83,7 @@ def test_another_network_is_refused(published, tmp_path):
     content = torch.load(published / "latest.pth", weights_only=True)
     del content["state_dict"]["mask_head.conv_logits.bias"]
     torch.save(content, tmp_path / "cut.pth")
-    with pytest.raises(ModelFileError, match=r"do not fit the network of configs/.*mask_branch\.predictor\.bias"):
+    with pytest.raises(ModelFileError, match=r"do not fit the network .*mask_branch\.predictor\.bias"):
         efficientps.load(tmp_path / "cut.pth", device="cpu")
 
 

@@ -5,7 +5,6 @@ the stage before, so that no error adds up.
 """
 
 import zlib
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,19 +12,15 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 from torchvision.ops import box_iou
 
-from efficientps.backbones.efficientnet import EfficientNetBackbone
+from efficientps.networks.efficientps import authors_network
 from efficientps.networks.efficientps.authors_weights import to_own_keys
 from efficientps.networks.efficientps.mask_rcnn.box_branch import SampledProposals
 from efficientps.networks.efficientps.mask_rcnn.box_coding import encode_boxes
 from efficientps.networks.efficientps.mask_rcnn.hard_mask_targets import hard_mask_targets
-from efficientps.networks.efficientps.mask_rcnn.head import MaskRCNNHead
 from efficientps.networks.efficientps.mask_rcnn.matching import BACKGROUND, NEITHER
 from efficientps.networks.efficientps.mask_rcnn.pyramid_roi_align import assign_levels, pyramid_roi_align
 from efficientps.networks.efficientps.mask_rcnn.sampling import BalancedSampler
-from efficientps.networks.efficientps.network import EfficientPS
 from efficientps.networks.efficientps.panoptic_fusion import panoptic_fusion
-from efficientps.networks.efficientps.semantic_head import SemanticHead
-from efficientps.networks.efficientps.two_way_fpn import TwoWayFPN
 from efficientps.structures import STRIDES, InstancePredictions
 from tests.networks.efficientps.authors_network.recipe import authors_state, golden_numbers, image
 
@@ -47,18 +42,7 @@ def network():
     for key, first, total in zip(arrays["recipe_keys"], arrays["recipe_first3"], arrays["recipe_sum"], strict=True):
         assert np.array_equal(state[key].flatten()[:3].numpy(), first)
         assert abs(float(state[key].double().sum()) - total) < 1e-9
-    network = EfficientPS(
-        11,
-        8,
-        backbone=partial(EfficientNetBackbone, variant="b5", pretrained=False, linear_first_stage=False),
-        neck=partial(TwoWayFPN, separable_output=False),
-        semantic_head=partial(SemanticHead, hard_pixel_scope="batch", intermediate_norm=True),
-        instance_head=partial(
-            MaskRCNNHead, intermediate_norm=True, mask_logit_scale=4.0, box_convention="mmdetection_1"
-        ),
-        image_mean=(106.433, 116.617, 119.559),
-        image_std=(65.496, 67.6, 74.123),
-    )
+    network = authors_network()
     network.load_state_dict(to_own_keys(state))
     return network.requires_grad_(False).eval()
 
