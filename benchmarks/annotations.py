@@ -53,6 +53,8 @@ def run(
     if unknown := set(commands) - set(COMMANDS):
         raise ValueError(f"There is no command '{min(unknown)}' here; the commands are {', '.join(COMMANDS)}.")
     report = Report("annotations", {"images": images, "segments": segments}, file=file)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         large = write_annotation_set(Path(work, "large"), images=images, segments=segments)
         if "fit" in commands:

@@ -188,4 +188,4 @@ def test_two_ways_to_the_same_table(workspace, monkeypatch):
     pages = [workspace.root / "runs/demo_yard" / folder / "report/report.html" for folder in ("version_1", ".")]
     tables = [page.read_text().partition("<h2>All classes</h2>")[2] for page in pages]
     assert tables[0] == tables[1]
-    assert "<td>worker</td>" in tables[0]
+    assert "<td><bdi>worker</bdi></td>" in tables[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -50,6 +51,7 @@ class _Id(msgspec.Struct, gc=False):
 
 
 _ID = msgspec.json.Decoder(_Id)
+_IMAGE_NAMES = tuple((name, 1) for name in (b'"id"', b'"file_name"', b'"height"', b'"width"'))
 _IMAGE, _ANNOTATION = msgspec.json.Decoder(_Image), msgspec.json.Decoder(_Annotation)
 
 
@@ -129,7 +131,7 @@ def decode_image(
     """
     try:
         image = _IMAGE.decode(raw)
-        if (image_id := _id(image.id)) is not None and _has(bytes(raw), id=1, file_name=1, height=1, width=1):
+        if (image_id := _id(image.id)) is not None and _has(bytes(raw), _IMAGE_NAMES):
             if len(image.file_name) <= 1000:
                 return image_id, image.file_name, (image.height, image.width)
     except (msgspec.DecodeError, RecursionError):
@@ -160,20 +162,20 @@ def decode_annotation(
         ids = [segment.id for segment in segments]
         crowds: list[Any] = [segment.iscrowd for segment in segments]
         areas: list[Any] = [segment.area for segment in segments]
-        counts = {
-            "image_id": 1,
-            "file_name": 1,
-            "segments_info": 1,
-            "id": len(ids),
-            "category_id": len(ids),
-            "iscrowd": len(ids) - crowds.count(UNSET),
-            "area": len(ids) - areas.count(UNSET),
-        }
+        names = (
+            (b'"image_id"', 1),
+            (b'"file_name"', 1),
+            (b'"segments_info"', 1),
+            (b'"id"', len(ids)),
+            (b'"category_id"', len(ids)),
+            (b'"iscrowd"', len(ids) - crowds.count(UNSET)),
+            (b'"area"', len(ids) - areas.count(UNSET)),
+        )
         if (
             (image_id := _id(found.image_id)) is not None
             and is_plain_name(found.file_name)
             and len(set(ids)) == len(ids)
-            and _has(bytes(raw), **counts)
+            and _has(bytes(raw), names)
         ):
             crowds = [0 if value is UNSET else value for value in crowds]
             areas = [0 if value is UNSET else int(value) for value in areas]
@@ -208,12 +210,16 @@ def _id(value: int | str) -> str | None:
     return value if _PLAIN_ID.fullmatch(value) else None
 
 
-def _has(data: bytes, **counts: int) -> bool:
-    r"""Return whether a JSON text has each name so many times: msgspec keeps the last of several values of a name.
+def _has(data: bytes, counts: Iterable[tuple[bytes, int]]) -> bool:
+    r"""Return whether a JSON text has each name, quoted, so many times.
 
-    A name can also be written by escapes (``\u0069d``); a text with escapes of Latin letters is never taken.
+    msgspec keeps the last of several values of a name. A name can also be written by escapes (``\u0069d``); a text with
+    escapes of Latin letters is never taken.
     """
-    return b"\\u00" not in data and all(data.count(b'"%b"' % name.encode()) == count for name, count in counts.items())
+    for name, count in counts:
+        if data.count(name) != count:
+            return False
+    return b"\\u00" not in data
 
 
 def _text_of(item: Any, key: str) -> str | None:

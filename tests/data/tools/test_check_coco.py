@@ -123,8 +123,8 @@ def as_png(folder, mode):
 PROBLEMS = {
     "image missing": (lambda f: f.image_file.unlink(), r"Image '.*' does not exist\."),
     "image in other capitals": (
-        lambda f: f.image.update(file_name=f.image["file_name"].upper()),
-        r"Image '.*\.JPG' does not exist\.|Image '.*' does not exist; its folder has '.*', and capitals matter\.",
+        lambda f: f.image.update(file_name=str(f.image_file.relative_to(f.root / "images").with_suffix(".JPG"))),
+        r"Image '.*' does not exist; its folder has '.*', and capitals matter\.",
     ),
     "image truncated": (lambda f: cut(f.image_file), r"Image '.*' cannot be decoded"),
     "image is no image": (lambda f: f.image_file.write_text("x"), r"Image '.*' is not an image file of a known kind"),
