@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
@@ -89,15 +90,24 @@ def in_order(
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Context that Ctrl-C ends only after it; a process that is started in it gets none, though a terminal sends it."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Context that Ctrl-C ends only after it; a process that is started in it gets none, though a terminal sends it.
+
+    The mask is inherited by the process. Another thread of this one may take the signal in spite of it, so that its
+    handler waits as well: raised while Python forks, its exception would be lost.
+    """
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
+    if came and callable(handler):
+        handler(came[0], None)
 
 
 def _serve(pipe: Connection, inherited: tuple[Connection, _Task] | None, writes: bool) -> None:
