@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -79,23 +78,27 @@ def packed_weights(path: str | Path, kind: str) -> BytesIO | None:
     try:
         with zipfile.ZipFile(path) as archive:
             files = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if any(entry.filename.endswith("data.pkl") for entry in files):
-                return None
-            weights = [entry for entry in files if Path(entry.filename).suffix in _WRITTEN_BY_TORCH]
-            if len(weights) != 1:
-                names = ", ".join(entry.filename for entry in files[:3])
-                raise ValueError(
-                    f"The archive {path} holds {len(weights)} files of weights ({', '.join(_WRITTEN_BY_TORCH)}) among "
-                    f"its {len(files)} files ({names}); unpack it, and give the {kind} itself."
-                )
-            (entry,) = weights
-            if entry.file_size > _MOST_COMPRESSION * max(entry.compress_size, 1):
-                raise ValueError(
-                    f"The archive {path} holds {entry.filename}, which unpacks to {entry.file_size} bytes, more than "
-                    f"{_MOST_COMPRESSION} times its packed size; no file of weights does."
-                )
+    except Exception as error:  # zipfile raises half a dozen types on damaged files
+        raise ValueError(unreadable(path, kind)) from error
+    if any(entry.filename.endswith("data.pkl") for entry in files):
+        return None
+    weights = [entry for entry in files if Path(entry.filename).suffix in _WRITTEN_BY_TORCH]
+    if len(weights) != 1:
+        names = ", ".join(entry.filename for entry in files[:3])
+        raise ValueError(
+            f"The archive {path} holds {len(weights)} files of weights ({', '.join(_WRITTEN_BY_TORCH)}) among its "
+            f"{len(files)} files ({names}); unpack it, and give the {kind} itself."
+        )
+    (entry,) = weights
+    if entry.file_size > _MOST_COMPRESSION * max(entry.compress_size, 1):
+        raise ValueError(
+            f"The archive {path} holds {entry.filename}, which unpacks to {entry.file_size} bytes, more than "
+            f"{_MOST_COMPRESSION} times its packed size; no file of weights does."
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
             return BytesIO(archive.read(entry))
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except Exception as error:
         raise ValueError(unreadable(path, kind)) from error
 
 

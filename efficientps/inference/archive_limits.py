@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from io import FileIO
@@ -38,7 +39,15 @@ def check_archive(path: str | Path) -> None:
                 check_stream(_stream(archive))
     except (PickleLimitError, _TooLongError) as error:
         raise ModelFileError(f"The checkpoint {path} {error}.") from None
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        KeyError,
+        EOFError,
+        RuntimeError,
+        UnicodeDecodeError,
+    ) as error:
         raise ModelFileError(unreadable(path, "checkpoint")) from error
 
 

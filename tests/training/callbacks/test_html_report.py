@@ -30,7 +30,7 @@ def test_validation_of_a_checkpoint_reports_on_request(config, tmp_path, capfd):
     )
     figures = json.loads((tmp_path / "runs/version_1/evaluation/val.json").read_text())
     assert (
-        f"<td>All</td><td>{100 * figures['panoptic_quality']['All']['pq']:.1f}</td>"
+        f"<td><bdi>All</bdi></td><td>{100 * figures['panoptic_quality']['All']['pq']:.1f}</td>"
         in (folder / "report.html").read_text()
     )
 
@@ -54,7 +54,7 @@ def test_evaluation_of_folders_reports_on_request(yard_root, tmp_path):
     images = str(yard_root / "images")
     assert evaluate.main([*truth, *truth, "--report", str(tmp_path / "out"), "--images", images, "--worst", "3"]) == 0
     page = (tmp_path / "out/report.html").read_text()
-    assert "<td>All</td><td>100.0</td>" in page
+    assert "<td><bdi>All</bdi></td><td>100.0</td>" in page
     assert len(list((tmp_path / "out").glob("worst_*.png"))) == 3
 
 
