@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,17 @@ import torch
 # Before Triton is imported: kernels are read by its interpreter where there is no device to run them.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+_HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+@pytest.fixture(autouse=True)
+def former_signal_handlers():
+    """No run leaves its handlers to the next test: a process that this one forks later would not heed SIGTERM."""
+    yield
+    for number, handler in _HANDLERS.items():
+        signal.signal(number, handler)
+
 
 # Label ids and instance ids of a hand-drawn scene; ids below 1000 of a thing class are crowd regions.
 SKY, ROAD, OUT_OF_ROI, CROWD, CAR_1, CAR_2 = 23, 7, 3, 24, 26000, 26001

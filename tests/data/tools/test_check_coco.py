@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -335,7 +336,11 @@ def test_ctrl_c_ends_all_processes_with_one_sentence(folder):
     folder.json.write_text(json.dumps(folder.document))
     words = ["check", "--images", folder.root / "images", "--annotations", folder.json, "--workers", "2"]
     command = [sys.executable, "-m", "efficientps", *map(str, words)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    # A shell starts commands in the background with SIGINT ignored, and these tests may be one of them.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heeds
+    ) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         while len(workers := children.read_text().split()) < 2:
             time.sleep(0.05)
