@@ -33,7 +33,7 @@ def check_archive(path: str | Path) -> None:
             if any(entry.filename.endswith("/data.pkl") for entry in archive.infolist()):
                 check_stream(_stream(archive))
                 return
-        packed = packed_weights(path, "checkpoint")  # in an archive around them
+        packed = packed_weights(path, "checkpoint")  # the file is an archive around a checkpoint
         if packed is not None:
             with zipfile.ZipFile(packed) as archive:
                 check_stream(_stream(archive))

@@ -27,9 +27,11 @@ _SMALLEST_FRAME = 1e-3
 class BoxConvention:
     """One set of conventions; the defaults are torchvision's.
 
+    The files named here are those of DeepSceneSeg/EfficientPS, which contains mmdetection 1.
+
     Attributes:
         anchor_shift: shift of the anchors against the corner of their cell, in strides. The anchors of mmdetection 1
-            lie around the centre of the cell, half a pixel aside (mmdet/core/anchor/anchor_generator.py).
+            lie around the centre of the cell (mmdet/core/anchor/anchor_generator.py).
         roi_shift: shift of boxes before RoIAlign, in strides of their level, with the centres of cells at
             half-integers. The kernel of mmdetection 1 has them at integers (mmdet/ops/roi_align/src).
         clips_to_pixels: whether the corners of a clipped box are pixels of the image: then a box outside of the image

@@ -13,8 +13,8 @@ def hard_mask_targets(masks: Tensor, boxes: Tensor, matched: Tensor, *, size: in
     """Return each box's part of its object's mask, resized to ``[P, size, size]`` of 0 and 1, float32.
 
     The corners of a box become pixels by rounding towards 0 (DeepSceneSeg/EfficientPS:mmdet/core/mask/mask_target.py).
-    The crop is interpolated bilinearly with OpenCV's roundings of 8-bit images, under which a sum of two rows that is
-    a half or more can become 0.
+    The crop is interpolated bilinearly. As OpenCV does for 8-bit images, the parts of the two rows are rounded down to
+    quarters before they are added, so that a value above a half can become 0.
 
     Args:
         masks: bool ``[N, H, W]``.
